@@ -1,0 +1,33 @@
+"""Configuration: frozen, validated, to and from JSON. Floor 0: imports no TensorFlow."""
+
+from jtln_tf.config.domain_spec import DomainSpec, parse_domain_spec
+from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
+from jtln_tf.config.experiment import (
+    COST_METRICS,
+    METHODS,
+    CostConfig,
+    DataConfig,
+    ExperimentConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    TrainingConfig,
+    describe_differences,
+)
+
+__all__ = [
+    "COST_METRICS",
+    "METHODS",
+    "CostConfig",
+    "DataConfig",
+    "DomainSpec",
+    "ExperimentConfig",
+    "InputError",
+    "MissingInputError",
+    "NetworkConfig",
+    "NonFiniteLossError",
+    "ObjectiveConfig",
+    "RunStoppedError",
+    "TrainingConfig",
+    "describe_differences",
+    "parse_domain_spec",
+]

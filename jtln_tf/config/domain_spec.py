@@ -1,0 +1,101 @@
+"""The text that names a domain: `builtin:NAME`, `folder:PATH` or `tfds:NAME[/CONFIG][:SPLIT]`, each with `?options`."""
+
+import dataclasses
+import urllib.parse
+
+from jtln_tf.config.errors import InputError
+
+KINDS = ("builtin", "folder", "tfds")
+
+
+@dataclasses.dataclass(frozen=True)
+class DomainSpec:
+    """A parsed domain specification.
+
+    Attributes:
+        text: The specification as given.
+        kind: `builtin`, `folder` or `tfds`.
+        name: What stands between the kind and the `?`: a name or a path.
+        classes: Names or shell patterns (`Greek_*`) of the classes to use; empty means all.
+        exclude: Names or shell patterns of the classes to leave out.
+        per_class: Training images drawn from each class, or None for all.
+        test_fraction: Share held out as test where the data has no test split; None for the domain's own default.
+        validation_fraction: Share of the training images held out where the data has no validation split.
+        filters: `(column, values)` pairs that must match the folder's `classes.csv`.
+    """
+
+    text: str
+    kind: str
+    name: str
+    classes: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    per_class: int | None = None
+    test_fraction: float | None = None
+    validation_fraction: float = 0.1
+    filters: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def parse_domain_spec(text, *, per_class=None):
+    """Parses a domain specification.
+
+    `KIND:NAME?classes=A,B&exclude=C&per_class=K&test_fraction=F&validation_fraction=F`. Names with a comma or an
+    ampersand are written percent-encoded. A `folder:` may also name columns of its `classes.csv`: `?family=Fruit`.
+
+    Args:
+        text: The specification.
+        per_class: Labels a class asked for elsewhere (`--labels_per_class`), or None.
+
+    Returns:
+        A `DomainSpec`.
+
+    Raises:
+        InputError: If the kind is unknown, the name is empty, an option is unknown or its value does not fit.
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in KINDS:
+        raise InputError(f"A domain must be written builtin:NAME, folder:PATH or tfds:NAME. Received: {text!r}.")
+    name, _, query = rest.partition("?")
+    if not name:
+        raise InputError(f"A domain needs a name after '{kind}:'. Received: {text!r}.")
+    values = {"text": text, "kind": kind, "name": name}
+    filters = []
+    for item in filter(None, query.split("&")):
+        key, equals, value = item.partition("=")
+        if not equals or not value:
+            raise InputError(f"A domain option must be written name=value. Received: {item!r} in {text!r}.")
+        if key in values or key in dict(filters):
+            raise InputError(f"A domain option must be given once. Received: {key!r} twice in {text!r}.")
+        if key in ("classes", "exclude"):
+            values[key] = _split_names(value)
+        elif key == "per_class":
+            values[key] = _parse_number(key, value, int, lambda count: count >= 1, "a whole number of at least 1", text)
+        elif key in ("test_fraction", "validation_fraction"):
+            values[key] = _parse_number(key, value, float, lambda share: 0 <= share < 1, "in [0, 1)", text)
+        elif kind == "folder":
+            filters.append((urllib.parse.unquote(key), _split_names(value)))
+        else:
+            raise InputError(
+                "A domain option must be one of classes, exclude, per_class, test_fraction, validation_fraction. "
+                f"Received: {key!r} in {text!r}."
+            )
+    if per_class is not None:
+        if values.get("per_class", per_class) != per_class:
+            raise InputError(
+                f"`labels_per_class` must agree with per_class in the domain. Received: {per_class} and {text!r}."
+            )
+        values["per_class"] = per_class
+    return DomainSpec(**values, filters=tuple(filters))
+
+
+def _split_names(value):
+    return tuple(urllib.parse.unquote(name) for name in value.split(",") if name)
+
+
+def _parse_number(key, value, number_type, fits, meaning, text):
+    try:
+        number = number_type(value)
+    except ValueError:
+        number = None
+    if number is None or not fits(number):
+        raise InputError(f"`{key}` must be {meaning}. Received: {value!r} in {text!r}.")
+    return number

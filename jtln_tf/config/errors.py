@@ -1,0 +1,21 @@
+"""Errors that the person at the keyboard can mend. The command line shows their one line and no traceback."""
+
+
+class InputError(ValueError):
+    """A value that a user gave does not fit. The message names it, says what it must be, and what was received."""
+
+
+class MissingInputError(InputError, FileNotFoundError):
+    """A file or folder that a user named does not exist."""
+
+    def __str__(self):
+        # FileNotFoundError would print errno and file name, which stay unset here.
+        return str(self.args[0]) if self.args else ""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A part of the training loss is no longer a finite number."""
+
+
+class RunStoppedError(RuntimeError):
+    """A run cannot go on for a reason outside of the program (a full disk, say); what was saved stays usable."""

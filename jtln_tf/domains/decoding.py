@@ -1,0 +1,69 @@
+"""Encoded image bytes to square pixels, in TensorFlow operations: training, evaluation and serving share them."""
+
+import tensorflow as tf
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Offsets in the IHDR chunk, which the PNG standard puts first (ISO/IEC 15948, section 11.2.2).
+_PNG_BIT_DEPTH, _PNG_COLOR_TYPE = 24, 25
+_PNG_GRAY = 0
+
+
+def decode_image(encoded, image_size, channels):
+    """Decodes one JPEG, PNG, GIF (first frame) or BMP image to a square of pixels.
+
+    The shorter side is resized to `image_size` (bilinear, antialiased) and the centre is cut out. Gray becomes RGB by
+    repetition, RGB becomes gray by luma; transparency is laid on white; 16-bit samples are reduced to 8; 1-, 2- and
+    4-bit gray is spread over 0..255.
+
+    Args:
+        encoded: Scalar string tensor, the bytes of the file.
+        image_size: Side of the result in pixels.
+        channels: 1 (gray) or 3 (RGB).
+
+    Returns:
+        uint8 tensor [image_size, image_size, channels].
+
+    Raises:
+        tf.errors.InvalidArgumentError: If the bytes are no complete image.
+    """
+    is_png = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
+    rgb = tf.cond(is_png, lambda: _decode_png(encoded), lambda: _decode_opaque(encoded))
+    rgb.set_shape([None, None, 3])
+    if channels == 1:
+        rgb = tf.image.rgb_to_grayscale(rgb)
+    return tf.cast(tf.round(_resize_and_crop(rgb, image_size)), tf.uint8)
+
+
+def resize_images(images, image_size):
+    """Resizes uint8 images [N, H, W, C] to [N, image_size, image_size, C] by the same rule as `decode_image`."""
+    return tf.cast(tf.round(_resize_and_crop(images, image_size)), tf.uint8)
+
+
+def _decode_opaque(encoded):
+    # GIF ignores `channels` and may carry several frames; its first frame is RGB already.
+    return tf.image.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def _decode_png(encoded):
+    rgba = tf.cast(tf.image.decode_png(encoded, channels=4), tf.float32)
+    rgb, alpha = rgba[..., :3], rgba[..., 3:] / 255.0
+    header = tf.io.decode_raw(tf.strings.substr(encoded, 0, _PNG_COLOR_TYPE + 1), tf.uint8)
+    bit_depth = tf.cast(header[_PNG_BIT_DEPTH], tf.int32)
+    # TensorFlow hands 1-, 2- and 4-bit gray samples on as they are (1 for white), and the opaque alpha with them.
+    is_low_depth_gray = (header[_PNG_COLOR_TYPE] == _PNG_GRAY) & (bit_depth < 8)
+    largest_sample = tf.cast(tf.bitwise.left_shift(1, bit_depth) - 1, tf.float32)
+    spread = tf.minimum(rgb, largest_sample) * (255.0 / largest_sample)
+    on_white = rgb * alpha + 255.0 * (1.0 - alpha)
+    return tf.cast(tf.round(tf.where(is_low_depth_gray, spread, on_white)), tf.uint8)
+
+
+def _resize_and_crop(images, image_size):
+    images = tf.convert_to_tensor(images)
+    height, width = tf.shape(images)[-3], tf.shape(images)[-2]
+    shorter = tf.minimum(height, width)
+    resized_height = tf.maximum(image_size, (height * image_size + shorter // 2) // shorter)
+    resized_width = tf.maximum(image_size, (width * image_size + shorter // 2) // shorter)
+    resized = tf.image.resize(images, [resized_height, resized_width], antialias=True)
+    top, left = (resized_height - image_size) // 2, (resized_width - image_size) // 2
+    cropped = resized[..., top : top + image_size, left : left + image_size, :]
+    return tf.ensure_shape(cropped, images.shape[:-3] + [image_size, image_size, images.shape[-1]])

@@ -1,0 +1,89 @@
+"""What a domain holds before any image is decoded, and the choice of its classes. Imports no TensorFlow."""
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Callable
+
+import numpy as np
+
+from jtln_tf.config import InputError
+from jtln_tf.domains.examples import Examples
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Listing:
+    """All examples of a domain.
+
+    Attributes:
+        class_names: Class names; the label is the position.
+        splits: `Examples` by split name: `train`, and `validation` and `test` where the data has them.
+        default_test_fraction: Share held out where there is no test split and the specification does not say.
+        image_size: Side in pixels to use where none is asked for.
+        fetch: Called with the examples that are used, where their images must still be read; or None.
+    """
+
+    class_names: tuple[str, ...]
+    splits: dict[str, Examples]
+    default_test_fraction: float = 0.2
+    image_size: int = 224
+    fetch: Callable[[Examples], Examples] | None = None
+
+
+def select_classes(listing, spec, rows=None):
+    """Keeps the classes that a specification asks for and numbers them anew, in the order of the listing.
+
+    Args:
+        listing: `Listing`.
+        spec: `DomainSpec` with `classes`, `exclude` and `filters`.
+        rows: Columns of each class by class name (a folder's `classes.csv`), or None.
+
+    Raises:
+        InputError: If a name or pattern matches no class, a column is unknown, or nothing remains.
+    """
+    kept = set(listing.class_names)
+    if spec.classes:
+        kept &= set().union(*(_match(pattern, listing.class_names, spec, "classes") for pattern in spec.classes))
+    for column, values in spec.filters:
+        kept &= _classes_with(column, values, rows, spec)
+    for pattern in spec.exclude:
+        kept -= _match(pattern, listing.class_names, spec, "exclude")
+    if not kept:
+        raise InputError(f"A domain must have at least one class. Received: none left in {spec.text!r}.")
+    class_names = tuple(name for name in listing.class_names if name in kept)
+    new_label = np.full(len(listing.class_names), -1, np.int32)
+    for label, name in enumerate(listing.class_names):
+        if name in kept:
+            new_label[label] = class_names.index(name)
+    splits = {}
+    for split_name, examples in listing.splits.items():
+        labels = new_label[examples.labels]
+        chosen = np.flatnonzero(labels >= 0)
+        splits[split_name] = Examples(examples.images[chosen], labels[chosen], examples.names[chosen])
+    return dataclasses.replace(listing, class_names=class_names, splits=splits)
+
+
+def _match(pattern, class_names, spec, option):
+    matches = {name for name in class_names if name == pattern or fnmatch.fnmatchcase(name, pattern)}
+    if not matches:
+        close = difflib.get_close_matches(pattern, class_names, n=3, cutoff=0.0)
+        raise InputError(
+            f"`{option}` must name classes of the domain, for example {', '.join(close)}. "
+            f"Received: {pattern!r} in {spec.text!r}."
+        )
+    return matches
+
+
+def _classes_with(column, values, rows, spec):
+    known = "classes, exclude, per_class, test_fraction, validation_fraction"
+    columns = sorted(set().union(*(row.keys() for row in (rows or {}).values())))
+    if column not in columns:
+        table = f"of its classes.csv ({', '.join(columns)})" if columns else "of a classes.csv in the folder"
+        raise InputError(
+            f"A domain option must be one of {known}, or a column {table}. Received: {column!r} in {spec.text!r}."
+        )
+    present = {row.get(column) for row in rows.values()}
+    unknown = [value for value in values if value not in present]
+    if unknown:
+        raise InputError(f"`{column}` must be a value in classes.csv. Received: {unknown[0]!r} in {spec.text!r}.")
+    return {name for name, row in rows.items() if row.get(column) in values}
