@@ -1,0 +1,8 @@
+"""Command line flags of the programs in `tools/`, made from the options of the configuration.
+
+Flags are read here and nowhere else; what runs gets an `ExperimentConfig`.
+"""
+
+from flags.options import config_from_flags, define_config_flags, preset_path
+
+__all__ = ["config_from_flags", "define_config_flags", "preset_path"]

@@ -1,0 +1,186 @@
+"""The class cost matrix, and its files."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from jtln_tf.config import InputError, MissingInputError
+
+_FORMAT_VERSION = 1
+_CSV_CORNER = "source \\ target"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CostMatrix:
+    """Cost of relating a source class to a target class; small where the two are related.
+
+    Attributes:
+        values: float32 [num_source_classes, num_target_classes], finite and not negative.
+        source_classes: Names of the rows.
+        target_classes: Names of the columns.
+        metric: How the values were found.
+        parameters: What else is needed to find them again (JSON values).
+    """
+
+    values: np.ndarray
+    source_classes: tuple[str, ...]
+    target_classes: tuple[str, ...]
+    metric: str = "unknown"
+    parameters: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        values = np.asarray(self.values, np.float32)
+        object.__setattr__(self, "values", values)
+        expected = (len(self.source_classes), len(self.target_classes))
+        if values.shape != expected:
+            raise InputError(
+                "`cost_matrix` must have shape [num_source_classes, num_target_classes] = "
+                f"{list(expected)}. Received: shape {list(values.shape)}."
+            )
+        for kind, names in (("source", self.source_classes), ("target", self.target_classes)):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise InputError(
+                    f"`cost_matrix` must name each {kind} class once. Received: {repeated[0]!r} repeatedly."
+                )
+        self._check_entries(~np.isfinite(values), "finite")
+        self._check_entries(values < 0, "not negative")
+
+    def _check_entries(self, is_wrong, meaning):
+        if is_wrong.any():
+            row, column = np.argwhere(is_wrong)[0]
+            raise InputError(
+                f"`cost_matrix` must be {meaning}. Received: {self.values[row, column]} for source class "
+                f"{self.source_classes[row]!r}, target class {self.target_classes[column]!r}."
+            )
+
+    def align(self, source_classes, target_classes):
+        """Returns the matrix with its rows and columns in the order of the given names.
+
+        Raises:
+            InputError: If the names are not the same; the message tells which are missing and which are too many.
+        """
+        rows = _find_order(self.source_classes, source_classes, "source")
+        columns = _find_order(self.target_classes, target_classes, "target")
+        return dataclasses.replace(
+            self,
+            values=self.values[np.ix_(rows, columns)],
+            source_classes=tuple(source_classes),
+            target_classes=tuple(target_classes),
+        )
+
+    def nearest(self, count=3):
+        """Returns, for each target class by name, its `count` cheapest source classes, the cheapest first."""
+        order = np.argsort(self.values, axis=0, kind="stable")[:count]
+        return {
+            target: [self.source_classes[row] for row in order[:, column]]
+            for column, target in enumerate(self.target_classes)
+        }
+
+    def save(self, path):
+        """Writes a `.npz` (without pickle) or `.csv` file, whole or not at all.
+
+        Raises:
+            InputError: If the suffix is neither.
+        """
+        path = pathlib.Path(path)
+        writers = {".npz": self._to_npz, ".csv": self._to_csv}
+        if path.suffix not in writers:
+            raise InputError(f"A cost matrix file must end in .npz or .csv. Received: {str(path)!r}.")
+        unfinished = path.with_name(path.name + ".unfinished")
+        unfinished.write_bytes(writers[path.suffix]())
+        os.replace(unfinished, path)
+
+    def _to_npz(self):
+        buffer = io.BytesIO()
+        provenance = {"format": _FORMAT_VERSION, "metric": self.metric, "parameters": self.parameters}
+        np.savez(
+            buffer,
+            values=self.values,
+            source_classes=np.array(self.source_classes, np.str_),
+            target_classes=np.array(self.target_classes, np.str_),
+            provenance=np.array(json.dumps(provenance, sort_keys=True)),
+        )
+        return buffer.getvalue()
+
+    def _to_csv(self):
+        buffer = io.StringIO()
+        writer = csv.writer(buffer)
+        writer.writerow([_CSV_CORNER, *self.target_classes])
+        for name, row in zip(self.source_classes, self.values.tolist(), strict=True):
+            writer.writerow([name, *(f"{value:.9g}" for value in row)])
+        return buffer.getvalue().encode()
+
+
+def load_cost_matrix(path):
+    """Reads a cost matrix file.
+
+    A `.csv` holds the target class names in its first row, and in every further row a source class name and its costs.
+
+    Raises:
+        MissingInputError: If there is no such file.
+        InputError: If the file is no cost matrix, or its values are not finite or negative.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise MissingInputError(f"`cost_matrix` must name an existing file. Received: {str(path)!r}.")
+    readers = {".npz": _read_npz, ".csv": _read_csv}
+    if path.suffix not in readers:
+        raise InputError(f"`cost_matrix` must be a .npz or .csv file. Received: {str(path)!r}.")
+    try:
+        return readers[path.suffix](path)
+    except InputError as error:
+        raise InputError(f"{error} File: {str(path)!r}.") from error
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, csv.Error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"`cost_matrix` must be a cost matrix file. Received: {str(path)!r} ({reason}).") from error
+
+
+def _read_npz(path):
+    with np.load(path, allow_pickle=False) as file:
+        provenance = json.loads(str(file["provenance"])) if "provenance" in file else {}
+        return CostMatrix(
+            file["values"],
+            tuple(file["source_classes"].tolist()),
+            tuple(file["target_classes"].tolist()),
+            provenance.get("metric", "unknown"),
+            provenance.get("parameters", {}),
+        )
+
+
+def _read_csv(path):
+    # utf-8-sig: spreadsheets begin their files with a byte order mark.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        header, *rows = [row for row in csv.reader(file) if row]
+    target_classes = tuple(header[1:])
+    for row in rows:
+        if len(row) != len(header):
+            raise InputError(
+                f"`cost_matrix` must have {len(header)} fields a row. Received: {len(row)} for {row[0]!r}."
+            )
+    values = np.array([[float(field) for field in row[1:]] for row in rows], np.float32)
+    values = values.reshape(len(rows), len(target_classes))
+    return CostMatrix(values, tuple(row[0] for row in rows), target_classes, "file")
+
+
+def _find_order(own, wanted, kind):
+    missing = [name for name in wanted if name not in own]
+    spare = [name for name in own if name not in wanted]
+    if missing or spare:
+        details = [f"missing {_list_some(missing)}"] * bool(missing) + [f"unknown {_list_some(spare)}"] * bool(spare)
+        raise InputError(
+            f"`cost_matrix` must name the {len(wanted)} {kind} classes of the data. Received: {len(own)} names, "
+            f"{', '.join(details)}."
+        )
+    return [own.index(name) for name in wanted]
+
+
+def _list_some(names, most=3):
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more

@@ -1,0 +1,87 @@
+"""Scalars of a run, to `metrics.jsonl` and TensorBoard."""
+
+import json
+import pathlib
+
+import keras
+import tensorflow as tf
+
+
+class RunLog:
+    """Writes named scalars by step, to a file for programs and to TensorBoard for people."""
+
+    def __init__(self, workdir, *, first_step=0):
+        """Opens the files of a run.
+
+        Args:
+            workdir: Folder of the run.
+            first_step: Step that the run goes on from: what a killed run had written beyond it is taken out.
+        """
+        workdir = pathlib.Path(workdir)
+        path = workdir / "metrics.jsonl"
+        kept = _entries_until(path, first_step) if first_step else []
+        self._file = path.open("w")
+        self._file.writelines(kept)
+        self._file.flush()
+        self._writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+
+    def write(self, step, scalars):
+        """Writes `scalars`, a dict of numbers, at a step."""
+        self._file.write(json.dumps({"step": step, **{name: float(value) for name, value in scalars.items()}}) + "\n")
+        with self._writer.as_default(step):
+            for name, value in scalars.items():
+                tf.summary.scalar(name, float(value))
+
+    def flush(self):
+        """Brings what was written to the disk."""
+        self._file.flush()
+        self._writer.flush()
+
+    def close(self):
+        """Closes the files."""
+        self._file.close()
+        self._writer.close()
+
+
+class LogTraining(keras.callbacks.Callback):
+    """Writes the means of the loss terms over the last steps, the learning rates and the passes over each domain."""
+
+    def __init__(self, state, log, *, every_steps, count_passes):
+        """Prepares the callback.
+
+        Args:
+            state: `TrainingState`.
+            log: `RunLog`.
+            every_steps: Steps between two entries.
+            count_passes: Called with a step of the run, returns the passes over each domain, by name.
+        """
+        super().__init__()
+        self._state, self._log, self._every_steps, self._count_passes = state, log, every_steps, count_passes
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Writes an entry where one is due."""
+        step = self._state.step
+        if step % self._every_steps:
+            return
+        rates = {"head_learning_rate": self.model.optimizer.learning_rate}
+        if self.model.backbone_optimizer is not None:
+            rates["backbone_learning_rate"] = self.model.backbone_optimizer.learning_rate
+        passes = {f"{domain}_passes": count for domain, count in self._count_passes(step).items()}
+        self._log.write(step, {**logs, "transport_weight": self.model.transport_weight(), **rates, **passes})
+        # Means since the last entry, not since the start.
+        for metric in self.model.metrics:
+            metric.reset_state()
+
+
+def _entries_until(path, step):
+    if not path.is_file():
+        return []
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except ValueError:
+            # The line that a kill cut short.
+            continue
+    return kept

@@ -1,0 +1,114 @@
+"""What a run must remember to go on after a kill, and to come back to its best step."""
+
+import dataclasses
+import pathlib
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass
+class TrainingState:
+    """How far a run has come, beside the weights.
+
+    Attributes:
+        stage: Index of the stage.
+        step: Steps taken, over all stages.
+        seconds: Time spent in training steps.
+        best_accuracy: Best target validation accuracy so far; -1 before the first validation.
+        best_step: Step of the best.
+        epochs_since_best: Validations since the best.
+    """
+
+    stage: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best_accuracy: float = -1.0
+    best_step: int = 0
+    epochs_since_best: int = 0
+
+
+class Checkpoints:
+    """The `last` and the `best` checkpoint of a run.
+
+    A checkpoint is written whole before the record of the newest one is changed, and only then is the older removed: a
+    kill at any moment leaves one that can be read.
+    """
+
+    def __init__(self, folder, model, state):
+        """Prepares to save and restore; touches no file.
+
+        Args:
+            folder: Folder of the run's checkpoints.
+            model: A compiled `JointModel`; both its optimizers are saved.
+            state: `TrainingState`.
+        """
+        self._state = state
+        self._state_variables = _state_variables()
+        optimizers = [optimizer for optimizer in (model.optimizer, model.backbone_optimizer) if optimizer is not None]
+        checkpoint = tf.train.Checkpoint(
+            state=self._state_variables,
+            network=_list_variables(model.network.variables),
+            schedule=_list_variables([model.cost_values, model.steps_seen]),
+            optimizers=[_list_variables(optimizer.variables) for optimizer in optimizers],
+        )
+        # Weights alone: the best step is gone back to for its network, not to train on from there.
+        weights = tf.train.Checkpoint(network=_list_variables(model.network.variables))
+        self._last = tf.train.CheckpointManager(checkpoint, pathlib.Path(folder) / "last", max_to_keep=1)
+        self._best = tf.train.CheckpointManager(weights, pathlib.Path(folder) / "best", max_to_keep=1)
+
+    def save_last(self):
+        """Saves everything that training needs to go on."""
+        for name, variable in self._state_variables.items():
+            variable.assign(getattr(self._state, name))
+        self._last.save(checkpoint_number=self._state.step)
+
+    def save_best(self):
+        """Saves the network as the best so far."""
+        self._best.save(checkpoint_number=self._state.step)
+
+    def restore_last(self):
+        """Goes back to the last checkpoint; returns whether there is one."""
+        return _restore(self._last)
+
+    def restore_best(self):
+        """Loads the best network; returns whether there is one."""
+        return _restore(self._best)
+
+
+def restore_state(folder):
+    """Reads the `TrainingState` of the last checkpoint in a folder; None where there is none."""
+    latest = tf.train.latest_checkpoint(pathlib.Path(folder) / "last")
+    if latest is None:
+        return None
+    variables = _state_variables()
+    tf.train.Checkpoint(state=variables).restore(latest).expect_partial().assert_existing_objects_matched()
+    return TrainingState(**{name: variable.numpy().item() for name, variable in variables.items()})
+
+
+def restore_network(folder, network):
+    """Loads the network of the last checkpoint in a folder; returns whether there is one."""
+    latest = tf.train.latest_checkpoint(pathlib.Path(folder) / "last")
+    if latest is None:
+        return False
+    reader = tf.train.Checkpoint(network=_list_variables(network.variables))
+    reader.restore(latest).expect_partial().assert_existing_objects_matched()
+    return True
+
+
+def _state_variables():
+    kinds = {int: tf.int64, float: tf.float64}
+    return {
+        field.name: tf.Variable(field.default, dtype=kinds[field.type]) for field in dataclasses.fields(TrainingState)
+    }
+
+
+def _list_variables(variables):
+    return [variable.value for variable in variables]
+
+
+def _restore(manager):
+    if manager.latest_checkpoint is None:
+        return False
+    # The checkpoint object is the manager's own: every variable of it must be found.
+    manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+    return True

@@ -1,0 +1,128 @@
+"""The folder of a run: what stands in it, and when it may be written. Floor 1; imports no TensorFlow."""
+
+import json
+import os
+import pathlib
+import shutil
+
+from jtln_tf.config import ExperimentConfig, InputError, MissingInputError, describe_differences
+
+CONFIG_FILE = "config.json"
+RESULT_FILE = "result.json"
+EVALUATION_FILE = "evaluation.json"
+COST_FILE = "cost_matrix.npz"
+CHECKPOINTS_FOLDER = "checkpoints"
+TENSORBOARD_FOLDER = "tensorboard"
+METRICS_FILE = "metrics.jsonl"
+EXPORT_FOLDER = "export"
+_OWN_FILES = (CONFIG_FILE, RESULT_FILE, EVALUATION_FILE, COST_FILE, METRICS_FILE)
+_OWN_FOLDERS = (CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER, EXPORT_FOLDER)
+_SPARE_BYTES = 16 * 2**20
+
+
+def check_workdir(workdir, config, *, resume=False, overwrite=False):
+    """Checks, without writing, that a run may use a folder.
+
+    Args:
+        workdir: Folder of the run; need not exist.
+        config: `ExperimentConfig` of the run.
+        resume: Whether an unfinished run of the same configuration may be gone on with.
+        overwrite: Whether another run's files may be replaced.
+
+    Raises:
+        InputError: If the folder cannot be written, or holds another run.
+    """
+    workdir = pathlib.Path(workdir)
+    if resume and overwrite:
+        raise InputError("`resume` and `overwrite` exclude each other. Received: both.")
+    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"`workdir` must be a folder that can be written. Received: {str(workdir)!r}.")
+    if overwrite or not (workdir / CONFIG_FILE).exists():
+        return
+    differences = describe_differences(read_config(workdir), config)
+    if differences:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise InputError(
+            f"`workdir` must not hold a run of another configuration. Received: {str(workdir)!r}, which differs in "
+            f"{'; '.join(differences[:3])}{more}. Hint: another --workdir, or --overwrite."
+        )
+    if not resume:
+        raise InputError(
+            f"`workdir` must not hold a run. Received: {str(workdir)!r}. "
+            "Hint: --resume goes on with it, --overwrite begins anew."
+        )
+
+
+def begin_workdir(workdir, config, *, overwrite=False, needed_bytes=0):
+    """Makes the folder of a run and writes its configuration.
+
+    Args:
+        workdir: Folder of the run.
+        config: `ExperimentConfig`.
+        overwrite: Removes the files of an earlier run first; other files stay.
+        needed_bytes: What the run is going to write.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is too full; nothing is removed then.
+    """
+    workdir = pathlib.Path(workdir)
+    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    free, needed = shutil.disk_usage(existing).free, needed_bytes + _SPARE_BYTES
+    if free < needed:
+        raise InputError(
+            f"`workdir` must have {needed / 2**20:.0f} MiB free. "
+            f"Received: {str(workdir)!r} with {free / 2**20:.0f} MiB."
+        )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            _remove_run(workdir)
+        write_whole(workdir / CONFIG_FILE, config.to_json())
+    except OSError as error:
+        raise InputError(
+            f"`workdir` must be a folder that can be written. Received: {str(workdir)!r} ({error.strerror})."
+        ) from error
+
+
+def read_config(workdir):
+    """Returns the `ExperimentConfig` of a run.
+
+    Raises:
+        MissingInputError: If the folder holds no run.
+        InputError: If its configuration cannot be read.
+    """
+    path = pathlib.Path(workdir) / CONFIG_FILE
+    if not path.is_file():
+        raise MissingInputError(f"`workdir` must hold a run. Received: {str(workdir)!r} without {CONFIG_FILE}.")
+    try:
+        return ExperimentConfig.from_json(path.read_text("utf-8"))
+    except (InputError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"`workdir` must hold a run that can be read. Received: {str(path)!r}: {error}") from error
+
+
+def read_result(workdir):
+    """Returns the result of a finished run, or None."""
+    path = pathlib.Path(workdir) / RESULT_FILE
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def write_json(path, values):
+    """Writes JSON values to a file, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_whole(path, text):
+    """Writes a text file such that a kill leaves the old one or the new one."""
+    path = pathlib.Path(path)
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, "utf-8")
+    os.replace(unfinished, path)
+
+
+def _remove_run(workdir):
+    # The configuration goes first: a folder half removed is then no run any more.
+    for name in _OWN_FILES:
+        (workdir / name).unlink(missing_ok=True)
+    for name in _OWN_FOLDERS:
+        shutil.rmtree(workdir / name, ignore_errors=True)

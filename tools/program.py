@@ -1,0 +1,67 @@
+"""What every program does around its one call: read the flags, and say in one line what is wrong with the input."""
+
+import os
+import sys
+
+from absl import flags, logging
+
+from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError
+
+BAD_INPUT = 2
+STOPPED = 1
+INTERRUPTED = 130
+
+
+def run_program(main, description, *, positional=None):
+    """Parses the flags, calls `main`, and exits the process.
+
+    Bad input exits with status 2, a stop for an outside reason with 1: both with one line on stderr and no traceback. An
+    error of the program itself keeps its traceback.
+
+    Args:
+        main: Called with the arguments that are no flags; returns None.
+        description: Shown by `--help`, before the flags.
+        positional: What the arguments that are no flags are called in messages; None allows none.
+    """
+    # Set before TensorFlow is loaded: its start-up notes say nothing of the run.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.INFO)
+    try:
+        arguments = _parse_flags(description)
+        if arguments and positional is None:
+            raise InputError(f"Arguments must be flags, written --name=value. Received: {arguments[0]!r}.")
+        if positional is not None and not arguments:
+            raise InputError(f"`{positional}` must be given. Received: nothing.")
+        main(arguments)
+    except (InputError, flags.Error) as error:
+        _say(error)
+        sys.exit(BAD_INPUT)
+    except (NonFiniteLossError, RunStoppedError) as error:
+        _say(error)
+        sys.exit(STOPPED)
+    except OSError as error:
+        # A full disk, a file that vanished: nothing the program could have known before.
+        _say(f"{error.strerror or error}: {error.filename}" if error.filename else error)
+        sys.exit(STOPPED)
+    except KeyboardInterrupt:
+        _say("interrupted; --resume goes on from the last checkpoint.")
+        sys.exit(INTERRUPTED)
+
+
+def _parse_flags(description):
+    flag_values = flags.FLAGS
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", allow_override=True)
+    arguments = flag_values(sys.argv)[1:]
+    if flag_values.help:
+        print(description.strip())
+        # Only what was defined for the programs, not absl's own logging flags.
+        for module, members in sorted(flag_values.flags_by_module_dict().items()):
+            if not module.startswith("absl."):
+                print(flag_values.module_help(module) if len(members) else "", end="")
+        sys.exit(0)
+    return arguments
+
+
+def _say(error):
+    lines = str(error).splitlines() or [type(error).__name__]
+    print(f"error: {lines[0]}", file=sys.stderr)

@@ -1,0 +1,54 @@
+"""Trains one network and evaluates it.
+
+    python -m tools.train --flagfile=flags/presets/digits.flags --workdir=runs/digits
+
+Writes config.json, cost_matrix.npz, checkpoints/, tensorboard/, metrics.jsonl, evaluation.json, result.json and export/
+into --workdir, and prints the result.
+"""
+
+import json
+
+from absl import flags
+
+from flags import config_from_flags, define_config_flags
+from tools.program import run_program
+
+define_config_flags()
+flags.DEFINE_string("workdir", "", "Folder of the run.")
+flags.DEFINE_bool("resume", False, "Go on with the run in --workdir where it was stopped.")
+flags.DEFINE_bool("overwrite", False, "Replace the run in --workdir.")
+flags.DEFINE_bool("export", True, "Write a SavedModel to WORKDIR/export.")
+flags.DEFINE_bool("json", False, "Print the result as JSON only.")
+
+
+def main(arguments):
+    """Checks what can be checked without TensorFlow, then trains."""
+    del arguments
+    from jtln_tf.config import InputError
+    from jtln_tf.workdir import check_workdir
+
+    values = flags.FLAGS
+    config = config_from_flags()
+    config.require_domains()
+    if not values.workdir:
+        raise InputError("`workdir` must name the folder of the run. Received: nothing.")
+    check_workdir(values.workdir, config, resume=values.resume, overwrite=values.overwrite)
+
+    from jtln_tf.experiment import run_experiment
+
+    result = run_experiment(
+        config, values.workdir, resume=values.resume, overwrite=values.overwrite, export=values.export
+    )
+    if values.json:
+        print(json.dumps(result))
+        return
+    print(f"target accuracy   {100 * result['target_accuracy']:.1f} %  ({result['target_test_images']} test images)")
+    print(f"macro accuracy    {100 * result['target_macro_accuracy']:.1f} %")
+    print(f"training time     {result['train_seconds']:.0f} s for {result['steps']} steps")
+    print(f"TensorBoard       tensorboard --logdir={values.workdir}/tensorboard")
+    if values.export:
+        print(f"SavedModel        {values.workdir}/export")
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)
