@@ -5,6 +5,7 @@ import sys
 
 from absl import flags, logging
 
+from flags import preset_path
 from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError
 
 BAD_INPUT = 2
@@ -15,8 +16,8 @@ INTERRUPTED = 130
 def run_program(main, description, *, positional=None):
     """Parses the flags, calls `main`, and exits the process.
 
-    Bad input exits with status 2, a stop for an outside reason with 1: both with one line on stderr and no traceback. An
-    error of the program itself keeps its traceback.
+    Bad input exits with status 2, a stop for an outside reason with 1: both with one line on stderr and no traceback.
+    An error of the program itself keeps its traceback.
 
     Args:
         main: Called with the arguments that are no flags; returns None.
@@ -25,7 +26,7 @@ def run_program(main, description, *, positional=None):
     """
     # Set before TensorFlow is loaded: its start-up notes say nothing of the run.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.set_verbosity(logging.INFO)
+    logging.set_verbosity(logging.WARNING)
     try:
         arguments = _parse_flags(description)
         if arguments and positional is None:
@@ -50,8 +51,9 @@ def run_program(main, description, *, positional=None):
 
 def _parse_flags(description):
     flag_values = flags.FLAGS
+    flags.DEFINE_string("preset", None, "Use the flags of flags/presets/NAME.flags; flags given after it win.")
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", allow_override=True)
-    arguments = flag_values(sys.argv)[1:]
+    arguments = flag_values([_expand_preset(argument) for argument in sys.argv])[1:]
     if flag_values.help:
         print(description.strip())
         # Only what was defined for the programs, not absl's own logging flags.
@@ -60,6 +62,11 @@ def _parse_flags(description):
                 print(flag_values.module_help(module) if len(members) else "", end="")
         sys.exit(0)
     return arguments
+
+
+def _expand_preset(argument):
+    name, equals, value = argument.partition("=")
+    return f"--flagfile={preset_path(value)}" if name in ("--preset", "-preset") and equals else argument
 
 
 def _say(error):

@@ -1,0 +1,33 @@
+PYTHON ?= python3
+SEEDS ?= 1
+VENV = .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test test-all lint clean
+
+# Trains JTLN and its baselines on embedded real data and prints the table.
+demo: $(VENV)/installed
+	$(BIN)/python -m tools.compare --preset=digits --seeds=$(SEEDS) --output=demo/seeds$(SEEDS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+# The fast tests and those that train for real.
+test-all: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) demo
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

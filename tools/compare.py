@@ -1,0 +1,53 @@
+"""Compares JTLN with its baselines: the same data, steps and seeds for each.
+
+    python -m tools.compare --preset=digits --seeds=3 --output=runs/digits
+
+Prints a table and writes table.json, table.md and accuracy.png into --output, which also holds every run. Called again
+it goes on where it was stopped.
+"""
+
+import json
+
+from absl import flags
+
+from flags import config_from_flags, define_config_flags
+from jtln_tf.config import METHODS, InputError
+from tools.program import run_program
+
+define_config_flags()
+flags.DEFINE_list("methods", ["target_only", "consecutive", "joint", "jtln"], f"Of {', '.join(METHODS)}.")
+flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1)
+flags.DEFINE_string("output", "", "Folder of the comparison.")
+flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in --output.")
+flags.DEFINE_bool("json", False, "Print the rows as JSON only.")
+
+
+def main(arguments):
+    """Checks the flags, then compares."""
+    del arguments
+    values = flags.FLAGS
+    unknown = [method for method in values.methods if method not in METHODS]
+    if unknown or not values.methods:
+        raise InputError(f"`methods` must be of {', '.join(METHODS)}. Received: {', '.join(unknown) or 'nothing'}.")
+    if not values.output:
+        raise InputError("`output` must name the folder of the comparison. Received: nothing.")
+    config = config_from_flags()
+    config.require_domains()
+
+    from jtln_tf.comparison import format_table, run_comparison, run_folder
+
+    seeds = range(values.seed, values.seed + values.seeds)
+    rows = run_comparison(config, values.methods, seeds, values.output, overwrite=values.overwrite)
+    if values.json:
+        print(json.dumps(rows))
+        return
+    print(f"\n{config.data.source} -> {config.data.target}, {config.training.steps} steps, {len(seeds)} seed(s)\n")
+    print(format_table(rows))
+    last = run_folder(values.output, values.methods[-1], seeds[-1])
+    print(f"\nPlot          {values.output}/accuracy.png")
+    print(f"TensorBoard   tensorboard --logdir={values.output}")
+    print(f"SavedModel    {last}/export")
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)

@@ -1,0 +1,49 @@
+"""Evaluates a trained run on a split of its domains.
+
+    python -m tools.evaluate --workdir=runs/digits --split=test
+
+Prints accuracy, macro accuracy and a row for each class of the target; --json adds the confusion matrix.
+"""
+
+import json
+
+from absl import flags
+
+from jtln_tf.config import InputError
+from tools.program import run_program
+
+flags.DEFINE_string("workdir", "", "Folder of the run.")
+flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to evaluate on.")
+flags.DEFINE_enum("head", "target", ["source", "target"], "Head to evaluate, on its own domain.")
+flags.DEFINE_bool("json", False, "Print everything as JSON.")
+
+
+def main(arguments):
+    """Loads the run and evaluates it."""
+    del arguments
+    from jtln_tf.workdir import read_config
+
+    values = flags.FLAGS
+    if not values.workdir:
+        raise InputError("`workdir` must name the folder of a run. Received: nothing.")
+    read_config(values.workdir)
+
+    from jtln_tf.evaluation import evaluate
+    from jtln_tf.experiment import load_trained_network
+
+    _, network, source, target = load_trained_network(values.workdir)
+    domain = {"source": source, "target": target}[values.head]
+    result = evaluate(network, domain, split=values.split, head=values.head)
+    if values.json:
+        print(json.dumps(result.to_json()))
+        return
+    width = max(len(name) for name in result.class_names)
+    for row in result.to_json()["classes"]:
+        accuracy = "no images" if row["accuracy"] is None else f"{100 * row['accuracy']:5.1f} %"
+        print(f"{row['class']:{width}}  {accuracy}  ({row['images']} images)")
+    print(f"\naccuracy {100 * result.accuracy:.1f} %, macro accuracy {100 * result.macro_accuracy:.1f} %")
+    print(f"({result.num_images} {values.split} images of {domain.name})")
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)

@@ -1,0 +1,40 @@
+"""Exports the network of a trained run as a SavedModel.
+
+    python -m tools.export --workdir=runs/digits --output=exports/digits
+
+The export takes encoded image bytes (signature serve_bytes) or image tensors (serve_images) to the probabilities of
+both heads; classes.json beside it names the classes.
+"""
+
+from absl import flags
+
+from jtln_tf.config import InputError
+from tools.program import run_program
+
+flags.DEFINE_string("workdir", "", "Folder of the run.")
+flags.DEFINE_string("output", "", "Folder of the export; an earlier export there is replaced.")
+
+
+def main(arguments):
+    """Loads the run, exports it and compares the reloaded export with the network."""
+    del arguments
+    from jtln_tf.workdir import read_config
+
+    values = flags.FLAGS
+    for name in ("workdir", "output"):
+        if not values[name].value:
+            raise InputError(f"`{name}` must name a folder. Received: nothing.")
+    read_config(values.workdir)
+
+    from jtln_tf.experiment import load_trained_network
+    from jtln_tf.export import check_export, export_network
+
+    _, network, source, target = load_trained_network(values.workdir)
+    export_network(network, values.output, source_classes=source.class_names, target_classes=target.class_names)
+    images, _ = next(iter(target.test.dataset(32)))
+    difference = check_export(network, values.output, images)
+    print(f"{values.output}: reloaded, largest difference of a probability {difference:.1g}")
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)
