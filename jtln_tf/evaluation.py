@@ -75,13 +75,12 @@ def evaluate(network, domain, *, split="test", head="target", batch_size=256):
     chosen = domain.split(split)
     if not len(chosen):
         raise InputError(f"`split` must have images. Received: {split!r} of {domain.name!r}, which has none.")
+    predicted = network.predict(chosen.dataset(batch_size), verbose=0)[head]
+    if predicted.shape[1] != domain.num_classes:
+        raise InputError(
+            f"The {head} head must have the {domain.num_classes} classes of {domain.name!r}. "
+            f"Received: {predicted.shape[1]}."
+        )
     confusion = np.zeros((domain.num_classes, domain.num_classes), np.int64)
-    for images, labels in chosen.dataset(batch_size):
-        probabilities = np.asarray(network.predict_on_batch(images)[head])
-        if probabilities.shape[1] != domain.num_classes:
-            raise InputError(
-                f"The {head} head must have the {domain.num_classes} classes of {domain.name!r}. "
-                f"Received: {probabilities.shape[1]}."
-            )
-        np.add.at(confusion, (labels.numpy(), probabilities.argmax(axis=1)), 1)
+    np.add.at(confusion, (chosen.labels, predicted.argmax(axis=1)), 1)
     return Evaluation(domain.class_names, confusion)

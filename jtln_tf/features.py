@@ -20,10 +20,8 @@ def extract_features(model, split, batch_size=256):
     Returns:
         float32 [N, D].
     """
-    batches = []
-    for images, _ in split.dataset(batch_size):
-        if model is None:
-            batches.append(images.numpy().reshape(len(images), -1).astype(np.float32) / 255.0)
-        else:
-            batches.append(np.asarray(model.predict_on_batch(images), np.float32))
-    return np.concatenate(batches)
+    if model is None:
+        return np.concatenate(
+            [images.numpy().reshape(len(images), -1) / np.float32(255) for images, _ in split.dataset(batch_size)]
+        )
+    return np.asarray(model.predict(split.dataset(batch_size), verbose=0), np.float32)

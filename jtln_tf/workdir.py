@@ -35,10 +35,10 @@ def check_workdir(workdir, config, *, resume=False, overwrite=False):
     workdir = pathlib.Path(workdir)
     if resume and overwrite:
         raise InputError("`resume` and `overwrite` exclude each other. Received: both.")
-    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    existing = _nearest_existing(workdir)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"`workdir` must be a folder that can be written. Received: {str(workdir)!r}.")
-    if overwrite or not (workdir / CONFIG_FILE).exists():
+    if overwrite or not os.path.exists(workdir / CONFIG_FILE):
         return
     differences = describe_differences(read_config(workdir), config)
     if differences:
@@ -67,8 +67,7 @@ def begin_workdir(workdir, config, *, overwrite=False, needed_bytes=0):
         InputError: If the folder cannot be written or the disk is too full; nothing is removed then.
     """
     workdir = pathlib.Path(workdir)
-    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    free, needed = shutil.disk_usage(existing).free, needed_bytes + _SPARE_BYTES
+    free, needed = shutil.disk_usage(_nearest_existing(workdir)).free, needed_bytes + _SPARE_BYTES
     if free < needed:
         raise InputError(
             f"`workdir` must have {needed / 2**20:.0f} MiB free. "
@@ -118,6 +117,11 @@ def write_whole(path, text):
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(text, "utf-8")
     os.replace(unfinished, path)
+
+
+def _nearest_existing(workdir):
+    # Path.exists raises for a folder that may not be looked into; os.path.exists does not.
+    return next(path for path in (workdir, *workdir.absolute().parents) if os.path.exists(path))
 
 
 def _remove_run(workdir):

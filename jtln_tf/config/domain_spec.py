@@ -58,13 +58,15 @@ def parse_domain_spec(text, *, per_class=None):
     if not name:
         raise InputError(f"A domain needs a name after '{kind}:'. Received: {text!r}.")
     values = {"text": text, "kind": kind, "name": name}
-    filters = []
+    filters, given = [], set()
     for item in filter(None, query.split("&")):
-        key, equals, value = item.partition("=")
-        if not equals or not value:
+        key, _, value = item.partition("=")
+        key = urllib.parse.unquote(key)
+        if not value.strip(","):
             raise InputError(f"A domain option must be written name=value. Received: {item!r} in {text!r}.")
-        if key in values or key in dict(filters):
+        if key in given:
             raise InputError(f"A domain option must be given once. Received: {key!r} twice in {text!r}.")
+        given.add(key)
         if key in ("classes", "exclude"):
             values[key] = _split_names(value)
         elif key == "per_class":
@@ -72,7 +74,7 @@ def parse_domain_spec(text, *, per_class=None):
         elif key in ("test_fraction", "validation_fraction"):
             values[key] = _parse_number(key, value, float, lambda share: 0 <= share < 1, "in [0, 1)", text)
         elif kind == "folder":
-            filters.append((urllib.parse.unquote(key), _split_names(value)))
+            filters.append((key, _split_names(value)))
         else:
             raise InputError(
                 "A domain option must be one of classes, exclude, per_class, test_fraction, validation_fraction. "

@@ -171,7 +171,8 @@ class ExperimentConfig:
 
     def to_json(self):
         """Returns the configuration as indented JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        # NumPy's whole numbers are valid values, which JSON does not know.
+        return json.dumps(dataclasses.asdict(self), indent=2, default=lambda number: number.item()) + "\n"
 
     @classmethod
     def from_json(cls, text):

@@ -6,6 +6,9 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Offsets in the IHDR chunk, which the PNG standard puts first (ISO/IEC 15948, section 11.2.2).
 _PNG_BIT_DEPTH, _PNG_COLOR_TYPE = 24, 25
 _PNG_GRAY = 0
+_BMP_SIGNATURE = b"BM"
+# The file header's last field is where the pixels start; the next header begins with its own size.
+_BMP_PIXEL_OFFSET, _BMP_HEADER, _BMP_BIT_DEPTH = 10, 14, 28
 
 
 def decode_image(encoded, image_size, channels):
@@ -27,7 +30,12 @@ def decode_image(encoded, image_size, channels):
         tf.errors.InvalidArgumentError: If the bytes are no complete image.
     """
     is_png = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
-    rgb = tf.cond(is_png, lambda: _decode_png(encoded), lambda: _decode_opaque(encoded))
+    is_bmp = tf.strings.substr(encoded, 0, len(_BMP_SIGNATURE)) == _BMP_SIGNATURE
+    rgb = tf.cond(
+        is_png,
+        lambda: _decode_png(encoded),
+        lambda: tf.cond(is_bmp, lambda: _decode_bmp(encoded), lambda: _decode_opaque(encoded)),
+    )
     rgb.set_shape([None, None, 3])
     if channels == 1:
         rgb = tf.image.rgb_to_grayscale(rgb)
@@ -49,12 +57,31 @@ def _decode_png(encoded):
     rgb, alpha = rgba[..., :3], rgba[..., 3:] / 255.0
     header = tf.io.decode_raw(tf.strings.substr(encoded, 0, _PNG_COLOR_TYPE + 1), tf.uint8)
     bit_depth = tf.cast(header[_PNG_BIT_DEPTH], tf.int32)
-    # TensorFlow hands 1-, 2- and 4-bit gray samples on as they are (1 for white), and the opaque alpha with them.
-    is_low_depth_gray = (header[_PNG_COLOR_TYPE] == _PNG_GRAY) & (bit_depth < 8)
+    # Of a 1-, 2- or 4-bit image without transparency TensorFlow hands on gray samples as they are (1 for white), and
+    # the largest sample as the alpha of every pixel, also where it has looked the colours up in a palette.
     largest_sample = tf.cast(tf.bitwise.left_shift(1, bit_depth) - 1, tf.float32)
-    spread = tf.minimum(rgb, largest_sample) * (255.0 / largest_sample)
+    is_opaque_low_depth = (bit_depth < 8) & tf.reduce_all(rgba[..., 3] == largest_sample)
+    is_gray = header[_PNG_COLOR_TYPE] == _PNG_GRAY
+    opaque = tf.where(is_gray, rgb * (255.0 / largest_sample), rgb)
     on_white = rgb * alpha + 255.0 * (1.0 - alpha)
-    return tf.cast(tf.round(tf.where(is_low_depth_gray, spread, on_white)), tf.uint8)
+    return tf.cast(tf.round(tf.where(is_opaque_low_depth, opaque, on_white)), tf.uint8)
+
+
+def _decode_bmp(encoded):
+    pixels = _decode_opaque(encoded)
+    bit_depth = tf.io.decode_raw(tf.strings.substr(encoded, _BMP_BIT_DEPTH, 2), tf.uint16)[0]
+    return tf.cond(bit_depth == 8, lambda: _look_up_bmp_palette(encoded, pixels[..., 0]), lambda: pixels)
+
+
+def _look_up_bmp_palette(encoded, indices):
+    # TensorFlow takes the indices for gray samples.
+    first_pixel, header_size = tf.unstack(
+        tf.io.decode_raw(tf.strings.substr(encoded, _BMP_PIXEL_OFFSET, 8), tf.int32), num=2
+    )
+    begin = _BMP_HEADER + header_size
+    blue_green_red = tf.io.decode_raw(tf.strings.substr(encoded, begin, first_pixel - begin), tf.uint8)
+    palette = tf.reshape(blue_green_red, [-1, 4])[:, 2::-1]
+    return tf.gather(palette, tf.cast(indices, tf.int32))
 
 
 def _resize_and_crop(images, image_size):

@@ -46,16 +46,16 @@ class Split:
 
     def dataset(self, batch_size):
         """Returns a `tf.data.Dataset` of (uint8 images [b, H, W, C], labels [b]), every image once, in order."""
-        rows = tf.data.Dataset.from_tensor_slices(
-            (self.images.tolist() if not self.is_decoded else self.images, self.labels)
-        )
+        images = self.images if self.is_decoded else tf.constant(self.images.tolist(), tf.string)
+        rows = tf.data.Dataset.from_tensor_slices((images, self.labels))
         if not self.is_decoded:
             rows = rows.map(lambda image, label: (self.decode(image), label), num_parallel_calls=tf.data.AUTOTUNE)
         return rows.batch(batch_size).prefetch(1)
 
     def decode(self, image):
         """Decodes one entry of `images` that is a path or bytes (scalar string tensor) to pixels [H, W, C]."""
-        return _decode_entry(image, self.image_size, self.channels, is_path=isinstance(self.images[0], str))
+        is_path = len(self) > 0 and isinstance(self.images[0], str)
+        return _decode_entry(image, self.image_size, self.channels, is_path)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,6 +131,10 @@ def load_domain(
         InputError: If the specification does not fit the data, or an image cannot be decoded.
     """
     parsed = parse_domain_spec(spec, per_class=labels_per_class or None)
+    if cache not in ("memory", "none"):
+        raise InputError(f"`cache` must be one of memory, none. Received: {cache!r}.")
+    if channels not in (None, 1, 3):
+        raise InputError(f"`channels` must be 1 or 3. Received: {channels!r}.")
     listing = _LISTERS[parsed.kind](parsed, data_root)
     image_size = image_size or listing.image_size
     channels = channels or (1 if parsed.kind == "builtin" else 3)
@@ -226,5 +230,5 @@ def _reason(image, image_size, channels, is_path):
     try:
         _decode_entry(tf.constant(image), image_size, channels, is_path)
     except tf.errors.OpError as error:
-        return error.message.splitlines()[0].split("}} ")[-1].removesuffix(" [Op:DecodeImage]")
+        return error.message.splitlines()[0].split("}} ")[-1].split(" [Op:")[0]
     return "unreadable"

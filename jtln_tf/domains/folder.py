@@ -80,10 +80,18 @@ def _list_split(folder, class_names):
         for entry in sorted(os.scandir(class_folder), key=lambda entry: entry.name):
             is_image = entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".")
             if is_image and entry.is_file():
+                _check_file_name(entry.path)
                 paths.append(entry.path)
                 labels.append(label)
                 names.append(os.path.relpath(entry.path, folder.parent))
     return Examples(np.array(paths, object), np.array(labels, np.int32), np.array(names, object))
+
+
+def _check_file_name(path):
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"A file name must be UTF-8. Received: {path!r}.") from error
 
 
 def _read_class_table(path):
@@ -93,6 +101,7 @@ def _read_class_table(path):
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             key = (reader.fieldnames or [""])[0]
-            return {row[key]: row for row in reader}
+            # Fields beyond the header have no column.
+            return {row[key]: {column: row[column] for column in reader.fieldnames} for row in reader}
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"A classes.csv must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error

@@ -28,9 +28,12 @@ def list_tfds(spec, data_root=""):
     name, _, split = spec.name.partition(":")
     try:
         builder = tfds.builder(name, data_dir=data_root or None)
-        builder.download_and_prepare()
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"`tfds:` must name a data set of TensorFlow Datasets. Received: {name!r}.") from error
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"`tfds:` must name a data set and its CONFIG. Received: {name!r} ({reason}).") from error
+    builder.download_and_prepare()
     image_key, label_key = _find_features(builder)
     if split and split not in builder.info.splits:
         raise InputError(f"A split must be one of {', '.join(builder.info.splits)}. Received: {split!r}.")
@@ -39,6 +42,8 @@ def list_tfds(spec, data_root=""):
         raise InputError(f"A data set without a train split needs tfds:NAME:SPLIT. Received: {spec.text!r}.")
     class_names = tuple(builder.info.features[label_key].names)
     splits = {("train" if one == split else one): _list_split(builder, one, label_key) for one in wanted}
+    # Some data sets publish their test images without labels: then test images are held out like a folder's.
+    splits = {one: examples for one, examples in splits.items() if one == "train" or len(examples)}
     fetch = functools.partial(_fetch_encoded, builder, image_key)
     return select_classes(Listing(class_names, splits, fetch=fetch), spec)
 
@@ -68,7 +73,8 @@ def _list_split(builder, split, label_key):
     labels = np.array([row[label_key] for row in rows.as_numpy_iterator()], np.int32)
     names = [f"{builder.info.full_name}:{split}[{position}]" for position in range(len(labels))]
     addresses = np.array([(split, position) for position in range(len(labels))], object).reshape(-1, 2)
-    return Examples(addresses, labels, np.array(names, object))
+    # TFDS writes -1 for an image without a label.
+    return Examples(addresses, labels, np.array(names, object)).take(np.flatnonzero(labels >= 0))
 
 
 def _fetch_encoded(builder, image_key, examples):

@@ -131,7 +131,8 @@ def _solve(a, b, log_a, log_b, cost_matrix, epsilon, threshold, max_iterations):
 
 def _find_potentials(a, log_a, log_b, cost_matrix, epsilon, threshold, max_iterations):
     """Chooses the form by the range of the kernel; returns f, g, <P, C>, the marginal error and the updates made."""
-    arguments = [a, log_a, log_b, cost_matrix]
+    # A tape that watches them would record the updates, and XLA cannot compile a loop that is recorded.
+    arguments = [tf.stop_gradient(x) for x in (a, log_a, log_b, cost_matrix)]
     arguments += [tf.constant(epsilon, a.dtype), tf.constant(threshold, a.dtype), tf.constant(max_iterations)]
     ratio = (tf.reduce_max(cost_matrix) - tf.reduce_min(cost_matrix)) / epsilon
     return tf.cond(

@@ -75,6 +75,11 @@ class JointModel(keras.Model):
             self.optimizer.build(heads)
             backbone_optimizer.build(backbone)
 
+    def fit(self, pairs, **options):
+        """Trains on what `pair_domains` returns; takes the options of `keras.Model.fit`, and returns its history."""
+        # Keras shuffles by default and warns that it cannot: the pairs are in random order already.
+        return super().fit(pairs, **{"shuffle": False, **options})
+
     def call(self, images, training=False):
         """Returns the probabilities of both heads, a dict of [B, n] and [B, m]."""
         return self.network(images, training=training)

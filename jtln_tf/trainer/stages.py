@@ -69,4 +69,4 @@ def train_stage(model, pairs, stage, *, first_step, callbacks):
     """
     remaining = stage.last_step - first_step
     if remaining > 0:
-        model.fit(pairs, epochs=1, steps_per_epoch=remaining, callbacks=callbacks, verbose=0, shuffle=False)
+        model.fit(pairs, epochs=1, steps_per_epoch=remaining, callbacks=callbacks, verbose=0)

@@ -1,0 +1,6 @@
+"""Backbones: raw pixels in, features out. Floor 1: imports only `jtln_tf.config`."""
+
+from jtln_tf.backbones.alexnet import LocalResponseNormalization
+from jtln_tf.backbones.building import BACKBONE_NAMES, build_backbone
+
+__all__ = ["BACKBONE_NAMES", "LocalResponseNormalization", "build_backbone"]

@@ -1,0 +1,45 @@
+"""From raw pixels to what a trunk was trained on: channels and scaling, as layers that save with the model."""
+
+import keras
+
+PIXEL_RANGES = ("0_255", "0_1", "-1_1")
+
+# Channel statistics of ImageNet in RGB order; "caffe" means are in 0..255 and BGR order.
+_TORCH_MEAN = (0.485, 0.456, 0.406)
+_TORCH_STD = (0.229, 0.224, 0.225)
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+
+
+def expand_gray(image, channels):
+    """Repeats a gray image [B, H, W, 1] to `channels` equal channels; leaves any other image as it is."""
+    if image.shape[-1] != 1 or channels == 1:
+        return image
+    return keras.layers.Concatenate(name="gray_to_channels")([image] * channels)
+
+
+def scale_pixels(image, mode):
+    """Scales pixels in 0..255 the way that a pretrained trunk expects.
+
+    Args:
+        image: RGB images [B, H, W, 3] in 0..255 (any channels for `none`, `0_255`, `0_1`, `-1_1`, `tf`).
+        mode: `caffe` (BGR minus the ImageNet mean), `torch` (0..1, then ImageNet mean and deviation), `tf` or
+            `-1_1` (-1..1), `0_1`, and `none` or `0_255` (as they are).
+
+    Returns:
+        The scaled images, of the same shape.
+    """
+    if mode in ("none", "0_255"):
+        return image
+    if mode == "caffe":
+        # An RGB image read backwards along its channels is BGR.
+        return _rescale(keras.ops.flip(image, axis=-1), 1.0, [-mean for mean in _CAFFE_MEAN_BGR])
+    if mode == "torch":
+        scale = [1.0 / (255.0 * std) for std in _TORCH_STD]
+        return _rescale(image, scale, [-mean / std for mean, std in zip(_TORCH_MEAN, _TORCH_STD, strict=True)])
+    scale, offset = {"tf": (1.0 / 127.5, -1.0), "-1_1": (1.0 / 127.5, -1.0), "0_1": (1.0 / 255.0, 0.0)}[mode]
+    return _rescale(image, scale, offset)
+
+
+def _rescale(image, scale, offset):
+    # Always float32: under mixed precision a float16 pixel would lose what augmentation put between whole numbers.
+    return keras.layers.Rescaling(scale, offset, dtype="float32", name="pixel_scaling")(image)

@@ -1,0 +1,148 @@
+"""A trunk from a `.keras` file: any saved model with one image input, rebuilt at the wanted image size."""
+
+import os
+import zipfile
+
+import keras
+
+from jtln_tf.backbones.pixels import expand_gray, scale_pixels
+from jtln_tf.config import InputError, MissingInputError
+
+
+def saved_features(image, path, *, pixel_range):
+    """Maps images to the features of a saved model.
+
+    The layers are cloned onto `image`, so the file may hold another image size. Maps are pooled over their pixels; a
+    final softmax classifier is left out and what feeds it becomes the features.
+
+    Args:
+        image: Gray or RGB images [B, H, W, C] in 0..255.
+        path: Path of a `.keras` file. Code in it (a `Lambda` layer) is refused.
+        pixel_range: Range that the saved model expects: `0_255`, `0_1` or `-1_1`.
+
+    Returns:
+        Features [B, D].
+
+    Raises:
+        MissingInputError: If there is no such file.
+        InputError: If it is no Keras model, or one that cannot map these images to features.
+    """
+    model = _load(path)
+    channels = model.input.shape[-1]
+    if image.shape[-1] not in (1, channels):
+        raise InputError(
+            f"`image_shape` must have the {channels} channels of the `backbone` {path}. "
+            f"Received: {list(image.shape[1:])}."
+        )
+    classifier = _find_classifier(model, path)
+    pixels = scale_pixels(expand_gray(image, channels), pixel_range)
+    try:
+        features = _rebuild(model, image, pixels, left_out=classifier).output
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"`backbone` must be a model that can be rebuilt for images of {list(image.shape[1:])}. "
+            f"Received: {path}, saved for {list(model.input.shape[1:])} ({_first_line(error)})"
+        ) from error
+    if len(features.shape) == 4:
+        return keras.layers.GlobalAveragePooling2D(name="pooled_features")(features)
+    if len(features.shape) != 2:
+        raise InputError(
+            "`backbone` must end in features [features] or a map [height, width, features]. "
+            f"Received: {path} ({list(features.shape[1:])})"
+        )
+    return features
+
+
+def _load(path):
+    if not os.path.exists(path):
+        raise MissingInputError(f"`backbone` must be an existing file. Received: {path}")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"`backbone` must be a saved Keras model (.keras). Received: {path} (not a zip archive)")
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # A foreign file can fail anywhere in the reader, with any exception.
+        raise InputError(
+            f"`backbone` must be a saved Keras model (.keras). Received: {path} ({_first_line(error)})"
+        ) from error
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    if not inputs or not outputs:
+        raise InputError(
+            f"`backbone` must be a functional or sequential Keras model. Received: {path} ({type(model).__name__})"
+        )
+    shapes = [list(tensor.shape[1:]) for tensor in inputs]
+    if len(inputs) != 1 or len(shapes[0]) != 3 or len(outputs) != 1:
+        raise InputError(
+            "`backbone` must have one image input [height, width, channels] and one output. "
+            f"Received: {path} (inputs {shapes}, {len(outputs)} outputs)"
+        )
+    # One class of model from here on, and a single tensor for its input, whatever the file holds.
+    return keras.Model(inputs[0], outputs[0])
+
+
+def _find_classifier(model, path):
+    """Returns the layers of a final softmax classifier, which does not belong to the features; often none."""
+    last = model.layers[-1]
+    if not _is_softmax(last):
+        return ()
+    if isinstance(last, keras.layers.Dense):
+        return (last,)
+    # The softmax stands alone: the classifier is the layer before it.
+    if not isinstance(model.layers[-2], keras.layers.Dense):
+        raise InputError(
+            f"`backbone` must end in features, or in a softmax over a Dense layer. Received: {path} "
+            f"(a softmax over {type(model.layers[-2]).__name__})"
+        )
+    return (model.layers[-2], last)
+
+
+def _is_softmax(layer):
+    if isinstance(layer, keras.layers.Dense | keras.layers.Activation):
+        return layer.activation is keras.activations.softmax
+    return isinstance(layer, keras.layers.Softmax)
+
+
+def _rebuild(model, new_input, pixels, *, left_out=()):
+    """Clones a functional model, weights included, onto `new_input`.
+
+    Args:
+        model: The model, with one input.
+        new_input: Input tensor of the clone.
+        pixels: What the first layers read in place of `new_input`, computed from it.
+        left_out: Layers that pass on what they receive.
+
+    Returns:
+        The clone, all of it trainable, even where the original was saved with frozen layers.
+    """
+    is_resized = model.input.shape[1:-1] != pixels.shape[1:-1]
+
+    def clone_layer(layer):
+        if isinstance(layer, keras.Model) and len(layer.inputs) == 1 and len(layer.outputs) == 1:
+            shape = layer.inputs[0].shape[1:]
+            inner_input = keras.Input((None, None, shape[-1]) if is_resized and len(shape) == 3 else shape)
+            inner = keras.Model(layer.inputs[0], layer.outputs[0], name=layer.name)
+            return _rebuild(inner, inner_input, inner_input)
+        config = layer.get_config()
+        if "trainable" in config:
+            config["trainable"] = True
+        return type(layer).from_config(config)
+
+    def call_layer(layer, *args, **kwargs):
+        args, kwargs = keras.tree.map_structure(lambda x: pixels if x is new_input else x, (args, kwargs))
+        return args[0] if layer.name in names_left_out else layer(*args, **kwargs)
+
+    names_left_out = {layer.name for layer in left_out}
+    clone = keras.models.clone_model(
+        model, input_tensors=new_input, clone_function=clone_layer, call_function=call_layer
+    )
+    for layer in model.layers:
+        if layer.weights and layer.name not in names_left_out:
+            clone.get_layer(layer.name).set_weights(layer.get_weights())
+    for layer in clone.layers:
+        if isinstance(layer, keras.layers.Normalization) and layer.weights:
+            # It computes with constants derived from its weights.
+            layer.finalize_state()
+    return clone
+
+
+def _first_line(error):
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

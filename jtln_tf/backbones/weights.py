@@ -1,0 +1,59 @@
+"""Weights of a named backbone from a `.weights.h5` file."""
+
+import os
+import re
+import warnings
+
+import h5py
+
+from jtln_tf.config import InputError, MissingInputError
+
+
+def load_backbone_weights(backbone, path):
+    """Sets the weights of a backbone from a file that `backbone.save_weights` wrote.
+
+    Args:
+        backbone: A built `keras.Model`.
+        path: Path of a `.weights.h5` file.
+
+    Raises:
+        MissingInputError: If there is no such file.
+        InputError: If it is no weights file, or that of another model.
+    """
+    if not os.path.exists(path):
+        raise MissingInputError(f"`weights` must be an existing file. Received: {path}")
+    try:
+        num_saved = _count_arrays(path)
+    except OSError as error:
+        raise InputError(f"`weights` must be a Keras weights file (.weights.h5). Received: {path} (no HDF5)") from error
+    # keras ignores what a file has beyond the model, so that a deeper model's file could load without complaint.
+    num_weights = len(backbone.weights)
+    if num_saved != num_weights:
+        raise InputError(
+            f"`weights` must fit the backbone. Received: {path} ({num_saved} arrays, the backbone has {num_weights})"
+        )
+    try:
+        with warnings.catch_warnings():
+            # Where a layer does not fit, keras warns of each place that it looked in, and then raises.
+            warnings.filterwarnings("ignore", message="Skipping nested container")
+            backbone.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(f"`weights` must fit the backbone. Received: {path} ({_reason(error)})") from error
+
+
+def _count_arrays(path):
+    count = 0
+
+    def visit(name, item):
+        nonlocal count
+        count += isinstance(item, h5py.Dataset)
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return count
+
+
+def _reason(error):
+    """Returns what keras says of the first mismatch, without the values and the list of layers that follow it."""
+    text = " ".join(str(error).split())
+    return re.split(r" ?(?:Target variable:|List of objects)", text)[0] or type(error).__name__

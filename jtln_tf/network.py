@@ -1,0 +1,123 @@
+"""The network: one shared backbone and two softmax heads, and views of its parts."""
+
+import keras
+
+from jtln_tf.backbones import build_backbone
+from jtln_tf.config import InputError
+
+SIDES = ("source", "target")
+
+
+def build_network(
+    backbone,
+    num_source_classes,
+    num_target_classes,
+    *,
+    image_shape,
+    weights="none",
+    pixel_range="0_255",
+    freeze_until="",
+    head_hidden_units=(),
+    head_dropout=0.0,
+):
+    """Builds the network that is trained and exported.
+
+    `image -> backbone -> features -> (hidden layers) -> {source,target}_logits -> softmax {source,target}`. With
+    hidden layers the two branches part at the features; without, at the logits.
+
+    Args:
+        backbone: Name or `.keras` path for `build_backbone`, or a ready `keras.Model` from images to features [B, D].
+        num_source_classes: Classes of the source head, n, at least 2.
+        num_target_classes: Classes of the target head, m, at least 2.
+        image_shape: `(height, width, channels)` of the images.
+        weights: See `build_backbone`; like the next two, only for a backbone that is built here.
+        pixel_range: See `build_backbone`.
+        freeze_until: See `build_backbone`.
+        head_hidden_units: Sizes of the hidden ReLU layers of each head, `{side}_hidden1`, ...
+        head_dropout: Dropout rate on the features that enter each head, in [0, 1).
+
+    Returns:
+        A functional `keras.Model` from `image` [B, H, W, C] in 0..255 to the probabilities
+        `{"source": [B, n], "target": [B, m]}`, float32 under every precision policy.
+
+    Raises:
+        MissingInputError: If a file does not exist.
+        InputError: If an argument does not fit.
+    """
+    _check_heads(num_source_classes, num_target_classes, head_hidden_units, head_dropout)
+    options = {"weights": weights, "pixel_range": pixel_range, "freeze_until": freeze_until}
+    if isinstance(backbone, keras.Model):
+        backbone = _adopt_backbone(backbone, image_shape, options)
+    else:
+        backbone = build_backbone(backbone, image_shape, **options)
+
+    image = keras.Input(tuple(image_shape), name="image")
+    features = backbone(image)
+    probabilities = {}
+    for side, num_classes in zip(SIDES, (num_source_classes, num_target_classes), strict=True):
+        x = features
+        if head_dropout:
+            x = keras.layers.Dropout(head_dropout, name=f"{side}_dropout")(x)
+        for number, units in enumerate(head_hidden_units, start=1):
+            x = keras.layers.Dense(units, activation="relu", name=f"{side}_hidden{number}")(x)
+        # float32 under mixed precision: the losses and the transport term start from the logits.
+        logits = keras.layers.Dense(num_classes, dtype="float32", name=f"{side}_logits")(x)
+        probabilities[side] = keras.layers.Softmax(dtype="float32", name=side)(logits)
+    return keras.Model(image, probabilities, name="network")
+
+
+def logits_model(network):
+    """Returns a model that shares the network's weights: images to `{"source": [B, n], "target": [B, m]}` logits.
+
+    Losses start here: the logarithm of an underflowed probability is minus infinity.
+    """
+    return keras.Model(network.input, {side: network.get_layer(f"{side}_logits").output for side in SIDES})
+
+
+def features_model(network):
+    """Returns the network's own backbone: images [B, H, W, C] in 0..255 to features [B, D]."""
+    return network.get_layer("backbone")
+
+
+def backbone_variables(network):
+    """Returns the trainable variables of the backbone; frozen layers have none."""
+    return features_model(network).trainable_variables
+
+
+def head_variables(network):
+    """Returns the trainable variables of the two heads."""
+    of_backbone = {id(variable) for variable in backbone_variables(network)}
+    return [variable for variable in network.trainable_variables if id(variable) not in of_backbone]
+
+
+def _check_heads(num_source_classes, num_target_classes, head_hidden_units, head_dropout):
+    for name, count in (("num_source_classes", num_source_classes), ("num_target_classes", num_target_classes)):
+        if count < 2:
+            raise InputError(f"`{name}` must be at least 2. Received: {count}.")
+    if any(units < 1 for units in head_hidden_units):
+        raise InputError(f"`head_hidden_units` must be at least 1 each. Received: {tuple(head_hidden_units)}.")
+    if not 0 <= head_dropout < 1:
+        raise InputError(f"`head_dropout` must be in [0, 1). Received: {head_dropout}.")
+
+
+def _adopt_backbone(backbone, image_shape, options):
+    defaults = {"weights": "none", "pixel_range": "0_255", "freeze_until": ""}
+    for name, value in options.items():
+        if value != defaults[name]:
+            raise InputError(f"`{name}` must not be given with a ready `backbone` model. Received: {value!r}.")
+    if len(backbone.inputs) != 1 or len(backbone.outputs) != 1 or len(backbone.outputs[0].shape) != 2:
+        raise InputError(
+            "`backbone` must map one image input to features [B, D]. "
+            f"Received: {backbone.name!r} with outputs {[list(x.shape) for x in backbone.outputs]}."
+        )
+    expected = backbone.inputs[0].shape[1:]
+    if len(expected) != len(image_shape) or any(
+        size not in (None, given) for size, given in zip(expected, image_shape, strict=True)
+    ):
+        raise InputError(
+            f"`image_shape` must be the input {list(expected)} of the ready `backbone`. Received: {list(image_shape)}."
+        )
+    if backbone.name == "backbone":
+        return backbone
+    # The parts of a network are found by name, also after it was saved and loaded.
+    return keras.Model(backbone.inputs[0], backbone.outputs[0], name="backbone")

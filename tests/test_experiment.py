@@ -1,0 +1,120 @@
+"""Whole runs on small and on embedded real data, killed for real where that is the point."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import jtln_tf as jt
+from jtln_tf.config import CostConfig, DataConfig, InputError, ObjectiveConfig, TrainingConfig
+from jtln_tf.experiment import load_trained_network, run_experiment
+
+SECONDS_TO_A_CHECKPOINT = 120
+
+
+def make_config(bars, **training):
+    return jt.ExperimentConfig(
+        data=DataConfig(
+            source="folder:source",
+            target="folder:target?per_class=3&test_fraction=0.5",
+            data_root=str(bars),
+            image_size=16,
+            channels=1,
+            random_flip=False,
+            source_batch=8,
+            target_batch=6,
+        ),
+        objective=ObjectiveConfig(transport_start_step=4),
+        cost=CostConfig(cost_refresh_steps=4),
+        training=TrainingConfig(**{"steps": 12, "steps_per_epoch": 4, "log_steps": 1, **training}),
+    )
+
+
+def read_metrics(workdir):
+    entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {entry["step"]: entry for entry in entries if "loss" in entry}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["jtln", "joint", "consecutive", "target_only"])
+def test_each_method_runs_and_says_what_it_did(bars, tmp_path, method):
+    result = run_experiment(make_config(bars, method=method), tmp_path / "run")
+    assert result["method"] == method
+    assert result["steps"] == 12
+    assert result["target_test_images"] == 18
+    assert (result["source_accuracy"] is None) == (method == "target_only")
+    assert (tmp_path / "run" / "cost_matrix.npz").exists() == (method == "jtln")
+    _, network, _, target = load_trained_network(tmp_path / "run")
+    assert jt.evaluate(network, target).accuracy == result["target_accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["jtln", "consecutive"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(bars, tmp_path, repository, method):
+    whole = run_experiment(make_config(bars, method=method, steps=60), tmp_path / "whole", export=False)
+    config = make_config(bars, method=method, steps=60)
+    code = (
+        "import sys, jtln_tf as jt\n"
+        "from jtln_tf.experiment import run_experiment\n"
+        "config = jt.ExperimentConfig.from_json(open(sys.argv[1]).read())\n"
+        "run_experiment(config, sys.argv[2], resume=True, export=False)\n"
+    )
+    (tmp_path / "config.json").write_text(config.to_json())
+    workdir = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "config.json", workdir],
+        cwd=repository,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + SECONDS_TO_A_CHECKPOINT
+    while not list(workdir.glob("checkpoints/last/*.index")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (workdir / "result.json").exists()
+    resumed = run_experiment(config, workdir, resume=True, export=False)
+    assert resumed["steps"] == 60
+    expected, found = read_metrics(tmp_path / "whole"), read_metrics(workdir)
+    assert sorted(found) == list(range(1, 61))
+    for step in expected:
+        # Threads may add float32 sums in another order; the batches, and so the losses, are the same.
+        assert found[step]["loss"] == pytest.approx(expected[step]["loss"], rel=1e-3, abs=1e-4), step
+    assert resumed["target_accuracy"] == pytest.approx(whole["target_accuracy"], abs=0.06)
+
+
+@pytest.mark.slow
+def test_overwrite_replaces_a_run_and_keeps_other_files(bars, tmp_path):
+    run_experiment(make_config(bars, method="target_only"), tmp_path, export=False)
+    (tmp_path / "notes.txt").write_text("mine")
+    config = make_config(bars, method="target_only", seed=1)
+    with pytest.raises(InputError, match="seed: 0 -> 1"):
+        run_experiment(config, tmp_path, export=False)
+    assert run_experiment(config, tmp_path, overwrite=True, export=False)["seed"] == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_run_again(bars, tmp_path):
+    config = make_config(bars, method="target_only")
+    first = run_experiment(config, tmp_path, export=False)
+    started = time.perf_counter()
+    assert run_experiment(config, tmp_path, resume=True, export=False) == first
+    assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.slow
+def test_streamed_and_cached_images_train_alike(bars, tmp_path):
+    config = make_config(bars, method="joint")
+    streamed = dataclasses.replace(config, data=dataclasses.replace(config.data, cache="none"))
+    run_experiment(config, tmp_path / "memory", export=False)
+    run_experiment(streamed, tmp_path / "none", export=False)
+    cached, read = read_metrics(tmp_path / "memory"), read_metrics(tmp_path / "none")
+    losses = np.array([[cached[step]["loss"], read[step]["loss"]] for step in cached])
+    np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=1e-3)
