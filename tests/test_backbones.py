@@ -11,7 +11,6 @@ from jtln_tf.backbones.pixels import scale_pixels
 from jtln_tf.config import InputError, MissingInputError
 
 # keras 3.15 saves its variables through a NumPy interface that NumPy 2.4 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 # What keras itself does to the pixels, by kind and by module.
 PREPROCESS = {

@@ -7,7 +7,6 @@ from jtln_tf.config import InputError
 from jtln_tf.network import backbone_variables, build_network, features_model, head_variables, logits_model
 
 # keras 3.15 saves its variables through a NumPy interface that NumPy 2.4 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 12, 12, 1)).astype("float32")
 
