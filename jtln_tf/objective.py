@@ -105,7 +105,7 @@ def joint_loss(predictions, cost_matrix, settings, transport_weight, *, num_repl
 
     zero = tf.constant(0.0)
     share, mean, error, converged, n_iters = tf.cond(
-        transport_weight > 0, solve, lambda: (zero, zero, zero, zero + 1.0, zero)
+        tf.greater(transport_weight, 0), solve, lambda: (zero, zero, zero, zero + 1.0, zero)
     )
     parts |= {
         "transport_loss": mean,

@@ -85,10 +85,20 @@ def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
 def _shuffled_rows(step, batch, num_examples, seed):
     positions = step * batch + tf.range(batch, dtype=tf.int64)
     passes, within = positions // num_examples, positions % num_examples
-    key = tf.fill([batch], tf.constant(_mix(*seed), tf.int64))
-    keys = tf.stack([key, passes, tf.zeros_like(passes)], axis=1)
-    # tf.random.experimental.index_shuffle takes one seed for all indices only: here a batch may span two passes.
-    return tf.raw_ops.RandomIndexShuffle(index=within, seed=keys, max_index=num_examples - 1)
+    # SplitMix64: the hash of a hashed seed plus a multiple of this number. The permutation reads 3 words of 32 bits as
+    # its key, and keys with few bits set, or 4 rounds, leave most indices near their place.
+    first = _hash(tf.constant(_mix(*seed), tf.uint64)) + tf.cast(passes + 1, tf.uint64) * 0x9E3779B97F4A7C15
+    words = (_hash(first), tf.bitwise.right_shift(_hash(first), 32), _hash(_hash(first)))
+    keys = tf.stack([tf.cast(word, tf.uint32) for word in words], axis=1)
+    # tf.random.experimental.index_shuffle has no choice of rounds.
+    return tf.raw_ops.RandomIndexShuffle(index=within, seed=keys, max_index=num_examples - 1, rounds=8)
+
+
+def _hash(numbers):
+    """Spreads whole numbers (uint64) over all bits: the finalizer of SplitMix64 (Steele et al., OOPSLA 2014)."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        numbers = tf.bitwise.bitwise_xor(numbers, tf.bitwise.right_shift(numbers, shift)) * factor
+    return tf.bitwise.bitwise_xor(numbers, tf.bitwise.right_shift(numbers, 31))
 
 
 def _mix(seed, stream):

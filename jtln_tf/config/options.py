@@ -62,7 +62,7 @@ def _check_type(name, value, annotation):
     if typing.get_origin(annotation) is tuple:
         element_type = typing.get_args(annotation)[0]
         if not isinstance(value, tuple):
-            raise InputError(f"`{name}` must be a list, each entry {expected[element_type]}. Received: {value!r}.")
+            raise InputError(f"`{name}` must be a tuple, each entry {expected[element_type]}. Received: {value!r}.")
         for element in value:
             _check_type(name, element, element_type)
         return

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -14,6 +15,11 @@ from jtln_tf.config import InputError, MissingInputError
 
 _FORMAT_VERSION = 1
 _CSV_CORNER = "source \\ target"
+# What NumPy, zipfile, json and csv raise on files that are damaged or of another kind.
+_READING_ERRORS = (
+    *(ValueError, KeyError, TypeError, AttributeError, EOFError, OSError),
+    *(zipfile.BadZipFile, zlib.error, csv.Error),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,8 +100,11 @@ class CostMatrix:
         if path.suffix not in writers:
             raise InputError(f"A cost matrix file must end in .npz or .csv. Received: {str(path)!r}.")
         unfinished = path.with_name(path.name + ".unfinished")
-        unfinished.write_bytes(writers[path.suffix]())
-        os.replace(unfinished, path)
+        try:
+            unfinished.write_bytes(writers[path.suffix]())
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def _to_npz(self):
         buffer = io.BytesIO()
@@ -137,13 +146,14 @@ def load_cost_matrix(path):
         return readers[path.suffix](path)
     except InputError as error:
         raise InputError(f"{error} File: {str(path)!r}.") from error
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, csv.Error) as error:
+    except _READING_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"`cost_matrix` must be a cost matrix file. Received: {str(path)!r} ({reason}).") from error
 
 
 def _read_npz(path):
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, because np.load leaves a file that it cannot read open.
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         provenance = json.loads(str(file["provenance"])) if "provenance" in file else {}
         return CostMatrix(
             file["values"],
@@ -159,6 +169,11 @@ def _read_csv(path):
     with path.open(newline="", encoding="utf-8-sig") as file:
         header, *rows = [row for row in csv.reader(file) if row]
     target_classes = tuple(header[1:])
+    if not rows or not target_classes:
+        raise InputError(
+            "`cost_matrix` must have target classes in its first row, and rows of a source class and its costs, "
+            f"separated by commas. Received: {len(rows)} rows after {','.join(header)!r}."
+        )
     for row in rows:
         if len(row) != len(header):
             raise InputError(

@@ -4,7 +4,7 @@ import numpy as np
 
 from jtln_tf.config import InputError
 from jtln_tf.domains.examples import Examples
-from jtln_tf.domains.listing import Listing
+from jtln_tf.domains.listing import Listing, select_classes
 
 
 def list_builtin(spec, data_root=""):
@@ -15,7 +15,7 @@ def list_builtin(spec, data_root=""):
         data_root: Unused; builtin domains need no folder.
 
     Raises:
-        InputError: If there is no such domain.
+        InputError: If there is no such domain, or no such class in it.
     """
     del data_root
     if spec.name not in BUILTINS:
@@ -25,7 +25,8 @@ def list_builtin(spec, data_root=""):
     names = np.array([f"{spec.name}[{index}]" for index in range(len(labels))])
     examples = Examples(images, labels.astype(np.int32), names)
     class_names = tuple(str(digit) for digit in range(10))
-    return Listing(class_names, {"train": examples}, default_test_fraction=test_fraction, image_size=28)
+    listing = Listing(class_names, {"train": examples}, default_test_fraction=test_fraction, image_size=28)
+    return select_classes(listing, spec)
 
 
 def _load_mnist5k():

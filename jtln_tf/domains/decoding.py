@@ -3,9 +3,8 @@
 import tensorflow as tf
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Offsets in the IHDR chunk, which the PNG standard puts first (ISO/IEC 15948, section 11.2.2).
-_PNG_BIT_DEPTH, _PNG_COLOR_TYPE = 24, 25
-_PNG_GRAY = 0
+# Offset of a field of the IHDR chunk, which the PNG standard puts first (ISO/IEC 15948, section 11.2.2).
+_PNG_BIT_DEPTH = 24
 _BMP_SIGNATURE = b"BM"
 # The file header's last field is where the pixels start; the next header begins with its own size.
 _BMP_PIXEL_OFFSET, _BMP_HEADER, _BMP_BIT_DEPTH = 10, 14, 28
@@ -55,16 +54,12 @@ def _decode_opaque(encoded):
 def _decode_png(encoded):
     rgba = tf.cast(tf.image.decode_png(encoded, channels=4), tf.float32)
     rgb, alpha = rgba[..., :3], rgba[..., 3:] / 255.0
-    header = tf.io.decode_raw(tf.strings.substr(encoded, 0, _PNG_COLOR_TYPE + 1), tf.uint8)
-    bit_depth = tf.cast(header[_PNG_BIT_DEPTH], tf.int32)
-    # Of a 1-, 2- or 4-bit image without transparency TensorFlow hands on gray samples as they are (1 for white), and
-    # the largest sample as the alpha of every pixel, also where it has looked the colours up in a palette.
-    largest_sample = tf.cast(tf.bitwise.left_shift(1, bit_depth) - 1, tf.float32)
-    is_opaque_low_depth = (bit_depth < 8) & tf.reduce_all(rgba[..., 3] == largest_sample)
-    is_gray = header[_PNG_COLOR_TYPE] == _PNG_GRAY
-    opaque = tf.where(is_gray, rgb * (255.0 / largest_sample), rgb)
+    bit_depth = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, _PNG_BIT_DEPTH, 1), tf.uint8)[0], tf.int32)
+    # To an opaque image of 1, 2 or 4 bits TensorFlow gives the largest sample of that depth as alpha: 1, 3 or 15.
+    opaque_alpha = tf.cast(tf.bitwise.left_shift(1, bit_depth) - 1, tf.float32)
+    is_opaque_low_depth = (bit_depth < 8) & tf.reduce_all(rgba[..., 3] == opaque_alpha)
     on_white = rgb * alpha + 255.0 * (1.0 - alpha)
-    return tf.cast(tf.round(tf.where(is_opaque_low_depth, opaque, on_white)), tf.uint8)
+    return tf.cast(tf.round(tf.where(is_opaque_low_depth, rgb, on_white)), tf.uint8)
 
 
 def _decode_bmp(encoded):

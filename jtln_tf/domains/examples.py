@@ -55,7 +55,7 @@ def hold_out(examples, fraction):
 def sample_per_class(examples, per_class, class_names, seed):
     """Draws exactly `per_class` examples of every class.
 
-    The draw of one class depends on the seed and on that class alone, and the draw for K is part of the draw for K + 1.
+    The draw for K is part of the draw for K + 1.
 
     Raises:
         InputError: If a class has fewer; the message names it.

@@ -1,0 +1,372 @@
+import json
+import os
+import pathlib
+import zlib
+
+import numpy as np
+import pytest
+import reference
+
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.costs import (
+    CostMatrix,
+    double_centre,
+    load_cost_matrix,
+    mkmmd_cost,
+    scale_to_unit_range,
+    uniform_cost,
+)
+
+VALUES = np.array([[0.0, 0.25, 1.0], [0.5, 1 / 3, 0.125]], "float32")
+SOURCES, TARGETS = ("cat", "dog"), ("lynx", "wolf", "fox")
+ODD_NAMES = ("Käse, jung", 'say "ah"', "数字\n7", " 'x' = 1; ", "=SUM(A1)")
+
+
+def build(**changes):
+    return CostMatrix(**{"values": VALUES, "source_classes": SOURCES, "target_classes": TARGETS, **changes})
+
+
+def draw_features(counts, dimension=3, seed=0, spread=0.5):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    features = rng.normal(size=(len(counts), dimension))[labels] + spread * rng.normal(size=(len(labels), dimension))
+    return features, labels
+
+
+def mkmmd_both(source, target):
+    """The package's costs and the reference's."""
+    (source_features, source_labels), (target_features, target_labels) = source, target
+    n, m = source_labels.max() + 1, target_labels.max() + 1
+    data = (source_features, source_labels, target_features, target_labels)
+    return mkmmd_cost(*data, num_source_classes=n, num_target_classes=m), reference.mkmmd(*data, n, m)
+
+
+def test_values_are_float32():
+    assert build(values=VALUES.astype("float64")).values.dtype == np.float32
+    np.testing.assert_array_equal(build(values=VALUES.tolist()).values, VALUES)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2, 2), (6,), (2, 3, 1)])
+def test_shape_that_does_not_fit_the_names(shape):
+    with pytest.raises(InputError, match=r"\[num_source_classes, num_target_classes\] = \[2, 3\]. Received: shape"):
+        build(values=np.zeros(shape))
+
+
+@pytest.mark.parametrize(("value", "meaning"), [(np.nan, "finite"), (np.inf, "finite"), (-0.5, "not negative")])
+def test_entry_that_is_no_cost_names_its_classes(value, meaning):
+    values = VALUES.copy()
+    values[1, 2] = value
+    with pytest.raises(
+        InputError, match=f"must be {meaning}. Received: {value} for source class 'dog', target .*'fox'"
+    ):
+        build(values=values)
+
+
+def test_class_named_twice():
+    with pytest.raises(InputError, match="each source class once. Received: 'cat' repeatedly"):
+        build(source_classes=("cat", "cat"))
+    with pytest.raises(InputError, match="each target class once. Received: 'fox' repeatedly"):
+        build(target_classes=("fox", "wolf", "fox"))
+
+
+def test_align_puts_the_names_in_order():
+    aligned = build(metric="file", parameters={"k": 1}).align(["dog", "cat"], ["fox", "lynx", "wolf"])
+    np.testing.assert_array_equal(aligned.values, VALUES[[1, 0]][:, [2, 0, 1]])
+    assert aligned.source_classes == ("dog", "cat") and aligned.target_classes == ("fox", "lynx", "wolf")
+    assert aligned.metric == "file" and aligned.parameters == {"k": 1}
+    np.testing.assert_array_equal(aligned.align(SOURCES, TARGETS).values, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "message"),
+    [
+        (("cat", "cow"), TARGETS, "the 2 source classes .* Received: 2 names, missing 'cow', unknown 'dog'"),
+        (("cat",), TARGETS, "the 1 source classes of the data. Received: 2 names, unknown 'dog'"),
+        (SOURCES, (*TARGETS, "bear"), "the 4 target classes of the data. Received: 3 names, missing 'bear'"),
+        (SOURCES, tuple("abcde"), "missing 'a', 'b', 'c' and 2 more, unknown 'lynx', 'wolf', 'fox'"),
+        (("Cat", "dog"), TARGETS, "missing 'Cat', unknown 'cat'"),
+    ],
+)
+def test_align_refuses_other_names(sources, targets, message):
+    with pytest.raises(InputError, match=message):
+        build().align(sources, targets)
+
+
+def test_nearest_source_classes_of_each_target_class():
+    assert build().nearest(1) == {"lynx": ["cat"], "wolf": ["cat"], "fox": ["dog"]}
+    assert build().nearest(9) == {"lynx": ["cat", "dog"], "wolf": ["cat", "dog"], "fox": ["dog", "cat"]}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+@pytest.mark.parametrize("names", [SOURCES, ODD_NAMES])
+def test_save_and_load(tmp_path, suffix, names):
+    values = np.random.default_rng(0).uniform(size=(len(names), 3)).astype("float32")
+    path = tmp_path / f"cost{suffix}"
+    before = CostMatrix(values, names, TARGETS, "mkmmd", {"images_per_class": 5})
+    before.save(path)
+    before.save(str(path))
+    after = load_cost_matrix(path)
+    # Nine digits tell any float32 from its neighbours.
+    np.testing.assert_array_equal(after.values, values)
+    assert after.values.dtype == np.float32
+    assert after.source_classes == names and after.target_classes == TARGETS
+    assert all(type(name) is str for name in after.source_classes)
+    if suffix == ".npz":
+        assert after.metric == "mkmmd" and after.parameters == {"images_per_class": 5}
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_csv_as_a_spreadsheet_writes_it(tmp_path):
+    path = tmp_path / "cost.csv"
+    path.write_bytes('\ufeff,lynx,"wolf, gray"\r\ncat,0,0.25\r\n"d""og",1,1e-3\r\n\r\n'.encode())
+    matrix = load_cost_matrix(str(path))
+    assert matrix.source_classes == ("cat", 'd"og') and matrix.target_classes == ("lynx", "wolf, gray")
+    np.testing.assert_array_equal(matrix.values, np.array([[0, 0.25], [1, 1e-3]], "float32"))
+
+
+def test_csv_without_line_feed_at_its_end(tmp_path):
+    path = tmp_path / "cost.csv"
+    path.write_text(",a\nb,1")
+    np.testing.assert_array_equal(load_cost_matrix(path).values, [[1]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",a,b\nc,1,2\nd,3\n", r"must have 3 fields a row. Received: 2 for 'd'. File: '.*cost.csv'"),
+        (",a,b\nc,1,2,3\n", "must have 3 fields a row. Received: 4 for 'c'"),
+        (",a,b\nc,1,near\n", r"must be a cost matrix file. Received: '.*cost.csv' \(could not convert .*'near'\)"),
+        (",a,b\nc,1,\n", "could not convert string to float: ''"),
+        (",a,b\nc,1,nan\n", "must be finite. Received: nan for source class 'c', target class 'b'. File: "),
+        (",a,b\nc,-1,0\n", "must be not negative. Received: -1.0 for source class 'c', target class 'a'. File: "),
+        (",a,a\nc,1,0\n", "must name each target class once. Received: 'a' repeatedly. File: "),
+        ("", "must be a cost matrix file"),
+        (b"\xff\xfe,a\nb,1\n", "must be a cost matrix file"),
+        (b"\x00\x01\x02", "separated by commas. Received: 0 rows after"),
+    ],
+)
+def test_csv_that_is_no_cost_matrix(tmp_path, text, message):
+    path = tmp_path / "cost.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=message):
+        load_cost_matrix(path)
+
+
+@pytest.mark.parametrize("text", [",\n", "source \\ target\n", ";a;b\nc;1;2\nd;3;4\n", ",a,b\n"])
+def test_csv_without_a_cost(tmp_path, text):
+    path = tmp_path / "cost.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match="must have target classes in its first row, .* commas. Received: .*cost.csv"):
+        load_cost_matrix(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_missing_file(tmp_path, suffix):
+    with pytest.raises(MissingInputError, match="must name an existing file. Received: '.*nothing"):
+        load_cost_matrix(tmp_path / f"nothing{suffix}")
+    with pytest.raises(FileNotFoundError):
+        load_cost_matrix(tmp_path / f"nothing{suffix}")
+    (tmp_path / f"folder{suffix}").mkdir()
+    with pytest.raises(MissingInputError, match="must name an existing file"):
+        load_cost_matrix(tmp_path / f"folder{suffix}")
+
+
+@pytest.mark.parametrize("name", ["cost.npy", "cost", "cost.npz.bak"])
+def test_wrong_suffix(tmp_path, name):
+    with pytest.raises(InputError, match="must end in .npz or .csv. Received: "):
+        build().save(tmp_path / name)
+    assert not os.listdir(tmp_path)
+    (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match="must be a .npz or .csv file. Received: "):
+        load_cost_matrix(tmp_path / name)
+
+
+def test_pickled_objects_are_refused(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    path = tmp_path / "cost.npz"
+    names = np.empty(2, object)
+    names[:] = [Harmful(), "dog"]
+    np.savez(path, values=VALUES, source_classes=names, target_classes=np.array(TARGETS))
+    with pytest.raises(InputError, match="must be a cost matrix file. Received: '.*cost.npz'"):
+        load_cost_matrix(path)
+    assert os.listdir(tmp_path) == ["cost.npz"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_truncated_npz(tmp_path, share):
+    path = tmp_path / "cost.npz"
+    build().save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match="must be a cost matrix file. Received: '.*cost.npz'"):
+        load_cost_matrix(path)
+
+
+def test_damaged_compressed_npz(tmp_path):
+    path = tmp_path / "cost.npz"
+    np.savez_compressed(path, values=np.tile(VALUES, (200, 1)), source_classes=[], target_classes=[])
+    content = bytearray(path.read_bytes())
+    start = content.index(b"values.npy") + len(b"values.npy")
+    content[start + 30 : start + 60] = b"\xff" * 30
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="must be a cost matrix file"):
+        load_cost_matrix(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"values": None}, "values"),
+        ({"target_classes": None}, "target_classes"),
+        ({"values": np.array([["a", "b", "c"], ["d", "e", "f"]])}, "could not convert"),
+        ({"values": VALUES.T}, r"must have shape .* = \[2, 3\]. Received: shape \[3, 2\]. File: "),
+        ({"provenance": np.array("no json")}, "must be a cost matrix file"),
+        ({"provenance": np.array(json.dumps(["a", "list"]))}, "must be a cost matrix file"),
+    ],
+)
+def test_npz_that_is_no_cost_matrix(tmp_path, changes, message):
+    path = tmp_path / "cost.npz"
+    content = {"values": VALUES, "source_classes": np.array(SOURCES), "target_classes": np.array(TARGETS), **changes}
+    np.savez(path, **{name: value for name, value in content.items() if value is not None})
+    with pytest.raises(InputError, match=message):
+        load_cost_matrix(path)
+
+
+def test_npz_of_another_program_needs_no_provenance(tmp_path):
+    path = tmp_path / "cost.npz"
+    np.savez(path, values=VALUES.astype("float64"), source_classes=list(SOURCES), target_classes=list(TARGETS))
+    matrix = load_cost_matrix(path)
+    assert matrix.source_classes == SOURCES and matrix.metric == "unknown" and matrix.parameters == {}
+
+
+@pytest.mark.parametrize("fails", ["write_bytes", "replace"])
+@pytest.mark.parametrize("name", ["cost.npz", "cost.csv"])
+def test_failed_save_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch, fails, name):
+    def write_half(path, content):
+        with open(path, "wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    def refuse(*paths):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / name
+    build().save(path)
+    before = path.read_bytes()
+    if fails == "replace":
+        monkeypatch.setattr(os, "replace", refuse)
+    else:
+        monkeypatch.setattr(pathlib.Path, "write_bytes", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        build(values=2 * VALUES).save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_same_matrix_gives_the_same_file(tmp_path):
+    for name in ("one.npz", "two.npz"):
+        build(parameters={"b": 1, "a": 2}).save(tmp_path / name)
+    one, two = (dict(np.load(tmp_path / name)) for name in ("one.npz", "two.npz"))
+    assert {key: zlib.crc32(value.tobytes()) for key, value in one.items()} == {
+        key: zlib.crc32(value.tobytes()) for key, value in two.items()
+    }
+
+
+def test_uniform_cost():
+    cost = uniform_cost(("a", "b", "c"), ("b", "d", "a"))
+    np.testing.assert_array_equal(cost, [[1, 1, 0], [0, 1, 1], [1, 1, 1]])
+    assert cost.dtype == np.float32
+
+
+def test_mkmmd_agrees_with_the_double_loops():
+    cost, expected = mkmmd_both(draw_features([4, 7, 5]), draw_features([6, 3], seed=1))
+    assert cost.shape == (3, 2) and cost.dtype == np.float64
+    # The scale is a median over 20,000 drawn pairs, not over all: values move by 2 % of the largest.
+    np.testing.assert_allclose(cost, expected, rtol=0, atol=0.02 * expected.max())
+    assert np.all(cost >= 0)
+
+
+def test_mkmmd_agrees_to_rounding_where_the_median_is_certain():
+    rng = np.random.default_rng(0)
+    # Corners of a hypercube scaled so that nearly all pairs are equally far: unit vectors.
+    source, target = (np.eye(12)[rng.integers(0, 12, count)] for count in (12, 9))
+    source_labels, target_labels = np.arange(12) % 3, np.arange(9) % 4
+    cost, expected = mkmmd_both((source, source_labels), (target, target_labels))
+    np.testing.assert_allclose(cost, expected, rtol=0, atol=1e-12)
+
+
+def test_mkmmd_of_shuffled_images_is_the_same():
+    (source, source_labels), target = draw_features([4, 7, 5]), draw_features([6, 3], seed=1)
+    order = np.random.default_rng(2).permutation(len(source))
+    one, _ = mkmmd_both((source, source_labels), target)
+    other, _ = mkmmd_both((source[order], source_labels[order]), target)
+    # Other pairs are drawn for the median.
+    np.testing.assert_allclose(one, other, rtol=0, atol=0.02 * one.max())
+
+
+def test_mkmmd_of_classes_of_one_image():
+    cost, expected = mkmmd_both(draw_features([1, 1, 1]), draw_features([1, 1], seed=1))
+    # Few pairs: the drawn median is next to the true one, and so are the values.
+    np.testing.assert_allclose(cost, expected, rtol=0, atol=0.2)
+    assert np.all((cost > 0) & (cost < 2))
+
+
+def test_mkmmd_of_one_image_on_each_side():
+    cost, expected = mkmmd_both((np.ones((1, 2)), np.zeros(1, int)), (np.zeros((1, 2)), np.zeros(1, int)))
+    np.testing.assert_allclose(cost, expected, rtol=1e-12)
+
+
+def test_mkmmd_of_identical_classes_is_zero():
+    features, labels = draw_features([4, 7, 5])
+    cost, _ = mkmmd_both((features, labels), (features, labels))
+    np.testing.assert_allclose(np.diag(cost), 0, atol=1e-12)
+    np.testing.assert_allclose(cost, cost.T, atol=1e-12)
+    assert np.all(cost + np.eye(3) > 1e-3)
+
+
+def test_mkmmd_of_constant_features_is_zero():
+    cost, _ = mkmmd_both((np.full((6, 3), 0.7), np.arange(6) % 2), (np.full((4, 3), 0.7), np.arange(4) % 2))
+    np.testing.assert_allclose(cost, 0, atol=1e-12)
+    np.testing.assert_array_equal(scale_to_unit_range(double_centre(cost)), 0)
+
+
+def test_mkmmd_where_most_images_are_the_same():
+    source, target = np.zeros((10, 2)), np.zeros((10, 2))
+    source[9] = 1.0
+    labels = np.arange(10) % 2
+    cost, _ = mkmmd_both((source, labels), (target, labels))
+    assert np.isfinite(cost).all() and cost[1].min() > cost[0].max()
+
+
+def test_mkmmd_does_not_see_the_unit_of_the_features():
+    (source, source_labels), (target, target_labels) = draw_features([4, 7]), draw_features([6, 3], seed=1)
+    one, _ = mkmmd_both((source, source_labels), (target, target_labels))
+    # A power of 2 changes no digit.
+    other, _ = mkmmd_both((1024 * source, source_labels), (1024 * target, target_labels))
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_double_centre():
+    values = np.random.default_rng(0).uniform(size=(5, 7))
+    centred = double_centre(values)
+    np.testing.assert_allclose(centred.mean(axis=0), 0, atol=1e-15)
+    np.testing.assert_allclose(centred.mean(axis=1), 0, atol=1e-15)
+    np.testing.assert_allclose(centred, reference.double_centre(values), atol=1e-15)
+    shifted = values + np.arange(5)[:, None] - 3 * np.arange(7)[None]
+    # Rounding of numbers up to 20.
+    np.testing.assert_allclose(double_centre(shifted), centred, atol=1e-13)
+
+
+def test_scale_to_unit_range():
+    values = np.random.default_rng(0).normal(size=(5, 7)) * 30 - 100
+    scaled = scale_to_unit_range(values)
+    assert scaled.min() == 0 and scaled.max() == 1
+    np.testing.assert_allclose(scaled * np.ptp(values) + values.min(), values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("values", [np.full((2, 3), 5.0), np.zeros((2, 3)), 3.0 + 1e-16 * np.arange(6).reshape(2, 3)])
+def test_scale_of_equal_values_is_zero(values):
+    np.testing.assert_array_equal(scale_to_unit_range(values), np.zeros((2, 3)))
