@@ -19,8 +19,8 @@ from jtln_tf.domains import load_domain
 from jtln_tf.evaluation import evaluate
 from jtln_tf.export import check_export, export_network
 from jtln_tf.monitoring import LogTraining, ProgressBar, RunLog
-from jtln_tf.network import build_network, features_model
-from jtln_tf.pairing import count_passes, pair_domains
+from jtln_tf.network import build_network, features_model, source_predictions_model
+from jtln_tf.pairing import augment_images, count_passes, pair_domains
 from jtln_tf.trainer import Checkpoints, JointModel, TrainingState, plan_stages, train_stage
 from jtln_tf.trainer.callbacks import RefreshCosts, StepCounter, ValidateAndSave
 from jtln_tf.trainer.checkpoints import restore_network, restore_state
@@ -148,12 +148,17 @@ def _prior_costs(config, source, target, network):
 
 
 def _estimate_costs(config, source, target, features):
+    data = config.data
+    augment = functools.partial(
+        augment_images, seed=config.training.seed, random_crop=data.random_crop, random_flip=data.random_flip
+    )
     return build_cost_matrix(
         source,
         target,
         config.cost.cost_matrix,
         features_model=features,
         images_per_class=config.cost.cost_images_per_class,
+        augment=augment if data.random_crop or data.random_flip else None,
     )
 
 
@@ -213,10 +218,12 @@ def _callbacks(config, workdir, model, stage, state, checkpoints, log, source, t
 
     callbacks = [StepCounter(state)]
     if training.method == "jtln" and config.cost.cost_refresh_steps:
-        features = features_model(network)
+        # The source head learns from many labels what tells its classes apart: how it sees the images of a target class
+        # relates that class to them better than the features do, from which the target head learns by heart.
+        predictions = source_predictions_model(network)
 
         def estimate():
-            costs = _estimate_costs(config, source, target, features)
+            costs = _estimate_costs(config, source, target, predictions)
             costs.save(workdir / files.COST_FILE)
             return costs
 

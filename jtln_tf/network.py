@@ -79,6 +79,11 @@ def features_model(network):
     return network.get_layer("backbone")
 
 
+def source_predictions_model(network):
+    """Returns images [B, H, W, C] in 0..255 to the probabilities of the source head [B, n]."""
+    return keras.Model(network.input, network.output["source"], name="source_predictions")
+
+
 def backbone_variables(network):
     """Returns the trainable variables of the backbone; frozen layers have none."""
     return features_model(network).trainable_variables

@@ -62,7 +62,9 @@ def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
     step_numbers = tf.data.Dataset.range(first_step, last_step)
 
     def finish(step, images, rows):
-        return _augment(images, seed, step, random_crop, random_flip), tf.gather(labels, rows)
+        return augment_images(images, _mix(*seed), step, random_crop=random_crop, random_flip=random_flip), tf.gather(
+            labels, rows
+        )
 
     if split.is_decoded:
         pixels = tf.constant(split.images)
@@ -106,9 +108,21 @@ def _mix(seed, stream):
     return (seed * 2 + stream) % (2**31)
 
 
-def _augment(images, seed, step, random_crop, random_flip):
+def augment_images(images, seed, step=0, *, random_crop=True, random_flip=False):
+    """Augments images; the result depends on the arguments alone.
+
+    Args:
+        images: Images [B, H, W, C] in 0..255.
+        seed: Whole number.
+        step: Whole number: the same images look different in every step.
+        random_crop: Shift each image by up to an eighth of its side, the border mirrored.
+        random_flip: Mirror each image left to right with probability one half.
+
+    Returns:
+        float32 images [B, H, W, C].
+    """
     images = tf.cast(images, tf.float32)
-    key = tf.stack([tf.constant(_mix(*seed), tf.int64), step])
+    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
     if random_crop:
         images = _shift(images, key)
     if random_flip:

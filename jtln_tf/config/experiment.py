@@ -66,7 +66,7 @@ class ObjectiveConfig:
     """The three terms of the loss."""
 
     source_weight: float = option(1.0, "Weight of the source classification loss.", minimum=0.0)
-    transport_weight: float = option(0.3, "Weight of the optimal transport loss.", minimum=0.0)
+    transport_weight: float = option(1.0, "Weight of the optimal transport loss.", minimum=0.0)
     transport_images: str = option(
         "source", "Images on which the transport loss is taken.", choices=("source", "target", "both")
     )
@@ -84,7 +84,7 @@ class ObjectiveConfig:
     transport_temperature: float = option(1.0, "Temperature of both softmaxes inside the transport loss.", above=0.0)
     transport_start_step: int = option(0, "Step at which the transport loss sets in.", minimum=0)
     transport_ramp_steps: int = option(0, "Steps over which its weight then grows linearly.", minimum=0)
-    epsilon: float = option(0.1, "Entropic regularization, in units of the cost matrix (range [0, 1]).", above=0.0)
+    epsilon: float = option(0.05, "Entropic regularization, in units of the cost matrix (range [0, 1]).", above=0.0)
     sinkhorn_threshold: float = option(1e-3, "L1 error of the marginals at which Sinkhorn stops.", above=0.0)
     sinkhorn_max_iterations: int = option(1000, "Most Sinkhorn iterations in a step.", minimum=1)
 

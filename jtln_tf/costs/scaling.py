@@ -2,6 +2,11 @@
 
 import numpy as np
 
+# Relative error of a class's share at which the potentials are good enough to rank by, and the updates after which they
+# are taken as they are.
+_TOLERANCE = 1e-2
+_MOST_UPDATES = 5000
+
 
 def double_centre(values):
     """Takes the mean of each row and of each column off the values [n, m].
@@ -11,6 +16,44 @@ def double_centre(values):
     the nearest source class of each target class can be read off the matrix.
     """
     return values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
+
+
+def dual_centre(values, epsilon=0.03):
+    """Takes off the values [n, m] the dual potentials of the transport between the classes themselves.
+
+        R = C - f 1' - 1 g',    (f, g) = potentials of entropic OT between uniform weights of n and of m classes under C
+
+    By complementary slackness R is lowest where the best plan of classes to classes has its mass: the cheapest target
+    class of a source class is the one it goes with when every target class must get its share: two target classes do
+    not both claim the source class that lies nearest to both. `double_centre` is the first-order form of this.
+
+    Args:
+        values: Costs, finite.
+        epsilon: Entropic weight, as a share of the range of the double-centred values.
+
+    Returns:
+        float64 [n, m], the mean 0.
+
+    Reference:
+        Peyre and Cuturi, 2019, Computational Optimal Transport, arXiv:1803.00567, sections 3.3 and 4.4.
+    """
+    centred = scale_to_unit_range(double_centre(np.asarray(values, np.float64)))
+    n, m = centred.shape
+    scaled = centred / epsilon
+    log_u, log_v = np.zeros((n, 1)), np.zeros((1, m))
+    for _ in range(_MOST_UPDATES):
+        log_u = -np.log(n) - _log_sum_exp(log_v - scaled, axis=1)
+        log_v = -np.log(m) - _log_sum_exp(log_u - scaled, axis=0)
+        row_sums = np.exp(log_u + log_v - scaled).sum(axis=1)
+        if np.abs(row_sums * n - 1).max() < _TOLERANCE:
+            break
+    reduced = centred - epsilon * (log_u + log_v)
+    return reduced - reduced.mean()
+
+
+def _log_sum_exp(values, axis):
+    peak = values.max(axis=axis, keepdims=True)
+    return peak + np.log(np.exp(values - peak).sum(axis=axis, keepdims=True))
 
 
 def scale_to_unit_range(values):
