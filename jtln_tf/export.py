@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError, MissingInputError, RunStoppedError
 from jtln_tf.domains import decode_image
 
 _CLASSES_FILE = "classes.json"
@@ -32,6 +32,7 @@ def export_network(network, folder, *, source_classes, target_classes):
 
     Raises:
         InputError: If the folder exists and is no export, or the names do not fit the heads.
+        RunStoppedError: If the disk does not take it.
     """
     folder = pathlib.Path(folder)
     names = {"source": list(source_classes), "target": list(target_classes)}
@@ -65,10 +66,15 @@ def export_network(network, folder, *, source_classes, target_classes):
     )
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    archive.write_out(str(unfinished), verbose=False)
-    (unfinished / _CLASSES_FILE).write_text(json.dumps(names, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
+    try:
+        archive.write_out(str(unfinished), verbose=False)
+        (unfinished / _CLASSES_FILE).write_text(json.dumps(names, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(unfinished, folder)
+    except (tf.errors.OpError, OSError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        reason = str(error).splitlines()[0]
+        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
 
 
 def load_export(folder):

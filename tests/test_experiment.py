@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import jtln_tf as jt
-from jtln_tf.config import CostConfig, DataConfig, InputError, ObjectiveConfig, TrainingConfig
+from jtln_tf.config import CostConfig, DataConfig, InputError, ObjectiveConfig, RunStoppedError, TrainingConfig
 from jtln_tf.experiment import load_trained_network, run_experiment
 
 SECONDS_TO_A_CHECKPOINT = 120
@@ -118,3 +119,21 @@ def test_streamed_and_cached_images_train_alike(bars, tmp_path):
     cached, read = read_metrics(tmp_path / "memory"), read_metrics(tmp_path / "none")
     losses = np.array([[cached[step]["loss"], read[step]["loss"]] for step in cached])
     np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_while_training_stops_the_run_with_one_line(bars, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    # Room for the configuration and the logs, not for a checkpoint of small_cnn and its moments (2 MB).
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this machine does not let the test mount a small disk")
+    try:
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(RunStoppedError, match=r"A checkpoint must be writable\. Received: .* at step 4 "):
+            run_experiment(make_config(bars, method="joint"), disk / "run")
+        assert not (disk / "run" / "result.json").exists()
+    finally:
+        subprocess.run(["umount", disk], check=True)

@@ -12,7 +12,7 @@ from absl import flags
 
 from flags import config_from_flags, define_config_flags
 from jtln_tf.config import METHODS, InputError
-from tools.program import run_program
+from tools.program import load_tensorflow, run_program
 
 define_config_flags()
 flags.DEFINE_list("methods", ["target_only", "consecutive", "joint", "jtln"], f"Of {', '.join(METHODS)}.")
@@ -34,6 +34,7 @@ def main(arguments):
     config = config_from_flags()
     config.require_domains()
 
+    load_tensorflow()
     from jtln_tf.comparison import format_table, run_comparison, run_folder
 
     seeds = range(values.seed, values.seed + values.seeds)

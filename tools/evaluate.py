@@ -10,7 +10,7 @@ import json
 from absl import flags
 
 from jtln_tf.config import InputError
-from tools.program import run_program
+from tools.program import load_tensorflow, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to evaluate on.")
@@ -28,6 +28,7 @@ def main(arguments):
         raise InputError("`workdir` must name the folder of a run. Received: nothing.")
     read_config(values.workdir)
 
+    load_tensorflow()
     from jtln_tf.evaluation import evaluate
     from jtln_tf.experiment import load_trained_network
 

@@ -9,7 +9,7 @@ both heads; classes.json beside it names the classes.
 from absl import flags
 
 from jtln_tf.config import InputError
-from tools.program import run_program
+from tools.program import load_tensorflow, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
 flags.DEFINE_string("output", "", "Folder of the export; an earlier export there is replaced.")
@@ -26,6 +26,7 @@ def main(arguments):
             raise InputError(f"`{name}` must name a folder. Received: nothing.")
     read_config(values.workdir)
 
+    load_tensorflow()
     from jtln_tf.experiment import load_trained_network
     from jtln_tf.export import check_export, export_network
 

@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from jtln_tf.config import InputError, MissingInputError
-from tools.program import run_program
+from tools.program import load_tensorflow, run_program
 
 flags.DEFINE_string("model", "", "Folder of the export.")
 flags.DEFINE_enum("head", "target", ["source", "target"], "Head whose classes are predicted.")
@@ -27,6 +27,7 @@ def main(arguments):
         if not pathlib.Path(path).is_file():
             raise MissingInputError(f"`images` must name existing files. Received: {path!r}.")
 
+    load_tensorflow()
     import tensorflow as tf
 
     from jtln_tf.export import load_export

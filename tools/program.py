@@ -24,8 +24,6 @@ def run_program(main, description, *, positional=None):
         description: Shown by `--help`, before the flags.
         positional: What the arguments that are no flags are called in messages; None allows none.
     """
-    # Set before TensorFlow is loaded: its start-up notes say nothing of the run.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.WARNING)
     try:
         arguments = _parse_flags(description)
@@ -47,6 +45,27 @@ def run_program(main, description, *, positional=None):
     except KeyboardInterrupt:
         _say("interrupted; --resume goes on from the last checkpoint.")
         sys.exit(INTERRUPTED)
+
+
+def load_tensorflow():
+    """Loads TensorFlow without its start-up notes, which say nothing of the run.
+
+    They are written by C++ code before any log level is read. Whoever sets TF_CPP_MIN_LOG_LEVEL sees them.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def _parse_flags(description):

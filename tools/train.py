@@ -11,7 +11,7 @@ import json
 from absl import flags
 
 from flags import config_from_flags, define_config_flags
-from tools.program import run_program
+from tools.program import load_tensorflow, run_program
 
 define_config_flags()
 flags.DEFINE_string("workdir", "", "Folder of the run.")
@@ -34,6 +34,7 @@ def main(arguments):
         raise InputError("`workdir` must name the folder of the run. Received: nothing.")
     check_workdir(values.workdir, config, resume=values.resume, overwrite=values.overwrite)
 
+    load_tensorflow()
     from jtln_tf.experiment import run_experiment
 
     result = run_experiment(

@@ -5,6 +5,8 @@ import pathlib
 
 import tensorflow as tf
 
+from jtln_tf.config import RunStoppedError
+
 
 @dataclasses.dataclass
 class TrainingState:
@@ -60,11 +62,11 @@ class Checkpoints:
         """Saves everything that training needs to go on."""
         for name, variable in self._state_variables.items():
             variable.assign(getattr(self._state, name))
-        self._last.save(checkpoint_number=self._state.step)
+        _save(self._last, self._state.step)
 
     def save_best(self):
         """Saves the network as the best so far."""
-        self._best.save(checkpoint_number=self._state.step)
+        _save(self._best, self._state.step)
 
     def restore_last(self):
         """Goes back to the last checkpoint; returns whether there is one."""
@@ -104,6 +106,17 @@ def _state_variables():
 
 def _list_variables(variables):
     return [variable.value for variable in variables]
+
+
+def _save(manager, step):
+    try:
+        manager.save(checkpoint_number=step)
+    except (tf.errors.OpError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunStoppedError(
+            f"A checkpoint must be writable. Received: {manager.directory!r} at step {step} ({reason}). "
+            "Hint: make room, then --resume goes on from the checkpoint before."
+        ) from error
 
 
 def _restore(manager):

@@ -1,0 +1,69 @@
+import keras
+import numpy as np
+import pytest
+
+import jtln_tf as jt
+from jtln_tf.config import InputError
+from jtln_tf.domains import Domain, Split
+from jtln_tf.evaluation import Evaluation, evaluate
+
+
+def make_domain(labels, num_classes=3):
+    """Images whose first pixel is their position, so that a network can be told what to answer to each."""
+    images = np.zeros((len(labels), 4, 4, 1), np.uint8)
+    images[:, 0, 0, 0] = np.arange(len(labels))
+    split = Split(images, np.array(labels, np.int32), 4, 1)
+    empty = split.take(np.arange(0))
+    return Domain("made", tuple(f"c{label}" for label in range(num_classes)), split, empty, split)
+
+
+def make_network(answers, num_classes=3):
+    """A network that answers each image by its position."""
+    image = keras.Input((4, 4, 1))
+    position = keras.ops.cast(image[:, 0, 0, 0], "int32")
+    table = keras.layers.Embedding(len(answers), num_classes)
+    model = keras.Model(image, {"target": table(position)})
+    table.set_weights([np.eye(num_classes)[answers]])
+    return model
+
+
+def test_every_image_counts_once_whatever_the_batch_size():
+    labels, answers = [0, 0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 1, 0, 2]
+    domain, network = make_domain(labels), make_network(answers)
+    expected = np.zeros((3, 3), int)
+    for label, answer in zip(labels, answers, strict=True):
+        expected[label, answer] += 1
+    for batch_size in (1, 2, 7, 100):
+        result = evaluate(network, domain, batch_size=batch_size)
+        np.testing.assert_array_equal(result.confusion, expected)
+    assert result.num_images == 7
+    assert result.accuracy == pytest.approx(5 / 7)
+    assert result.macro_accuracy == pytest.approx((2 / 3 + 1 + 1 / 2) / 3)
+
+
+def test_a_class_without_images_has_no_accuracy_and_does_not_count():
+    result = Evaluation(("a", "b", "c"), np.array([[1, 1, 0], [0, 0, 0], [0, 0, 2]]))
+    assert np.isnan(result.class_accuracies[1])
+    assert result.macro_accuracy == pytest.approx((0.5 + 1) / 2)
+    rows = result.to_json()["classes"]
+    assert rows[1] == {"class": "b", "images": 0, "accuracy": None}
+
+
+def test_a_split_without_images_is_refused():
+    with pytest.raises(InputError, match="`split` must have images. Received: 'validation' of 'made'"):
+        evaluate(make_network([0, 0]), make_domain([0, 1]), split="validation")
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(InputError, match="train, validation, test. Received: 'dev'"):
+        evaluate(make_network([0, 0]), make_domain([0, 1]), split="dev")
+
+
+def test_a_head_of_another_size_is_refused():
+    with pytest.raises(InputError, match="must have the 4 classes of 'made'. Received: 3"):
+        evaluate(make_network([0, 1]), make_domain([0, 1], num_classes=4))
+
+
+def test_the_public_name_evaluates_the_target_head():
+    domain = make_domain([0, 1, 2])
+    assert jt.evaluate(make_network([0, 1, 2]), domain).accuracy == 1
