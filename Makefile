@@ -24,6 +24,8 @@ clean:
 	rm -rf $(VENV) demo
 
 $(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "PYTHON must be Python 3.11 to 3.13, for example: make PYTHON=python3.12 demo. Received: $(PYTHON)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

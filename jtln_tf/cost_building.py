@@ -11,7 +11,7 @@ from jtln_tf.costs import (
     scale_to_unit_range,
     uniform_cost,
 )
-from jtln_tf.features import draw_views, extract_features
+from jtln_tf.features import extract_class_features
 
 
 def build_cost_matrix(source, target, metric="mkmmd", *, features_model=None, images_per_class=50, augment=None):
@@ -26,8 +26,8 @@ def build_cost_matrix(source, target, metric="mkmmd", *, features_model=None, im
         metric: `mkmmd`, `uniform`, or the path of a `.npz` or `.csv` file, whose rows and columns are put in order.
         features_model: Maps images in 0..255 to features [B, D]; None compares the pixels.
         images_per_class: Most training images of a class that `mkmmd` looks at.
-        augment: Maps uint8 images to augmented float32 ones; a class with fewer images is then filled up with views of
-            them, which makes the distances between classes of few labels much steadier.
+        augment: `augment(images, step=n)` maps the n-th batch of uint8 images to augmented float32 ones. A class with
+            fewer images is then filled up with views of them: the distances between classes of few labels get steadier.
 
     Returns:
         `CostMatrix` in the order of the two domains' classes.
@@ -50,12 +50,12 @@ def _build_uniform(source, target, features_model, images_per_class, augment):
 
 
 def _build_mkmmd(source, target, features_model, images_per_class, augment):
-    source_images, source_labels = draw_views(source.train, images_per_class, augment)
-    target_images, target_labels = draw_views(target.train, images_per_class, augment)
+    source_features, source_labels = extract_class_features(features_model, source.train, images_per_class, augment)
+    target_features, target_labels = extract_class_features(features_model, target.train, images_per_class, augment)
     values = mkmmd_cost(
-        extract_features(features_model, source_images),
+        source_features,
         source_labels,
-        extract_features(features_model, target_images),
+        target_features,
         target_labels,
         num_source_classes=source.num_classes,
         num_target_classes=target.num_classes,

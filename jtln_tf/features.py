@@ -4,42 +4,52 @@ import numpy as np
 import tensorflow as tf
 
 
-def draw_views(split, views_per_class, augment=None):
-    """Draws the same number of views of every class.
+def choose_views(labels, views_per_class, *, fill):
+    """Chooses the same number of views of every class.
 
-    A class with more images gives its first ones, so that repeats see the same images; one with fewer gives each of its
-    images several times, which tells more only if they are augmented.
+    A class with more images gives its first ones, so that repeats see the same images.
 
     Args:
-        split: `Split`.
-        views_per_class: Views of each class; without `augment`, at most as many as the class has images.
-        augment: Maps uint8 images [N, H, W, C] to float32 ones, or None to take the images as they are.
+        labels: Class indices [N].
+        views_per_class: Views of each class.
+        fill: Whether a class with fewer images gives each of them several times, which tells more only where they are
+            augmented; else it gives each once.
 
     Returns:
-        `(images, labels)`: images [N, H, W, C] in 0..255 and int32 class indices [N].
+        Positions in `labels`, class after class.
     """
-    rows = []
-    for label in np.unique(split.labels):
-        own = np.flatnonzero(split.labels == label)
-        rows.append(own[:views_per_class] if augment is None else np.resize(own, views_per_class))
-    rows = np.concatenate(rows)
-    used, positions = np.unique(rows, return_inverse=True)
-    images = np.concatenate([images.numpy() for images, _ in split.take(used).dataset(256)])[positions]
-    return images if augment is None else np.asarray(augment(images)), split.labels[rows]
+    rows = [np.empty(0, np.int64)]
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        rows.append(np.resize(own, views_per_class) if fill else own[:views_per_class])
+    return np.concatenate(rows)
 
 
-def extract_features(model, images, batch_size=256):
-    """Features of images, in order.
+def extract_class_features(model, split, views_per_class, augment=None, batch_size=256):
+    """Features of views of every class, read in batches: memory holds one batch of images and all features.
 
     Args:
         model: Maps images [B, H, W, C] in 0..255 to features [B, D], or None for the pixels themselves.
-        images: Images [N, H, W, C] in 0..255.
+        split: `Split`.
+        views_per_class: Views of each class; without `augment`, at most as many as the class has images.
+        augment: Called as `augment(images, step=n)` with the n-th batch of uint8 images, returns float32 ones; or None.
         batch_size: Images in a forward pass.
 
     Returns:
-        float32 [N, D].
+        `(features, labels)`: float32 [M, D], and the class indices [M] they belong to.
     """
+    rows = choose_views(split.labels, views_per_class, fill=augment is not None)
+
+    def read_batches():
+        for number, start in enumerate(range(0, len(rows), batch_size)):
+            used, positions = np.unique(rows[start : start + batch_size], return_inverse=True)
+            images = next(iter(split.take(used).dataset(batch_size)))[0].numpy()[positions]
+            yield np.asarray(images if augment is None else augment(images, step=number), np.float32)
+
+    shape = (split.image_size, split.image_size, split.channels)
     if model is None:
-        return images.reshape(len(images), -1).astype(np.float32) / 255.0
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
-    return np.asarray(model.predict(batches, verbose=0), np.float32)
+        features = np.concatenate([batch.reshape(len(batch), -1) / np.float32(255) for batch in read_batches()])
+    else:
+        batches = tf.data.Dataset.from_generator(read_batches, output_signature=tf.TensorSpec((None, *shape)))
+        features = np.asarray(model.predict(batches, verbose=0), np.float32)
+    return features, split.labels[rows]

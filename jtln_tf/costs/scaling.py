@@ -38,8 +38,15 @@ def dual_centre(values, epsilon=0.03):
         Peyre and Cuturi, 2019, Computational Optimal Transport, arXiv:1803.00567, sections 3.3 and 4.4.
     """
     centred = scale_to_unit_range(double_centre(np.asarray(values, np.float64)))
-    n, m = centred.shape
-    scaled = centred / epsilon
+    # Updates end with the columns. Where classes match one to one the potentials are not unique, and the two orders end
+    # at different ones: their mean treats source and target alike.
+    reduced = (_take_off_potentials(centred, epsilon) + _take_off_potentials(centred.T, epsilon).T) / 2
+    return reduced - reduced.mean()
+
+
+def _take_off_potentials(costs, epsilon):
+    n, m = costs.shape
+    scaled = costs / epsilon
     log_u, log_v = np.zeros((n, 1)), np.zeros((1, m))
     for _ in range(_MOST_UPDATES):
         log_u = -np.log(n) - _log_sum_exp(log_v - scaled, axis=1)
@@ -47,8 +54,7 @@ def dual_centre(values, epsilon=0.03):
         row_sums = np.exp(log_u + log_v - scaled).sum(axis=1)
         if np.abs(row_sums * n - 1).max() < _TOLERANCE:
             break
-    reduced = centred - epsilon * (log_u + log_v)
-    return reduced - reduced.mean()
+    return costs - epsilon * (log_u + log_v)
 
 
 def _log_sum_exp(values, axis):
