@@ -1,5 +1,7 @@
 """A split and a model to feature arrays. Floor 2."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -51,5 +53,7 @@ def extract_class_features(model, split, views_per_class, augment=None, batch_si
         features = np.concatenate([batch.reshape(len(batch), -1) / np.float32(255) for batch in read_batches()])
     else:
         batches = tf.data.Dataset.from_generator(read_batches, output_signature=tf.TensorSpec((None, *shape)))
+        # Keras warns of a generator that ends where it does not know the end.
+        batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(len(rows) / batch_size)))
         features = np.asarray(model.predict(batches, verbose=0), np.float32)
     return features, split.labels[rows]

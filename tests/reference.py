@@ -89,6 +89,19 @@ def double_centre(values):
     return rows @ np.asarray(values, np.float64) @ columns
 
 
+def dual_centre(values, epsilon=0.03):
+    """Reduced costs [n, m], mean 0: the double-centred values, scaled to [0, 1], less their own dual potentials.
+
+    Run to convergence, so that the order of the updates does not matter.
+    """
+    centred = double_centre(values)
+    scaled = (centred - centred.min()) / np.ptp(centred)
+    n, m = scaled.shape
+    solution = sinkhorn(np.full(n, -np.log(n)), np.full(m, -np.log(m)), scaled, epsilon, tolerance=1e-8)
+    reduced = scaled - solution.f[:, None] - solution.g[None, :]
+    return reduced - reduced.mean()
+
+
 def _log_sum_exp(values, axis):
     peak = values.max(axis=axis, keepdims=True)
     return np.squeeze(peak, axis) + np.log(np.exp(values - peak).sum(axis=axis))

@@ -4,13 +4,16 @@ import pathlib
 import zlib
 
 import numpy as np
+import ot
 import pytest
 import reference
+from scipy.optimize import linear_sum_assignment
 
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.costs import (
     CostMatrix,
     double_centre,
+    dual_centre,
     load_cost_matrix,
     mkmmd_cost,
     scale_to_unit_range,
@@ -330,7 +333,7 @@ def test_mkmmd_of_identical_classes_is_zero():
 def test_mkmmd_of_constant_features_is_zero():
     cost, _ = mkmmd_both((np.full((6, 3), 0.7), np.arange(6) % 2), (np.full((4, 3), 0.7), np.arange(4) % 2))
     np.testing.assert_allclose(cost, 0, atol=1e-12)
-    np.testing.assert_array_equal(scale_to_unit_range(double_centre(cost)), 0)
+    np.testing.assert_array_equal(scale_to_unit_range(dual_centre(cost)), 0)
 
 
 def test_mkmmd_where_most_images_are_the_same():
@@ -358,6 +361,126 @@ def test_double_centre():
     shifted = values + np.arange(5)[:, None] - 3 * np.arange(7)[None]
     # Rounding of numbers up to 20.
     np.testing.assert_allclose(double_centre(shifted), centred, atol=1e-13)
+
+
+EPSILON = 0.03
+
+
+def draw_values(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(size=shape)
+
+
+def reduce_by_pot(values):
+    """The double-centred values in [0, 1] less the potentials that POT finds for uniform weights; mean 0."""
+    centred = reference.double_centre(values)
+    scaled = (centred - centred.min()) / np.ptp(centred)
+    weights = [np.full(count, 1 / count) for count in scaled.shape]
+    options = {"method": "sinkhorn_log", "log": True, "stopThr": 1e-10, "numItermax": 20_000}
+    _, log = ot.sinkhorn(*weights, scaled, EPSILON, **options)
+    reduced = scaled - EPSILON * (log["log_u"][:, None] + log["log_v"][None])
+    return reduced - reduced.mean()
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (5, 7), (7, 5), (26, 10), (10, 62)])
+@pytest.mark.parametrize("reduce", [reduce_by_pot, reference.dual_centre])
+def test_dual_centre_agrees_with_other_solvers(shape, reduce):
+    values = draw_values(*shape)
+    reduced = dual_centre(values)
+    assert reduced.shape == shape and reduced.dtype == np.float64
+    # Stops at an error of 1 % of a class's share, where the potentials are a fraction of epsilon from their limit.
+    np.testing.assert_allclose(reduced, reduce(values), rtol=0, atol=EPSILON / 3)
+    np.testing.assert_allclose(reduced.mean(), 0, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (10, 10), (5, 7), (7, 5), (3, 40)])
+def test_plan_of_the_dual_centred_values_gives_each_class_its_share(shape):
+    for seed in range(5):
+        reduced = dual_centre(draw_values(*shape, seed=seed))
+        plan = np.exp(-reduced / EPSILON)
+        plan /= plan.sum()
+        # Each of the two orders of updates leaves one side exact and the other within 1 %.
+        for axis, count in ((1, shape[0]), (0, shape[1])):
+            np.testing.assert_allclose(plan.sum(axis=axis) * count, 1, rtol=0, atol=0.02)
+
+
+def test_dual_centre_treats_source_and_target_alike():
+    for shape in ((5, 5), (4, 9)):
+        values = draw_values(*shape)
+        np.testing.assert_allclose(dual_centre(values.T), dual_centre(values).T, rtol=0, atol=1e-12)
+
+
+def test_dual_centre_finds_the_assignment_that_nearest_classes_miss():
+    # Column 0 is nearest to row 0, which comes next cheapest by column 1; row 1 has no other.
+    values = np.array([[0.0, 0.1, 0.9], [0.1, 0.6, 0.8], [0.9, 0.8, 0.3]])
+    np.testing.assert_array_equal(values.argmin(axis=1), [0, 0, 2])
+    np.testing.assert_array_equal(dual_centre(values).argmin(axis=1), [1, 0, 2])
+    np.testing.assert_array_equal(dual_centre(values).argmin(axis=0), [1, 0, 2])
+
+
+def test_dual_centre_agrees_with_clear_assignments():
+    missed = {"plain": 0, "double": 0}
+    for seed in range(60):
+        values = draw_values(4, 4, seed=seed)
+        rows, columns = linear_sum_assignment(values)
+        # Clear: forbidding any pair of the assignment costs well over epsilon times the range.
+        best, second = values[rows, columns].sum(), np.inf
+        for row in rows:
+            other = values.copy()
+            other[row, columns[row]] = 10.0
+            second = min(second, other[linear_sum_assignment(other)].sum())
+        if second - best < 0.25:
+            continue
+        np.testing.assert_array_equal(dual_centre(values).argmin(axis=1), columns)
+        np.testing.assert_array_equal(dual_centre(values).argmin(axis=0), np.argsort(columns))
+        missed["plain"] += np.any(values.argmin(axis=1) != columns)
+        missed["double"] += np.any(double_centre(values).argmin(axis=1) != columns)
+    assert missed["plain"] >= 5 and missed["double"] >= 2
+
+
+def test_dual_centre_of_fewer_target_classes_gives_each_several_source_classes():
+    # All rows are nearest to column 0, the last two by less.
+    values = np.array([[0.0, 0.5], [0.0, 0.6], [0.0, 0.2], [0.0, 0.1]])
+    np.testing.assert_array_equal(dual_centre(values).argmin(axis=1), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (5, 7)])
+def test_dual_centre_does_not_see_constants_of_classes_or_the_unit(shape):
+    values = draw_values(*shape)
+    reduced = dual_centre(values)
+    shifted = values + np.arange(shape[0])[:, None] - 3 * np.arange(shape[1])[None]
+    # Rounding of numbers up to 20, grown by up to thousands of updates.
+    np.testing.assert_allclose(dual_centre(shifted), reduced, rtol=0, atol=1e-9)
+    for scale in (1e-3, 30.0, 1e6):
+        np.testing.assert_allclose(dual_centre(scale * values), reduced, rtol=0, atol=1e-9)
+
+
+def test_dual_centre_follows_the_order_of_the_classes():
+    values, rows, columns = draw_values(5, 7), [2, 0, 4, 3, 1], [6, 1, 0, 5, 2, 4, 3]
+    expected = dual_centre(values)[rows][:, columns]
+    np.testing.assert_allclose(dual_centre(values[rows][:, columns]), expected, rtol=0, atol=1e-12)
+
+
+def test_dual_centre_of_integers_leaves_them():
+    values = np.array([[3, 1, 4], [1, 5, 9]])
+    before = values.copy()
+    np.testing.assert_array_equal(dual_centre(values), dual_centre(values.astype("float64")))
+    np.testing.assert_array_equal(values, before)
+
+
+# One row or column, and constant values: nothing tells the classes apart.
+@pytest.mark.parametrize(
+    "values", [draw_values(1, 4), draw_values(4, 1), [[7.0]], np.full((3, 4), 0.1), np.full((7, 3), 1e9 / 3)]
+)
+def test_dual_centre_of_nothing_to_choose_is_zero(values):
+    reduced = dual_centre(values)
+    np.testing.assert_allclose(reduced, 0, atol=1e-15)
+    np.testing.assert_array_equal(scale_to_unit_range(reduced), 0)
+
+
+def test_dual_centre_ends_where_the_potentials_do_not_settle():
+    # Kernels of exp(-100,000) next to 1.
+    reduced = dual_centre(draw_values(6, 6), epsilon=1e-5)
+    assert np.isfinite(reduced).all() and abs(reduced.mean()) < 1e-12
 
 
 def test_scale_to_unit_range():

@@ -4,7 +4,14 @@ import pytest
 import tensorflow as tf
 
 from jtln_tf.config import InputError
-from jtln_tf.network import backbone_variables, build_network, features_model, head_variables, logits_model
+from jtln_tf.network import (
+    backbone_variables,
+    build_network,
+    features_model,
+    head_variables,
+    logits_model,
+    source_predictions_model,
+)
 
 # keras 3.15 saves its variables through a NumPy interface that NumPy 2.4 calls deprecated.
 
@@ -48,6 +55,17 @@ def test_views_share_the_weights():
     assert {id(v) for v in logits.trainable_variables} == {id(v) for v in network.trainable_variables}
 
 
+def test_source_predictions_are_those_of_the_network():
+    network = build_small(head_dropout=0.5)
+    predictions = source_predictions_model(network)
+    # Prediction drops no features.
+    np.testing.assert_allclose(predictions.predict(IMAGES, verbose=0), network(IMAGES)["source"], rtol=1e-5, atol=1e-7)
+    network.get_layer("source_logits").bias.assign([0.0, 1.0, 2.0, 3.0, 4.0])
+    network.get_layer("source_logits").kernel.assign(np.zeros((128, 5)))
+    expected = np.tile(softmax(np.arange(5.0)), (4, 1))
+    np.testing.assert_allclose(predictions.predict(IMAGES, verbose=0), expected, rtol=1e-5)
+
+
 def test_hidden_layers_and_dropout_of_each_head():
     network = build_small(head_hidden_units=(7, 6), head_dropout=0.5)
     for side in ("source", "target"):
@@ -58,11 +76,11 @@ def test_hidden_layers_and_dropout_of_each_head():
 
 
 def test_variables_are_split_between_backbone_and_heads():
-    network = build_small(freeze_until="norm1")
+    network = build_small(freeze_until="conv1")
     backbone, heads = backbone_variables(network), head_variables(network)
     assert len(heads) == 4
-    # Three blocks of a kernel, gamma and beta, less the frozen one, and the dense layer.
-    assert len(backbone) == 2 * 3 + 2
+    # Kernel and bias of three convolutions, less the frozen one, and of the dense layer.
+    assert len(backbone) == 2 * 2 + 2
     assert {id(v) for v in backbone + heads} == {id(v) for v in network.trainable_variables}
     assert len(network.trainable_variables) == len(backbone) + len(heads)
 
@@ -81,6 +99,7 @@ def test_saves_and_reloads(backbone, side, tmp_path):
     np.testing.assert_allclose(
         logits_model(again)(images)["source"], logits_model(network)(images)["source"], rtol=1e-4
     )
+    np.testing.assert_allclose(source_predictions_model(again)(images), expected["source"], rtol=1e-4, atol=1e-6)
     assert len(head_variables(again)) == len(head_variables(network))
 
 
@@ -97,7 +116,7 @@ def test_mixed_precision_gives_float32():
 
 
 def test_gradients_reach_every_trained_variable():
-    network = build_small(freeze_until="norm1")
+    network = build_small(freeze_until="conv1")
     with tf.GradientTape() as tape:
         logits = logits_model(network)(IMAGES, training=True)
         loss = sum(tf.reduce_mean(value**2) for value in logits.values())

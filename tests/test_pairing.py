@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from jtln_tf.domains import Domain, Split
-from jtln_tf.pairing import count_passes, pair_domains
+from jtln_tf.pairing import augment_images, count_passes, pair_domains
 
 PLAIN = {"random_crop": False, "random_flip": False}
 SIDE = 16
@@ -193,6 +193,44 @@ def test_random_flip_gives_each_image_or_its_mirror():
             is_mirrored.append(mirrored)
     # 500 fair draws; 5 standard deviations.
     assert abs(np.mean(is_mirrored) - 0.5) < 5 * 0.5 / np.sqrt(500)
+
+
+AUGMENT = {"random_crop": True, "random_flip": True}
+
+
+@pytest.mark.parametrize("options", [{}, AUGMENT, {"random_crop": False, "random_flip": True}])
+def test_augmentation_depends_on_seed_and_step_alone(options):
+    images = make_images(20, channels=3)
+    first = augment_images(images, 3, 5, **options)
+    assert first.dtype == tf.float32 and first.shape == images.shape
+    tf.random.set_seed(1)
+    np.random.default_rng(1).random()
+    np.testing.assert_array_equal(augment_images(images, 3, 5, **options), first)
+    np.testing.assert_array_equal(augment_images(images, np.int64(3), tf.constant(5, tf.int64), **options), first)
+    in_graph = tf.function(lambda seed, step: augment_images(images, seed, step, **options))
+    np.testing.assert_array_equal(in_graph(3, 5), first)
+
+
+@pytest.mark.parametrize(("seed", "step"), [(3, 6), (4, 5), (5, 3), (3 + 2**40, 5)])
+def test_augmentation_differs_between_steps_and_seeds(seed, step):
+    images = make_images(20)
+    first, other = (augment_images(images, *key, **AUGMENT).numpy() for key in ((3, 5), (seed, step)))
+    # 50 views of an image: an even draw repeats one in 50, so more than 4 of 20 by chance has probability 1e-4.
+    assert (first == other).all(axis=(1, 2, 3)).sum() <= 4
+
+
+def test_augmentation_starts_at_step_0_and_draws_for_each_image():
+    images = np.repeat(make_images(1), 30, axis=0)
+    views = augment_images(images, 0).numpy()
+    np.testing.assert_array_equal(views, augment_images(images, 0, 0, random_crop=True, random_flip=False))
+    assert len(np.unique(views, axis=0)) > 10
+
+
+def test_no_augmentation_changes_only_the_type():
+    images = make_images(5)
+    plain = augment_images(images, 0, **PLAIN)
+    assert plain.dtype == tf.float32
+    np.testing.assert_array_equal(plain, images)
 
 
 def test_neither_domain():
