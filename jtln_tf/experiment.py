@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from jtln_tf import workdir as files
-from jtln_tf.config import InputError
+from jtln_tf.config import COST_METRICS, InputError, MissingInputError
 from jtln_tf.cost_building import build_cost_matrix
 from jtln_tf.costs import load_cost_matrix
 from jtln_tf.domains import load_domain
@@ -54,29 +54,37 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     workdir = pathlib.Path(workdir)
     config.require_domains()
     files.check_workdir(workdir, config, resume=resume, overwrite=overwrite)
-    if resume and (finished := files.read_result(workdir)):
+    finished = files.read_result(workdir) if resume else None
+    if finished and (not export or (workdir / files.EXPORT_FOLDER).is_dir()):
         return finished
+    _check_files(config)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.training.seed)
     source, target = load_domains(config)
+    class_names = {"source": source.class_names, "target": target.class_names}
+    _check_domains(config, target)
+    if resume:
+        files.check_classes(workdir, class_names)
     network = build_network_for(config, source, target)
     model, state = _build_model(config, network), TrainingState()
     started = time.perf_counter()
     cost_matrix = _prior_costs(config, source, target, network)
     state.seconds = time.perf_counter() - started
     weight_bytes = sum(math.prod(variable.shape) * 4 for variable in network.variables)
-    files.begin_workdir(workdir, config, overwrite=overwrite, needed_bytes=_DISK_PER_WEIGHT * weight_bytes)
+    needed_bytes = _DISK_PER_WEIGHT * weight_bytes
+    files.begin_workdir(workdir, config, class_names, overwrite=overwrite, needed_bytes=needed_bytes)
     if cost_matrix is not None:
         model.set_cost_matrix(cost_matrix)
         cost_matrix.save(workdir / files.COST_FILE)
     state = _train(config, workdir, model, state, source, target, resume)
-    result = _evaluate(config, workdir, network, state, source, target)
+    result = finished or _evaluate(config, workdir, network, state, source, target)
+    files.write_json(workdir / files.RESULT_FILE, result)
     if export:
         folder = workdir / files.EXPORT_FOLDER
         export_network(network, folder, source_classes=source.class_names, target_classes=target.class_names)
         images, _ = next(iter(target.test.dataset(32)))
         result["export_difference"] = check_export(network, folder, images)
-    files.write_json(workdir / files.RESULT_FILE, result)
+        files.write_json(workdir / files.RESULT_FILE, result)
     return result
 
 
@@ -88,10 +96,11 @@ def load_domains(config):
     """
     data = config.data
     is_builtin = data.source.startswith("builtin:") and data.target.startswith("builtin:")
+    usual_size = 28 if is_builtin else 227 if config.network.backbone == "alexnet" else 224
     load = functools.partial(
         load_domain,
         seed=config.training.seed,
-        image_size=data.image_size or (28 if is_builtin else 224),
+        image_size=data.image_size or usual_size,
         channels=data.channels,
         data_root=data.data_root,
         cache=data.cache,
@@ -127,10 +136,35 @@ def load_trained_network(workdir):
     """
     config = files.read_config(workdir)
     source, target = load_domains(config)
+    files.check_classes(workdir, {"source": source.class_names, "target": target.class_names})
     network = build_network_for(config, source, target)
     if not restore_network(pathlib.Path(workdir) / files.CHECKPOINTS_FOLDER, network):
         raise InputError(f"`workdir` must hold a run with a checkpoint. Received: {str(workdir)!r}.")
     return config, network, source, target
+
+
+def _check_files(config):
+    """Raises `InputError` where a file that the configuration names is not there: before any image is read."""
+    network, costs = config.network, config.cost.cost_matrix
+    named = {
+        "backbone": network.backbone if network.backbone.endswith(".keras") else None,
+        "weights": network.weights if network.weights not in ("none", "imagenet") else None,
+    }
+    for name, path in named.items():
+        if path is not None and not pathlib.Path(path).is_file():
+            raise MissingInputError(f"`{name}` must name an existing file. Received: {path!r}.")
+    if config.training.method == "jtln" and costs not in COST_METRICS:
+        load_cost_matrix(costs)
+
+
+def _check_domains(config, target):
+    """Raises `InputError` where a split that the run will need has no images: before it is begun."""
+    if not len(target.test):
+        raise InputError(f"The target must have test images. Received: {target.name!r} without any.")
+    if config.training.early_stopping_epochs and not len(target.validation):
+        raise InputError(
+            f"`early_stopping_epochs` needs target validation images. Received: {target.name!r} without any."
+        )
 
 
 def _build_model(config, network):
@@ -171,12 +205,15 @@ def _train(config, workdir, model, state, source, target, resume):
     log = RunLog(workdir, first_step=state.step)
     bar = ProgressBar(state, title=config.training.method, steps=config.training.steps)
     try:
+        # A finished run whose evaluation or export was cut short takes its network from the last checkpoint.
         for index in range(state.stage, len(stages)):
             stage = stages[index]
             compile_for_stage(model, config.training, stage)
             checkpoints = Checkpoints(folder, model, state)
             if found and index == found.stage:
                 checkpoints.restore_last()
+            if state.finished:
+                return state
             state.stage = index
             callbacks = _callbacks(config, workdir, model, stage, state, checkpoints, log, source, target)
             pairs = _pairs(config, stage, state.step, source, target)
@@ -184,9 +221,10 @@ def _train(config, workdir, model, state, source, target, resume):
     finally:
         bar.close()
         log.close()
+    state.finished = 1
     if config.training.early_stopping_epochs:
         checkpoints.restore_best()
-        checkpoints.save_last()
+    checkpoints.save_last()
     return state
 
 
@@ -236,8 +274,6 @@ def _callbacks(config, workdir, model, stage, state, checkpoints, log, source, t
             )
         )
     validates = "target" in stage.domains and len(target.validation)
-    if training.early_stopping_epochs and not len(target.validation):
-        raise InputError("`early_stopping_epochs` needs target validation images. Received: a target without any.")
     return [
         *callbacks,
         LogTraining(state, log, every_steps=training.log_steps, count_passes=passes),

@@ -102,12 +102,12 @@ def load_export(folder):
 
 
 def check_export(network, folder, images):
-    """Reloads an export and compares its probabilities with the network's.
+    """Reloads an export and compares the probabilities of both its signatures with the network's.
 
     Args:
         network: The network that was exported.
         folder: The export.
-        images: uint8 or float32 images [B, H, W, C] in 0..255 to compare on.
+        images: Whole-numbered images [B, H, W, C] in 0..255 to compare on.
 
     Returns:
         Largest absolute difference of a probability.
@@ -117,9 +117,10 @@ def check_export(network, folder, images):
     """
     signatures, _ = load_export(folder)
     images = tf.cast(images, tf.float32)
-    served = signatures["serve_images"](image=images)
+    encoded = tf.stack([tf.io.encode_png(tf.cast(image, tf.uint8)) for image in images])
     expected = network(images, training=False)
-    difference = max(float(np.abs(served[head] - expected[head]).max()) for head in ("source", "target"))
+    served = (signatures["serve_images"](image=images), signatures["serve_bytes"](encoded=encoded))
+    difference = max(float(np.abs(one[head] - expected[head]).max()) for one in served for head in ("source", "target"))
     if not difference <= _LARGEST_DIFFERENCE:
         raise RuntimeError(f"The reloaded export differs from the network by {difference:.2g} in {str(folder)!r}.")
     return difference

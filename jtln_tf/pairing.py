@@ -57,7 +57,10 @@ def count_passes(domain, batch, step):
 
 
 def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
-    labels = tf.constant(split.labels)
+    with tf.device("CPU:0"):
+        # A GPU's memory is for the network.
+        labels = tf.constant(split.labels)
+        images_or_paths = tf.constant(split.images if split.is_decoded else split.images.tolist())
     last_step = steps if steps is not None else tf.int64.max
     step_numbers = tf.data.Dataset.range(first_step, last_step)
 
@@ -67,19 +70,17 @@ def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
         )
 
     if split.is_decoded:
-        pixels = tf.constant(split.images)
 
         def read(step):
             rows = _shuffled_rows(step, batch, len(split), seed)
-            return finish(step, tf.gather(pixels, rows), rows)
+            return finish(step, tf.gather(images_or_paths, rows), rows)
 
         # Deterministic order, and one batch at a time: gathering is cheap next to a training step.
         return step_numbers.map(read, num_parallel_calls=1)
-    entries = tf.constant(split.images.tolist())
     rows = step_numbers.flat_map(
         lambda step: tf.data.Dataset.from_tensor_slices(_shuffled_rows(step, batch, len(split), seed))
     )
-    images = rows.map(lambda row: (split.decode(entries[row]), row), num_parallel_calls=tf.data.AUTOTUNE)
+    images = rows.map(lambda row: (split.decode(images_or_paths[row]), row), num_parallel_calls=tf.data.AUTOTUNE)
     batches = tf.data.Dataset.zip(step_numbers, images.batch(batch, drop_remainder=True))
     return batches.map(lambda step, pair: finish(step, *pair))
 

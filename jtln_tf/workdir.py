@@ -11,11 +11,12 @@ CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
 EVALUATION_FILE = "evaluation.json"
 COST_FILE = "cost_matrix.npz"
+CLASSES_FILE = "classes.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 TENSORBOARD_FOLDER = "tensorboard"
 METRICS_FILE = "metrics.jsonl"
 EXPORT_FOLDER = "export"
-_OWN_FILES = (CONFIG_FILE, RESULT_FILE, EVALUATION_FILE, COST_FILE, METRICS_FILE)
+_OWN_FILES = (CONFIG_FILE, RESULT_FILE, EVALUATION_FILE, COST_FILE, CLASSES_FILE, METRICS_FILE)
 _OWN_FOLDERS = (CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER, EXPORT_FOLDER)
 _SPARE_BYTES = 16 * 2**20
 
@@ -38,7 +39,15 @@ def check_workdir(workdir, config, *, resume=False, overwrite=False):
     existing = _nearest_existing(workdir)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"`workdir` must be a folder that can be written. Received: {str(workdir)!r}.")
-    if overwrite or not os.path.exists(workdir / CONFIG_FILE):
+    if not os.path.exists(workdir / CONFIG_FILE):
+        found = [name for name in (*_OWN_FILES, *_OWN_FOLDERS) if os.path.exists(workdir / name)]
+        if found:
+            raise InputError(
+                f"`workdir` must be a new folder or that of a run. Received: {str(workdir)!r}, which holds "
+                f"{found[0]!r} but no {CONFIG_FILE}."
+            )
+        return
+    if overwrite:
         return
     differences = describe_differences(read_config(workdir), config)
     if differences:
@@ -54,12 +63,13 @@ def check_workdir(workdir, config, *, resume=False, overwrite=False):
         )
 
 
-def begin_workdir(workdir, config, *, overwrite=False, needed_bytes=0):
-    """Makes the folder of a run and writes its configuration.
+def begin_workdir(workdir, config, class_names, *, overwrite=False, needed_bytes=0):
+    """Makes the folder of a run and writes its configuration and its class names.
 
     Args:
         workdir: Folder of the run.
         config: `ExperimentConfig`.
+        class_names: Lists of class names by domain, `source` and `target`.
         overwrite: Removes the files of an earlier run first; other files stay.
         needed_bytes: What the run is going to write.
 
@@ -78,6 +88,7 @@ def begin_workdir(workdir, config, *, overwrite=False, needed_bytes=0):
         if overwrite:
             _remove_run(workdir)
         write_whole(workdir / CONFIG_FILE, config.to_json())
+        write_json(workdir / CLASSES_FILE, class_names)
     except OSError as error:
         raise InputError(
             f"`workdir` must be a folder that can be written. Received: {str(workdir)!r} ({error.strerror})."
@@ -98,6 +109,30 @@ def read_config(workdir):
         return ExperimentConfig.from_json(path.read_text("utf-8"))
     except (InputError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"`workdir` must hold a run that can be read. Received: {str(path)!r}: {error}") from error
+
+
+def check_classes(workdir, class_names):
+    """Checks that the domains still have the classes that a run was begun with.
+
+    Args:
+        workdir: Folder of the run.
+        class_names: Lists of class names by domain.
+
+    Raises:
+        InputError: If a class has gone, come or moved; the heads would name the wrong ones.
+    """
+    path = pathlib.Path(workdir) / CLASSES_FILE
+    if not path.is_file():
+        return
+    known = json.loads(path.read_text("utf-8"))
+    for domain, names in class_names.items():
+        changed = sorted(set(known[domain]) ^ set(names))
+        if known[domain] != list(names):
+            difference = ", ".join(map(repr, changed[:3])) or "none, another order"
+            raise InputError(
+                f"The {domain} classes must be those of the run. Received: {len(names)} classes, the run has "
+                f"{len(known[domain])}; in one of them only: {difference}."
+            )
 
 
 def read_result(workdir):
@@ -125,8 +160,10 @@ def _nearest_existing(workdir):
 
 
 def _remove_run(workdir):
-    # The configuration goes first: a folder half removed is then no run any more.
-    for name in _OWN_FILES:
-        (workdir / name).unlink(missing_ok=True)
+    # The result goes first and the configuration last: a folder half removed is an unfinished run of the old kind.
+    for name in (RESULT_FILE, *_OWN_FILES):
+        if name != CONFIG_FILE:
+            (workdir / name).unlink(missing_ok=True)
     for name in _OWN_FOLDERS:
         shutil.rmtree(workdir / name, ignore_errors=True)
+    (workdir / CONFIG_FILE).unlink(missing_ok=True)

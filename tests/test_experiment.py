@@ -111,6 +111,51 @@ def test_a_finished_run_is_not_run_again(bars, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_the_run_will_need_is_checked_before_it_is_begun(bars, tmp_path):
+    config = make_config(bars)
+    no_test = dataclasses.replace(config, data=dataclasses.replace(config.data, target="folder:target?test_fraction=0"))
+    with pytest.raises(InputError, match="The target must have test images"):
+        run_experiment(no_test, tmp_path / "run")
+    no_validation = dataclasses.replace(
+        make_config(bars, early_stopping_epochs=2),
+        data=dataclasses.replace(config.data, target="folder:target?validation_fraction=0"),
+    )
+    with pytest.raises(InputError, match="`early_stopping_epochs` needs target validation images"):
+        run_experiment(no_validation, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_stopped_early_does_not_train_on_when_resumed(bars, tmp_path):
+    config = make_config(bars, method="target_only", steps=400, early_stopping_epochs=1)
+    first = run_experiment(config, tmp_path, export=False)
+    assert first["steps"] < 400
+    (tmp_path / "result.json").unlink()
+    again = run_experiment(config, tmp_path, resume=True, export=False)
+    assert {**again, "train_seconds": 0} == {**first, "train_seconds": 0}
+
+
+@pytest.mark.slow
+def test_resuming_a_finished_run_exports_it_where_it_was_not(bars, tmp_path):
+    config = make_config(bars, method="target_only")
+    first = run_experiment(config, tmp_path, export=False)
+    again = run_experiment(config, tmp_path, resume=True)
+    assert again.pop("export_difference") < 1e-4
+    assert again == first
+    assert (tmp_path / "export" / "classes.json").exists()
+
+
+@pytest.mark.slow
+def test_a_run_whose_classes_were_renamed_is_not_loaded_under_other_names(bars, tmp_path):
+    shutil.copytree(bars, tmp_path / "data")
+    config = make_config(tmp_path / "data", method="target_only")
+    run_experiment(config, tmp_path / "run", export=False)
+    (tmp_path / "data" / "target" / "t1").rename(tmp_path / "data" / "target" / "t9")
+    with pytest.raises(InputError, match="The target classes must be those of the run.*'t1', 't9'"):
+        load_trained_network(tmp_path / "run")
+
+
+@pytest.mark.slow
 def test_streamed_and_cached_images_train_alike(bars, tmp_path):
     config = make_config(bars, method="joint")
     streamed = dataclasses.replace(config, data=dataclasses.replace(config.data, cache="none"))

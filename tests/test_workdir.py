@@ -6,16 +6,25 @@ import subprocess
 import pytest
 
 from jtln_tf.config import DataConfig, ExperimentConfig, InputError, MissingInputError, TrainingConfig
-from jtln_tf.workdir import begin_workdir, check_workdir, read_config, read_result, write_json, write_whole
+from jtln_tf.workdir import (
+    begin_workdir,
+    check_classes,
+    check_workdir,
+    read_config,
+    read_result,
+    write_json,
+    write_whole,
+)
 
 CONFIG = ExperimentConfig(data=DataConfig(source="builtin:mnist5k", target="builtin:optdigits"))
+CLASSES = {"source": ["0", "1"], "target": ["0", "1"]}
 OTHER = ExperimentConfig(data=CONFIG.data, training=TrainingConfig(steps=7))
 
 
 @pytest.fixture
 def run(tmp_path):
     """A folder that holds a run of CONFIG."""
-    begin_workdir(tmp_path / "run", CONFIG)
+    begin_workdir(tmp_path / "run", CONFIG, CLASSES)
     return tmp_path / "run"
 
 
@@ -37,15 +46,15 @@ def test_begin_makes_the_folder_and_its_configuration(tmp_path):
     workdir = tmp_path / "a" / "b" / "ünïcode run"
     check_workdir(workdir, CONFIG)
     assert not (tmp_path / "a").exists()
-    begin_workdir(workdir, CONFIG)
+    begin_workdir(workdir, CONFIG, CLASSES)
     assert read_config(workdir) == CONFIG
-    assert os.listdir(workdir) == ["config.json"]
+    assert sorted(os.listdir(workdir)) == ["classes.json", "config.json"]
 
 
 def test_folder_of_other_files_may_be_used(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     check_workdir(tmp_path, CONFIG)
-    begin_workdir(tmp_path, CONFIG)
+    begin_workdir(tmp_path, CONFIG, CLASSES)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -81,7 +90,7 @@ def test_resume_and_overwrite_exclude_each_other(tmp_path):
 @pytest.mark.parametrize("workdir", ["file", "file/below"])
 def test_file_in_the_place_of_the_folder(tmp_path, workdir):
     (tmp_path / "file").write_text("mine")
-    for call in (check_workdir, begin_workdir):
+    for call in (check_workdir, lambda *arguments: begin_workdir(*arguments, CLASSES)):
         with pytest.raises(InputError, match="`workdir` must be a folder that can be written"):
             call(tmp_path / workdir, CONFIG)
     assert (tmp_path / "file").read_text() == "mine"
@@ -91,7 +100,7 @@ def test_name_that_no_folder_can_have(tmp_path):
     workdir = tmp_path / ("x" * 300)
     check_workdir(workdir, CONFIG)
     with pytest.raises(InputError, match="`workdir` must be a folder that can be written"):
-        begin_workdir(workdir, CONFIG)
+        begin_workdir(workdir, CONFIG, CLASSES)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -121,9 +130,9 @@ def test_too_little_space(run, monkeypatch):
     usage = shutil.disk_usage(run)._replace(free=20 * 2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(InputError, match="`workdir` must have 26 MiB free.* with 20 MiB"):
-        begin_workdir(run, OTHER, overwrite=True, needed_bytes=10 * 2**20)
+        begin_workdir(run, OTHER, CLASSES, overwrite=True, needed_bytes=10 * 2**20)
     assert read_config(run) == CONFIG and (run / "result.json").exists()
-    begin_workdir(run, OTHER, overwrite=True, needed_bytes=4 * 2**20)
+    begin_workdir(run, OTHER, CLASSES, overwrite=True, needed_bytes=4 * 2**20)
     assert read_config(run) == OTHER
 
 
@@ -131,7 +140,7 @@ def test_too_little_space_for_a_folder_that_does_not_exist(tmp_path, monkeypatch
     usage = shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(InputError, match="MiB free"):
-        begin_workdir(tmp_path / "a" / "b", CONFIG)
+        begin_workdir(tmp_path / "a" / "b", CONFIG, CLASSES)
     assert not (tmp_path / "a").exists()
 
 
@@ -141,14 +150,14 @@ def test_overwrite_removes_the_run_and_keeps_other_files(run):
     for name in ("checkpoints", "tensorboard", "export", "mine"):
         (run / name).mkdir()
         (run / name / "file").write_text("x")
-    begin_workdir(run, OTHER, overwrite=True)
-    assert sorted(os.listdir(run)) == ["config.json", "mine", "mine.csv"]
+    begin_workdir(run, OTHER, CLASSES, overwrite=True)
+    assert sorted(os.listdir(run)) == ["classes.json", "config.json", "mine", "mine.csv"]
     assert (run / "mine" / "file").exists() and read_config(run) == OTHER
 
 
 def test_begin_without_overwrite_keeps_the_run(run):
     (run / "metrics.jsonl").write_text("x")
-    begin_workdir(run, CONFIG)
+    begin_workdir(run, CONFIG, CLASSES)
     assert (run / "metrics.jsonl").read_text() == "x"
 
 
@@ -194,7 +203,7 @@ def test_write_whole_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch, st
 
 def test_full_disk_is_told_before_the_run(small_disk):
     with pytest.raises(InputError, match="`workdir` must have 16 MiB free.* with 1 MiB"):
-        begin_workdir(small_disk / "run", CONFIG)
+        begin_workdir(small_disk / "run", CONFIG, CLASSES)
     assert os.listdir(small_disk) == []
 
 
@@ -208,4 +217,23 @@ def test_disk_that_fills_up_while_writing(small_disk, monkeypatch):
     with pytest.raises(
         InputError, match=r"`workdir` must be a folder that can be written.*\(No space left on device\)"
     ):
-        begin_workdir(small_disk / "run", CONFIG)
+        begin_workdir(small_disk / "run", CONFIG, CLASSES)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_run_keeps_what_is_called_like_ours(tmp_path, overwrite):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "thesis.txt").write_text("mine")
+    with pytest.raises(
+        InputError, match="`workdir` must be a new folder or that of a run.*'export' but no config.json"
+    ):
+        check_workdir(tmp_path, CONFIG, overwrite=overwrite)
+    assert (tmp_path / "export" / "thesis.txt").read_text() == "mine"
+
+
+def test_classes_that_changed_are_named(run):
+    check_classes(run, CLASSES)
+    with pytest.raises(InputError, match="The target classes must be those of the run.*'1', '2'"):
+        check_classes(run, {**CLASSES, "target": ["0", "2"]})
+    with pytest.raises(InputError, match="The source classes must be those of the run.*another order"):
+        check_classes(run, {**CLASSES, "source": ["1", "0"]})

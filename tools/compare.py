@@ -7,6 +7,7 @@ it goes on where it was stopped.
 """
 
 import json
+import sys
 
 from absl import flags
 
@@ -46,7 +47,7 @@ def main(arguments):
     print(format_table(rows))
     last = run_folder(values.output, values.methods[-1], seeds[-1])
     print(f"\nPlot          {values.output}/accuracy.png")
-    print(f"TensorBoard   tensorboard --logdir={values.output}")
+    print(f"TensorBoard   {sys.executable} -m tensorboard.main --logdir={values.output}")
     print(f"SavedModel    {last}/export")
 
 

@@ -9,15 +9,16 @@ from flags import preset_path
 from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError
 
 BAD_INPUT = 2
-STOPPED = 1
+STOPPED = 2
+DIVERGED = 1
 INTERRUPTED = 130
 
 
 def run_program(main, description, *, positional=None):
     """Parses the flags, calls `main`, and exits the process.
 
-    Bad input exits with status 2, a stop for an outside reason with 1: both with one line on stderr and no traceback.
-    An error of the program itself keeps its traceback.
+    Bad input and a disk that takes no more exit with status 2, a loss that is no longer finite with 1: each with one
+    line on stderr and no traceback. An error of the program itself keeps its traceback.
 
     Args:
         main: Called with the arguments that are no flags; returns None.
@@ -35,15 +36,18 @@ def run_program(main, description, *, positional=None):
     except (InputError, flags.Error) as error:
         _say(error)
         sys.exit(BAD_INPUT)
-    except (NonFiniteLossError, RunStoppedError) as error:
+    except RunStoppedError as error:
         _say(error)
         sys.exit(STOPPED)
+    except NonFiniteLossError as error:
+        _say(error)
+        sys.exit(DIVERGED)
     except OSError as error:
         # A full disk, a file that vanished: nothing the program could have known before.
         _say(f"{error.strerror or error}: {error.filename}" if error.filename else error)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        _say("interrupted; --resume goes on from the last checkpoint.")
+        _say("interrupted; `tools.train --resume`, or `tools.compare` again, goes on from the last checkpoint.")
         sys.exit(INTERRUPTED)
 
 
@@ -73,6 +77,10 @@ def _parse_flags(description):
     flags.DEFINE_string("preset", None, "Use the flags of flags/presets/NAME.flags; flags given after it win.")
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", allow_override=True)
     arguments = flag_values([_expand_preset(argument) for argument in sys.argv])[1:]
+    if flag_values.preset is not None:
+        raise InputError(
+            f"`preset` must be written --preset=NAME on the command line. Received: {flag_values.preset!r}."
+        )
     if flag_values.help:
         print(description.strip())
         # Only what was defined for the programs, not absl's own logging flags.

@@ -2,11 +2,12 @@
 
     python -m tools.train --flagfile=flags/presets/digits.flags --workdir=runs/digits
 
-Writes config.json, cost_matrix.npz, checkpoints/, tensorboard/, metrics.jsonl, evaluation.json, result.json and export/
-into --workdir, and prints the result.
+Writes config.json, classes.json, cost_matrix.npz, checkpoints/, tensorboard/, metrics.jsonl, evaluation.json,
+result.json and export/ into --workdir, and prints the result.
 """
 
 import json
+import sys
 
 from absl import flags
 
@@ -46,7 +47,7 @@ def main(arguments):
     print(f"target accuracy   {100 * result['target_accuracy']:.1f} %  ({result['target_test_images']} test images)")
     print(f"macro accuracy    {100 * result['target_macro_accuracy']:.1f} %")
     print(f"training time     {result['train_seconds']:.0f} s for {result['steps']} steps")
-    print(f"TensorBoard       tensorboard --logdir={values.workdir}/tensorboard")
+    print(f"TensorBoard       {sys.executable} -m tensorboard.main --logdir={values.workdir}/tensorboard")
     if values.export:
         print(f"SavedModel        {values.workdir}/export")
 

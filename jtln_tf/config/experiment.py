@@ -21,7 +21,9 @@ class DataConfig:
     target: str = option("", "Target domain, written like --source.")
     data_root: str = option("", "Folder that relative folder: paths, and tfds: data, are looked up in.")
     labels_per_class: int = option(0, "Training images drawn from each target class; 0 takes all.", minimum=0)
-    image_size: int = option(0, "Side of the square input image in pixels; 0: 28 for builtin, else 224.", minimum=0)
+    image_size: int = option(
+        0, "Side of the square input image in pixels; 0: 28 for builtin, 227 for alexnet, else 224.", minimum=0
+    )
     channels: int = option(3, "Colour channels of the input: 1 gray, 3 RGB.", minimum=1, maximum=3)
     source_batch: int = option(64, "Source images in a training step.", minimum=1)
     target_batch: int = option(32, "Target images in a training step.", minimum=1)
@@ -84,7 +86,9 @@ class ObjectiveConfig:
     transport_temperature: float = option(1.0, "Temperature of both softmaxes inside the transport loss.", above=0.0)
     transport_start_step: int = option(0, "Step at which the transport loss sets in.", minimum=0)
     transport_ramp_steps: int = option(0, "Steps over which its weight then grows linearly.", minimum=0)
-    epsilon: float = option(0.05, "Entropic regularization, in units of the cost matrix (range [0, 1]).", above=0.0)
+    epsilon: float = option(
+        0.05, "Entropic regularization, in units of the cost matrix: mkmmd and uniform span 0 to 1.", above=0.0
+    )
     sinkhorn_threshold: float = option(1e-3, "L1 error of the marginals at which Sinkhorn stops.", above=0.0)
     sinkhorn_max_iterations: int = option(1000, "Most Sinkhorn iterations in a step.", minimum=1)
 
@@ -108,7 +112,9 @@ class CostConfig:
 
     cost_matrix: str = option("mkmmd", "Path of a .npz or .csv cost matrix, or a metric: mkmmd, uniform.")
     cost_refresh_steps: int = option(
-        0, "Re-estimate the matrix from the network's features this often; 0: once, before training.", minimum=0
+        0,
+        "Re-estimate the matrix with the source head's predictions this often; 0: once, with the backbone.",
+        minimum=0,
     )
     cost_images_per_class: int = option(50, "Most images of a class used to estimate the matrix.", minimum=1)
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 
 import numpy as np
+from absl import logging
 
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.domains.examples import Examples
@@ -57,6 +58,7 @@ def list_folder(spec, data_root=""):
     splits = {name: _list_split(folder, class_names) for name, folder in split_folders.items()}
     if not len(splits["train"]):
         raise InputError(f"A folder must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: {str(root)!r} with none.")
+    _warn_of_other_files(split_folders)
     listing = select_classes(Listing(class_names, splits), spec, _read_class_table(root / "classes.csv"))
     counts = np.bincount(listing.splits["train"].labels, minlength=len(listing.class_names))
     if (counts == 0).any():
@@ -92,6 +94,18 @@ def _check_file_name(path):
         path.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(f"A file name must be UTF-8. Received: {path!r}.") from error
+
+
+def _warn_of_other_files(split_folders):
+    others = [
+        entry.path
+        for folder in split_folders.values()
+        for class_folder in _subfolders(folder)
+        for entry in os.scandir(class_folder)
+        if not entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".")
+    ]
+    if others:
+        logging.warning("left out %d files and folders that are no images, %s among them.", len(others), others[0])
 
 
 def _read_class_table(path):

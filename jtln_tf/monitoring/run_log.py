@@ -1,10 +1,14 @@
 """Scalars of a run, to `metrics.jsonl` and TensorBoard."""
 
+import contextlib
 import json
+import os
 import pathlib
 
 import keras
 import tensorflow as tf
+
+from jtln_tf.config import RunStoppedError
 
 
 class RunLog:
@@ -19,28 +23,42 @@ class RunLog:
         """
         workdir = pathlib.Path(workdir)
         path = workdir / "metrics.jsonl"
-        kept = _entries_until(path, first_step) if first_step else []
-        self._file = path.open("w")
-        self._file.writelines(kept)
-        self._file.flush()
+        if first_step:
+            unfinished = path.with_name(path.name + ".unfinished")
+            unfinished.write_text("".join(_entries_until(path, first_step)))
+            os.replace(unfinished, path)
+        self._path = path
+        self._file = path.open("a" if first_step else "w")
         self._writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
 
     def write(self, step, scalars):
         """Writes `scalars`, a dict of numbers, at a step."""
-        self._file.write(json.dumps({"step": step, **{name: float(value) for name, value in scalars.items()}}) + "\n")
+        entry = {"step": step, **{name: float(value) for name, value in scalars.items()}}
+        with self._writable():
+            self._file.write(json.dumps(entry) + "\n")
         with self._writer.as_default(step):
             for name, value in scalars.items():
                 tf.summary.scalar(name, float(value))
 
     def flush(self):
         """Brings what was written to the disk."""
-        self._file.flush()
-        self._writer.flush()
+        with self._writable():
+            self._file.flush()
+            self._writer.flush()
 
     def close(self):
         """Closes the files."""
-        self._file.close()
-        self._writer.close()
+        with self._writable():
+            self._file.close()
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _writable(self):
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunStoppedError(f"The log must be writable. Received: {str(self._path)!r} ({reason}).") from error
 
 
 class LogTraining(keras.callbacks.Callback):

@@ -82,9 +82,9 @@ class ValidateAndSave(keras.callbacks.Callback):
 
 
 class RefreshCosts(keras.callbacks.Callback):
-    """Re-estimates the cost matrix from the network's own features every so many steps.
+    """Re-estimates the cost matrix with the network as it is, every so many steps.
 
-    The first estimate is made when the transport loss sets in: before that the features know too little.
+    The first estimate is made when the transport loss sets in: before that the network knows too little.
     """
 
     def __init__(self, state, *, estimate, every_steps, start_step):

@@ -19,6 +19,7 @@ class TrainingState:
         best_accuracy: Best target validation accuracy so far; -1 before the first validation.
         best_step: Step of the best.
         epochs_since_best: Validations since the best.
+        finished: 1 after the last step, or an early stop; there is nothing left to train.
     """
 
     stage: int = 0
@@ -27,6 +28,7 @@ class TrainingState:
     best_accuracy: float = -1.0
     best_step: int = 0
     epochs_since_best: int = 0
+    finished: int = 0
 
 
 class Checkpoints:
@@ -50,7 +52,7 @@ class Checkpoints:
         checkpoint = tf.train.Checkpoint(
             state=self._state_variables,
             network=_list_variables(model.network.variables),
-            schedule=_list_variables([model.cost_values, model.steps_seen]),
+            schedule=_list_variables([model.cost_values, model.has_costs, model.steps_seen]),
             optimizers=[_list_variables(optimizer.variables) for optimizer in optimizers],
         )
         # Weights alone: the best step is gone back to for its network, not to train on from there.

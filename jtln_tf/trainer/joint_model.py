@@ -20,7 +20,7 @@ class JointModel(keras.Model):
 
         Args:
             network: What `build_network` returns.
-            cost_matrix: `CostMatrix` [num_source_classes, num_target_classes]; None is all zeros until
+            cost_matrix: `CostMatrix` [num_source_classes, num_target_classes]; None keeps the transport loss off until
                 `set_cost_matrix` is called.
             **objective_options: Fields of `ObjectiveConfig`, such as `transport_weight` and `source_weight`.
 
@@ -40,6 +40,9 @@ class JointModel(keras.Model):
         self.steps_seen = self.add_weight(
             shape=(), initializer="zeros", trainable=False, name="steps_seen", dtype="int64"
         )
+        self.has_costs = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="has_costs", dtype="float32"
+        )
         self.backbone_optimizer = None
         # By attribute, not through compile: Keras would look for labels with the names of the outputs.
         self._means = {}
@@ -54,6 +57,7 @@ class JointModel(keras.Model):
                 f"{list(self._num_classes)}. Received: {list(cost_matrix.values.shape)}."
             )
         self.cost_values.assign(cost_matrix.values)
+        self.has_costs.assign(1.0)
 
     def compile(self, optimizer, *, backbone_optimizer=None, clip_norm=0.0, **options):
         """Sets the optimizers.
@@ -115,10 +119,10 @@ class JointModel(keras.Model):
         return self._track({"loss": total, **parts})
 
     def transport_weight(self):
-        """Weight of the transport loss in this step: 0 until it sets in, then growing to its full value."""
+        """Weight of the transport loss in this step: 0 until it sets in and has costs, then growing."""
         since = tf.cast(tf.convert_to_tensor(self.steps_seen) - self.objective.transport_start_step, tf.float32)
         ramp = tf.clip_by_value((since + 1.0) / max(self.objective.transport_ramp_steps, 1), 0.0, 1.0)
-        return self.objective.transport_weight * tf.where(since >= 0, ramp, 0.0)
+        return self.objective.transport_weight * tf.where(since >= 0, ramp, 0.0) * tf.convert_to_tensor(self.has_costs)
 
     @property
     def metrics(self):
