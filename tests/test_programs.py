@@ -223,17 +223,9 @@ def test_one_bad_image_is_named_and_skipped_only_when_asked(repository, tmp_path
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_is_said_in_one_line(repository, tmp_path, tiny):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("this machine does not let the test mount a small disk")
-    try:
-        assert_refused(run(repository, "train", *tiny, f"--workdir={disk / 'run'}"), "workdir", "MiB free")
-        assert list(disk.iterdir()) == []
-    finally:
-        subprocess.run(["umount", disk], check=True)
+def test_a_disk_that_is_full_is_said_in_one_line(repository, tiny, small_disk):
+    assert_refused(run(repository, "train", *tiny, f"--workdir={small_disk / 'run'}"), "workdir", "MiB free")
+    assert list(small_disk.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 import errno
 import os
 import shutil
-import subprocess
 
 import pytest
 
@@ -26,20 +25,6 @@ def run(tmp_path):
     """A folder that holds a run of CONFIG."""
     begin_workdir(tmp_path / "run", CONFIG, CLASSES)
     return tmp_path / "run"
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MiB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("a file system can only be mounted by root")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False)
-    if mounted.returncode:
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_begin_makes_the_folder_and_its_configuration(tmp_path):
