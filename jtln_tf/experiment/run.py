@@ -1,0 +1,101 @@
+"""One experiment, from its configuration to its result."""
+
+import math
+import pathlib
+import time
+
+import keras
+
+from jtln_tf import workdir as files
+from jtln_tf.config import COST_METRICS, InputError, MissingInputError
+from jtln_tf.costs import load_cost_matrix
+from jtln_tf.experiment.preparation import build_model, build_network_for, load_domains, prior_costs
+from jtln_tf.experiment.result import evaluate_run
+from jtln_tf.experiment.training import train
+from jtln_tf.export import check_export, export_network
+from jtln_tf.trainer import TrainingState
+
+# Bytes on the disk for each byte of weights: two checkpoints with the optimizers' moments (the older one is removed
+# after the newer is written), two of weights alone, two exports.
+_DISK_PER_WEIGHT = 10
+
+
+def run_experiment(config, workdir, *, resume=False, overwrite=False, export=True):
+    """Trains, evaluates and exports what a configuration describes.
+
+    Nothing is written before both domains, the network and the cost matrix are known to fit together.
+
+    Args:
+        config: `ExperimentConfig` with both domains named.
+        workdir: Folder of the run.
+        resume: Go on with an unfinished run of the same configuration; a finished one is returned as it is.
+        overwrite: Replace another run's files.
+        export: Write `export/` and compare it with the network after reloading.
+
+    Returns:
+        The content of `result.json`, a dict.
+
+    Raises:
+        InputError: If the configuration does not fit the data, or the folder holds another run.
+        NonFiniteLossError: If the loss is no longer finite.
+        RunStoppedError: If the run cannot be written any further.
+    """
+    workdir = pathlib.Path(workdir)
+    config.require_domains()
+    files.check_workdir(workdir, config, resume=resume, overwrite=overwrite)
+    finished = files.read_result(workdir) if resume else None
+    if finished and (not export or (workdir / files.EXPORT_FOLDER).is_dir()):
+        return finished
+    _check_files(config)
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.training.seed)
+    source, target = load_domains(config)
+    class_names = {"source": source.class_names, "target": target.class_names}
+    _check_domains(config, target)
+    if resume:
+        files.check_classes(workdir, class_names)
+    network = build_network_for(config, source, target)
+    model, state = build_model(config, network), TrainingState()
+    started = time.perf_counter()
+    cost_matrix = prior_costs(config, source, target, network)
+    state.seconds = time.perf_counter() - started
+    weight_bytes = sum(math.prod(variable.shape) * 4 for variable in network.variables)
+    needed_bytes = _DISK_PER_WEIGHT * weight_bytes
+    files.begin_workdir(workdir, config, class_names, overwrite=overwrite, needed_bytes=needed_bytes)
+    if cost_matrix is not None:
+        model.set_cost_matrix(cost_matrix)
+        cost_matrix.save(workdir / files.COST_FILE)
+    state = train(config, workdir, model, state, source, target, resume)
+    result = finished or evaluate_run(config, workdir, network, state, source, target)
+    files.write_json(workdir / files.RESULT_FILE, result)
+    if export:
+        folder = workdir / files.EXPORT_FOLDER
+        export_network(network, folder, source_classes=source.class_names, target_classes=target.class_names)
+        images, _ = next(iter(target.test.dataset(32)))
+        result["export_difference"] = check_export(network, folder, images)
+        files.write_json(workdir / files.RESULT_FILE, result)
+    return result
+
+
+def _check_files(config):
+    """Raises `InputError` where a file that the configuration names is not there: before any image is read."""
+    network, costs = config.network, config.cost.cost_matrix
+    named = {
+        "backbone": network.backbone if network.backbone.endswith(".keras") else None,
+        "weights": network.weights if network.weights not in ("none", "imagenet") else None,
+    }
+    for name, path in named.items():
+        if path is not None and not pathlib.Path(path).is_file():
+            raise MissingInputError(f"`{name}` must name an existing file. Received: {path!r}.")
+    if config.training.method == "jtln" and costs not in COST_METRICS:
+        load_cost_matrix(costs)
+
+
+def _check_domains(config, target):
+    """Raises `InputError` where a split that the run will need has no images: before it is begun."""
+    if not len(target.test):
+        raise InputError(f"The target must have test images. Received: {target.name!r} without any.")
+    if config.training.early_stopping_epochs and not len(target.validation):
+        raise InputError(
+            f"`early_stopping_epochs` needs target validation images. Received: {target.name!r} without any."
+        )
