@@ -64,7 +64,8 @@ class Checkpoints:
         """Saves everything that training needs to go on."""
         for name, variable in self._state_variables.items():
             variable.assign(getattr(self._state, name))
-        _save(self._last, self._state.step)
+        # The end of a run is saved twice at one step: under another number, so that the first is not written over.
+        _save(self._last, self._state.step + self._state.finished)
 
     def save_best(self):
         """Saves the network as the best so far."""
