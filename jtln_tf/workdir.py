@@ -54,7 +54,7 @@ def check_workdir(workdir, config, *, resume=False, overwrite=False):
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise InputError(
             f"`workdir` must not hold a run of another configuration. Received: {str(workdir)!r}, which differs in "
-            f"{'; '.join(differences[:3])}{more}. Hint: another --workdir, or --overwrite."
+            f"{'; '.join(differences[:3])}{more}. Hint: another folder, or --overwrite."
         )
     if not resume:
         raise InputError(

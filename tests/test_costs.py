@@ -138,8 +138,8 @@ def test_csv_without_line_feed_at_its_end(tmp_path):
     [
         (",a,b\nc,1,2\nd,3\n", r"must have 3 fields a row. Received: 2 for 'd'. File: '.*cost.csv'"),
         (",a,b\nc,1,2,3\n", "must have 3 fields a row. Received: 4 for 'c'"),
-        (",a,b\nc,1,near\n", r"must be a cost matrix file. Received: '.*cost.csv' \(could not convert .*'near'\)"),
-        (",a,b\nc,1,\n", "could not convert string to float: ''"),
+        (",a,b\nc,1,near\n", "must hold numbers. Received: 'near' for source class 'c', target class 'b'"),
+        (",a,b\nc,1,\n", "must hold numbers. Received: '' for source class 'c', target class 'b'"),
         (",a,b\nc,1,nan\n", "must be finite. Received: nan for source class 'c', target class 'b'. File: "),
         (",a,b\nc,-1,0\n", "must be not negative. Received: -1.0 for source class 'c', target class 'a'. File: "),
         (",a,a\nc,1,0\n", "must name each target class once. Received: 'a' repeatedly. File: "),

@@ -85,3 +85,8 @@ def test_relative_links_lead_to_files():
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_no_placeholder_is_left():
+    for document in DOCUMENTS:
+        assert not re.findall(r"\b[A-Z0-9]+_(?:TIME|TABLE|TEXT)\b", document.read_text()), document.name

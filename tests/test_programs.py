@@ -87,6 +87,8 @@ def test_help_names_the_flags_without_loading_tensorflow(repository, program):
         (["--preset=digits", "--resume", "--overwrite", "--workdir=unused"], ["resume", "overwrite"]),
         (["--cost_matrix=nonsense"], ["cost_matrix", "mkmmd", "uniform", "nonsense"]),
         (["--flagfile=no/such.flags"], ["no/such.flags"]),
+        (["--preset", "digits"], ["--preset=NAME"]),
+        (["--workdir=no/such", "--resume"], ["workdir", "no/such"]),
     ],
 )
 def test_bad_flags_are_refused_before_tensorflow_is_loaded(repository, flags, words):
@@ -104,6 +106,7 @@ def test_bad_flags_are_refused_before_tensorflow_is_loaded(repository, flags, wo
     [
         ("compare", ["--preset=digits"], ["output"]),
         ("compare", ["--preset=digits", "--output=unused", "--methods=jtln,magic"], ["methods", "magic"]),
+        ("compare", ["--preset=digits", "--output=unused", "--method=joint"], ["methods", "--method=joint"]),
         ("evaluate", [], ["workdir"]),
         ("evaluate", ["--workdir=no/such"], ["workdir", "no/such"]),
         ("export", ["--workdir=no/such", "--output=unused"], ["workdir", "no/such"]),
@@ -187,6 +190,9 @@ def test_train_evaluate_export_predict(repository, tmp_path, tiny, bars):
     assert_refused(again, "workdir", "--resume", "--overwrite")
     other = run(repository, "train", *tiny, f"--workdir={workdir}", "--resume", "--epsilon=0.5")
     assert_refused(other, "workdir", "epsilon: 0.05 -> 0.5")
+
+    resumed = run(repository, "train", f"--workdir={workdir}", "--resume", "--json")
+    assert json.loads(resumed.stdout.splitlines()[-1]) == result
 
     evaluated = run(repository, "evaluate", f"--workdir={workdir}", "--json")
     table = json.loads(evaluated.stdout)

@@ -30,6 +30,8 @@ def main(arguments):
     unknown = [method for method in values.methods if method not in METHODS]
     if unknown or not values.methods:
         raise InputError(f"`methods` must be of {', '.join(METHODS)}. Received: {', '.join(unknown) or 'nothing'}.")
+    if values["method"].present:
+        raise InputError(f"`methods` must name the methods to compare. Received: --method={values.method}.")
     if not values.output:
         raise InputError("`output` must name the folder of the comparison. Received: nothing.")
     config = config_from_flags()

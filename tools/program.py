@@ -66,6 +66,8 @@ def load_tensorflow():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+        # Several runs in one process are no sign of a function traced in a loop.
+        tf.get_logger().setLevel("ERROR")
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

@@ -16,7 +16,7 @@ from tools.program import load_tensorflow, run_program
 
 define_config_flags()
 flags.DEFINE_string("workdir", "", "Folder of the run.")
-flags.DEFINE_bool("resume", False, "Go on with the run in --workdir where it was stopped.")
+flags.DEFINE_bool("resume", False, "Go on with the run in --workdir where it was stopped; no other flag is needed.")
 flags.DEFINE_bool("overwrite", False, "Replace the run in --workdir.")
 flags.DEFINE_bool("export", True, "Write a SavedModel to WORKDIR/export.")
 flags.DEFINE_bool("json", False, "Print the result as JSON only.")
@@ -26,10 +26,14 @@ def main(arguments):
     """Checks what can be checked without TensorFlow, then trains."""
     del arguments
     from jtln_tf.config import InputError
-    from jtln_tf.workdir import check_workdir
+    from jtln_tf.workdir import check_workdir, read_config
 
     values = flags.FLAGS
     config = config_from_flags()
+    if values.workdir and values.resume and not values.overwrite:
+        begun = read_config(values.workdir)
+        # --resume alone goes on with the run as it was begun.
+        config = config if config.data.source or config.data.target else begun
     config.require_domains()
     if not values.workdir:
         raise InputError("`workdir` must name the folder of the run. Received: nothing.")

@@ -179,9 +179,19 @@ def _read_csv(path):
             raise InputError(
                 f"`cost_matrix` must have {len(header)} fields a row. Received: {len(row)} for {row[0]!r}."
             )
-    values = np.array([[float(field) for field in row[1:]] for row in rows], np.float32)
+    values = np.array([[_parse_cost(row[0], *pair) for pair in zip(header[1:], row[1:], strict=True)] for row in rows])
     values = values.reshape(len(rows), len(target_classes))
     return CostMatrix(values, tuple(row[0] for row in rows), target_classes, "file")
+
+
+def _parse_cost(source_class, target_class, field):
+    try:
+        return float(field)
+    except ValueError as error:
+        raise InputError(
+            f"`cost_matrix` must hold numbers. Received: {field!r} for source class {source_class!r}, target class "
+            f"{target_class!r}."
+        ) from error
 
 
 def _find_order(own, wanted, kind):
