@@ -74,8 +74,8 @@ def joint_loss(predictions, cost_matrix, settings, transport_weight, *, num_repl
 
     Returns:
         `(total, parts)`: the scalar to minimize (this replica's share), and a dict of scalars: `target_loss`,
-        `source_loss`, `transport_loss` (each a mean, before its weight) and, of the solver, `sinkhorn_iterations`,
-        `marginal_error`, `transport_converged` (share of the images).
+        `source_loss`, `transport_loss` (each a mean, before its weight) and, of the solver, `sinkhorn_iterations` (of
+        the image that took most), `marginal_error`, `transport_converged` (share of the images).
     """
 
     def average(per_image):
@@ -100,7 +100,7 @@ def joint_loss(predictions, cost_matrix, settings, transport_weight, *, num_repl
         costs = tf.concat([output.regularized_cost for output in outputs], 0)
         errors = tf.concat([output.marginal_error for output in outputs], 0)
         converged = tf.concat([tf.cast(output.converged, tf.float32) for output in outputs], 0)
-        n_iters = tf.cast(tf.reduce_max([output.n_iters for output in outputs]), tf.float32)
+        n_iters = tf.reduce_max(tf.concat([tf.cast(output.n_iters, tf.float32) for output in outputs], 0))
         return average(costs), tf.reduce_mean(costs), tf.reduce_mean(errors), tf.reduce_mean(converged), n_iters
 
     zero = tf.constant(0.0)

@@ -49,11 +49,90 @@ def sinkhorn(log_a, log_b, cost_matrix, epsilon, *, tolerance=1e-11, most=200_00
     return Transport(f, g, cost_matrix, epsilon)
 
 
-def sinkhorn_of_masses(a, b, cost_matrix, epsilon):
+def newton(log_a, log_b, cost_matrix, epsilon, *, tolerance=1e-11, most=200):
+    """Solves one problem of log marginals [n], [m] where `sinkhorn` would take millions of updates.
+
+    Dense Newton steps on both potentials at once, halved until the dual does not fall, epsilon halved towards its
+    value. Whatever its way there, a plan of this form that has the marginals is the solution, and that is checked.
+    """
+    log_a, log_b, cost_matrix = (np.asarray(x, np.float64) for x in (log_a, log_b, cost_matrix))
+    n, a, b = len(log_a), np.exp(log_a), np.exp(log_b)
+    stages = [epsilon]
+    while stages[-1] < np.ptp(cost_matrix):
+        stages.append(2 * stages[-1])
+    f, g = np.zeros(len(a)), np.zeros(len(b))
+
+    def evaluate(f, g, stage):
+        with np.errstate(over="ignore"):
+            plan = np.exp((f[:, None] + g[None, :] - cost_matrix) / stage)
+        return plan, f @ a + g @ b - stage * plan.sum()
+
+    def update(f, g, stage):
+        f = stage * (log_a - _log_sum_exp((g[None, :] - cost_matrix) / stage, axis=1))
+        return f, stage * (log_b - _log_sum_exp((f[:, None] - cost_matrix) / stage, axis=0))
+
+    for stage in reversed(stages):
+        for _ in range(most):
+            f, g = update(f, g, stage)
+            plan, dual = evaluate(f, g, stage)
+            rows, columns = plan.sum(axis=1), plan.sum(axis=0)
+            if np.abs(rows - a).sum() < (tolerance if stage == epsilon else 1e-4):
+                break
+            hessian = np.block([[np.diag(rows), plan], [plan.T, np.diag(columns)]])
+            # Scaled to a unit diagonal, so that classes of little mass are not lost; singular along constants.
+            scale = 1 / np.sqrt(np.concatenate([rows, columns]))
+            gradient = np.concatenate([a - rows, b - columns])
+            step = scale * np.linalg.lstsq(hessian * np.outer(scale, scale), scale * gradient, rcond=1e-15)[0] * stage
+            length = 1.0
+            # The last digits of the dual are rounding.
+            least = dual - 1e-14 * (abs(f) @ a + abs(g) @ b)
+            while evaluate(f + length * step[:n], g + length * step[n:], stage)[1] < least and length > 1e-6:
+                length /= 2
+            if length > 1e-6:
+                f, g = f + length * step[:n], g + length * step[n:]
+        else:
+            raise ArithmeticError(f"The reference must converge. Received: epsilon={stage}.")
+    return Transport(f, g, cost_matrix, epsilon)
+
+
+class UnbalancedTransport(Transport):
+    """Solution of one problem with penalties in place of fixed marginals, evaluated as the primal is written down.
+
+    `<P, C> + epsilon (sum P (log P - 1) + 1) + tau_a KL(P 1 | a) + tau_b KL(P' 1 | b)`, where
+    `KL(p | q) = sum (p log(p / q) - p + q)` and a term without a tau is absent.
+    """
+
+    def __init__(self, f, g, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b):
+        super().__init__(f, g, cost_matrix, epsilon)
+        self.regularized_cost += epsilon * (1 - self.plan.sum())
+        for tau, log_mass, marginal in ((tau_a, log_a, self.plan.sum(axis=1)), (tau_b, log_b, self.plan.sum(axis=0))):
+            if tau is not None:
+                divergence = marginal * (np.log(marginal) - log_mass) - marginal + np.exp(log_mass)
+                self.regularized_cost += tau * divergence.sum()
+
+
+def unbalanced_sinkhorn(log_a, log_b, cost_matrix, epsilon, tau_a=None, tau_b=None, *, tolerance=1e-13, most=200_000):
+    """Solves one problem of log masses [n], [m] of which at least one side is penalised, by log-sum-exp.
+
+    Chizat, Peyre, Schmitzer, Vialard, 2018, arXiv:1607.05816: an update is shortened by `tau / (tau + epsilon)`.
+    """
+    log_a, log_b, cost_matrix = (np.asarray(x, np.float64) for x in (log_a, log_b, cost_matrix))
+    row_share, column_share = (1.0 if tau is None else tau / (tau + epsilon) for tau in (tau_a, tau_b))
+    f, g = np.zeros(len(log_a)), np.zeros(len(log_b))
+    for _ in range(most):
+        last = f
+        f = row_share * epsilon * (log_a - _log_sum_exp((g[None, :] - cost_matrix) / epsilon, axis=1))
+        g = column_share * epsilon * (log_b - _log_sum_exp((f[:, None] - cost_matrix) / epsilon, axis=0))
+        if np.abs(f - last).max() < tolerance:
+            return UnbalancedTransport(f, g, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b)
+    raise ArithmeticError(f"The reference must converge. Received: epsilon={epsilon}, tau_a={tau_a}, tau_b={tau_b}.")
+
+
+def sinkhorn_of_masses(a, b, cost_matrix, epsilon, solve=sinkhorn):
     """Solves one problem of marginals that may have zeros: on their support, elsewhere f, g are NaN and the plan 0."""
     a, b, cost_matrix = (np.asarray(x, np.float64) for x in (a, b, cost_matrix))
     rows, columns = np.flatnonzero(a), np.flatnonzero(b)
-    small = sinkhorn(np.log(a[rows]), np.log(b[columns]), cost_matrix[np.ix_(rows, columns)], epsilon)
+    small = solve(np.log(a[rows]), np.log(b[columns]), cost_matrix[np.ix_(rows, columns)], epsilon)
     f, g, plan = np.full(len(a), np.nan), np.full(len(b), np.nan), np.zeros_like(cost_matrix)
     f[rows], g[columns], plan[np.ix_(rows, columns)] = small.f, small.g, small.plan
     small.f, small.g, small.plan = f, g, plan

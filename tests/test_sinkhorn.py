@@ -14,6 +14,7 @@ from jtln_tf.solvers import sinkhorn, sinkhorn_from_logits
 EPSILONS = (10.0, 1.0, 0.1, 0.02, 1 / 59.9, 1 / 60.1, 0.005, 1 / 599.0, 1 / 601.0, 0.001)
 # One epsilon for each form: the kernel in float32, in float64, and log-sum-exp.
 FORMS = (0.1, 0.005, 0.001)
+FLOAT32_ROUNDING = 2.0**-24
 TIGHT = {"threshold": 1e-10, "max_iterations": 100_000}
 
 
@@ -45,6 +46,13 @@ def value_and_gradients(logits_a, logits_b, cost, epsilon, weights=1.0, **option
         output = sinkhorn_from_logits(logits_a, logits_b, cost, epsilon, **options)
         loss = tf.reduce_sum(weights * output.regularized_cost)
     return output, *(gradient.numpy() for gradient in tape.gradient(loss, [logits_a, logits_b]))
+
+
+def rounding_of_the_plan(output, epsilon):
+    """Relative error of the plan of potentials and costs that were rounded to float32 before a division by epsilon."""
+    largest = max(np.abs(x).max() for x in (output.f, output.g, output.cost_matrix))
+    # Three numbers, and the rounding of their sums.
+    return FLOAT32_ROUNDING * (6 * largest / epsilon + 10)
 
 
 def assert_potentials_agree(output, solutions, atol):
@@ -127,25 +135,24 @@ def test_one_hot_marginals(epsilon):
     assert all(np.isfinite(gradient).all() for gradient in tape.gradient(loss, [a, b]))
     masses = (x / x.sum(1, keepdims=True) for x in (np.float64(a), np.float64(b)))
     solutions = [reference.sinkhorn_of_masses(x, y, COST, epsilon) for x, y in zip(*masses, strict=True)]
-    # The plan is forced (a b^T): what is left is float32.
-    np.testing.assert_allclose(output.plan(), [s.plan for s in solutions], rtol=0, atol=1e-4)
-    np.testing.assert_allclose(output.transport_cost, [s.transport_cost for s in solutions], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(output.regularized_cost, [s.regularized_cost for s in solutions], rtol=0, atol=1e-5)
+    # The plan is forced (a b^T): what is left is the threshold 1e-5 and float32.
+    rounding = 1e-5 + rounding_of_the_plan(output, epsilon)
+    np.testing.assert_allclose(output.plan(), [s.plan for s in solutions], rtol=0, atol=rounding)
+    np.testing.assert_allclose(output.transport_cost, [s.transport_cost for s in solutions], rtol=0, atol=rounding)
+    np.testing.assert_allclose(output.regularized_cost, [s.regularized_cost for s in solutions], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
 def test_logits_of_ten_thousand(epsilon):
     rng = np.random.default_rng(1)
-    # The noise keeps the masses that are left from being equal, where convergence is slow (see below).
-    a_logits, b_logits = (
-        (rng.choice([-1e4, 1e4, 0.0], (4, size)) + rng.normal(size=(4, size))).astype("float32") for size in (6, 5)
-    )
+    a_logits, b_logits = (rng.choice([-1e4, 1e4, 0.0], (4, size)).astype("float32") for size in (6, 5))
     output, a_gradient, b_gradient = value_and_gradients(a_logits, b_logits, COST, epsilon)
     for tensor in (output.f, output.g, output.regularized_cost, output.transport_cost, a_gradient, b_gradient):
         assert np.isfinite(tensor).all()
     assert output.converged.numpy().all()
     a, b = reference.softmax(a_logits), reference.softmax(b_logits)
-    solutions = [reference.sinkhorn_of_masses(x, y, COST, epsilon) for x, y in zip(a, b, strict=True)]
+    # The masses that are left are equal.
+    solutions = [reference.sinkhorn_of_masses(x, y, COST, epsilon, reference.newton) for x, y in zip(a, b, strict=True)]
     # The default threshold 1e-4 times the range of the costs; float32 of terms of the size of epsilon.
     expected = [s.regularized_cost for s in solutions]
     np.testing.assert_allclose(output.regularized_cost, expected, rtol=0, atol=2e-4 + 1e-6 * epsilon)
@@ -184,85 +191,10 @@ def test_constant_cost_couples_independently(constant, epsilon):
     cost = np.full_like(COST, constant)
     output, a_gradient, b_gradient = value_and_gradients(A_LOGITS, B_LOGITS, cost, epsilon)
     a, b = reference.softmax(A_LOGITS), reference.softmax(B_LOGITS)
-    # float32 of the cost over epsilon: 2.5 / 0.001 has 2e-4 between its neighbours.
-    np.testing.assert_allclose(output.plan(), a[:, :, None] * b[:, None, :], rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(output.transport_cost, np.full(4, constant), rtol=1e-5)
+    rounding = rounding_of_the_plan(output, epsilon)
+    np.testing.assert_allclose(output.plan(), a[:, :, None] * b[:, None, :], rtol=rounding, atol=1e-6)
+    np.testing.assert_allclose(output.transport_cost, np.full(4, constant), rtol=rounding)
     assert np.isfinite(a_gradient).all() and np.isfinite(b_gradient).all()
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-def test_gradient_of_logits_agrees_with_central_differences(epsilon):
-    a_logits, b_logits, cost = (np.float64(x) for x in (A_LOGITS, B_LOGITS, COST))
-    weights = np.array([1.0, -2.0, 0.0, 3.5])
-    _, *gradients = value_and_gradients(a_logits, b_logits, cost, epsilon, weights, **TIGHT)
-    # The third derivative is of the size of 1 / epsilon^2: the step follows epsilon.
-    step = 1e-3 * min(1.0, 10 * epsilon)
-    for side, gradient in enumerate(gradients):
-        numeric = np.zeros_like(gradient)
-        for index in range(gradient.shape[1]):
-            values = []
-            for sign in (1, -1):
-                logits = [a_logits.copy(), b_logits.copy()]
-                logits[side][:, index] += sign * step
-                values.append(sinkhorn_from_logits(*logits, cost, epsilon, **TIGHT).regularized_cost.numpy())
-            numeric[:, index] = weights * (values[0] - values[1]) / (2 * step)
-        np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(gradient[2], 0)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-def test_gradient_of_marginals_agrees_with_central_differences(epsilon):
-    a, b, cost = reference.softmax(A_LOGITS)[2:], reference.softmax(B_LOGITS)[2:], np.float64(COST)
-    with tf.GradientTape() as tape:
-        marginals = [tf.constant(a), tf.constant(b)]
-        tape.watch(marginals)
-        loss = tf.reduce_sum(sinkhorn(*marginals, cost, epsilon, **TIGHT).regularized_cost)
-    gradients = tape.gradient(loss, marginals)
-    step = 1e-3 * min(a.min(), b.min())
-    rng = np.random.default_rng(2)
-    for side, gradient in enumerate(gradients):
-        for _ in range(3):
-            direction = rng.normal(size=gradient.shape)
-            # Within the simplex: the masses still sum to 1.
-            direction -= direction.mean(axis=1, keepdims=True)
-            values = []
-            for sign in (1, -1):
-                moved = [a.copy(), b.copy()]
-                moved[side] += sign * step * direction
-                values.append(sinkhorn(*moved, cost, epsilon, **TIGHT).regularized_cost.numpy())
-            numeric = (values[0] - values[1]) / (2 * step)
-            # Values exact to 1e-10 over a step of about 1e-5.
-            np.testing.assert_allclose((gradient * direction).numpy().sum(1), numeric, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-def test_float32_gradient_agrees_with_float64(epsilon):
-    _, *gradients = value_and_gradients(A_LOGITS, B_LOGITS, COST, epsilon, threshold=1e-5, max_iterations=20_000)
-    in_float64 = (np.float64(x) for x in (A_LOGITS, B_LOGITS, COST))
-    _, *expected = value_and_gradients(*in_float64, epsilon, **TIGHT)
-    for gradient, reference_gradient in zip(gradients, expected, strict=True):
-        # Marginal error 1e-5 times the conditioning.
-        np.testing.assert_allclose(gradient, reference_gradient, rtol=0, atol=2e-3)
-
-
-def test_upstream_factor_scales_each_problem():
-    weights = np.array([2.0, -0.5, 0.0, 7.0], "float32")
-    _, *ones = value_and_gradients(A_LOGITS, B_LOGITS, COST, 0.1)
-    _, *scaled = value_and_gradients(A_LOGITS, B_LOGITS, COST, 0.1, weights)
-    for one, many in zip(ones, scaled, strict=True):
-        # Rounding of the products of the softmax gradient.
-        np.testing.assert_allclose(many, weights[:, None] * one, rtol=1e-4, atol=1e-7)
-
-
-def test_only_the_regularized_cost_carries_a_gradient():
-    a, b, cost = tf.constant(A_LOGITS), tf.constant(B_LOGITS), tf.constant(COST)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch([a, b, cost])
-        output = sinkhorn_from_logits(a, b, cost, 0.1)
-    for held_fixed in (output.f, output.g, output.transport_cost, output.marginal_error):
-        for gradient in tape.gradient(held_fixed, [a, b, cost]):
-            assert gradient is None or not np.any(gradient)
-    assert tape.gradient(output.regularized_cost, cost) is None
 
 
 @pytest.mark.parametrize("epsilon", FORMS)
@@ -297,10 +229,11 @@ def test_transpose_swaps_the_potentials(epsilon):
 def test_constant_is_added_to_the_costs_only(constant, epsilon):
     plain, *gradients = value_and_gradients(A_LOGITS, B_LOGITS, COST, epsilon)
     moved, *moved_gradients = value_and_gradients(A_LOGITS, B_LOGITS, COST + np.float32(constant), epsilon)
-    # COST + 3 is rounded to 2.4e-7, which is divided by epsilon in the plan.
+    # COST + 3 is rounded to float32, which is divided by epsilon in the plan.
+    rounding = 2 * rounding_of_the_plan(moved, epsilon)
     np.testing.assert_allclose(moved.regularized_cost, plain.regularized_cost + constant, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(moved.transport_cost, plain.transport_cost + constant, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(moved.plan(), plain.plan(), rtol=0, atol=3e-3)
+    np.testing.assert_allclose(moved.transport_cost, plain.transport_cost + constant, rtol=rounding, atol=rounding)
+    np.testing.assert_allclose(moved.plan(), plain.plan(), rtol=0, atol=rounding)
     for gradient, moved_gradient in zip(gradients, moved_gradients, strict=True):
         np.testing.assert_allclose(moved_gradient, gradient, rtol=0, atol=1e-3)
 
@@ -325,35 +258,54 @@ def test_permutation_permutes_the_plan(epsilon):
 
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
-def test_plan_has_the_marginals(epsilon):
-    output = sinkhorn_from_logits(A_LOGITS, B_LOGITS, COST, epsilon)
-    plan, a, b = output.plan().numpy(), reference.softmax(A_LOGITS), reference.softmax(B_LOGITS)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_plan_has_the_marginals(transposed, epsilon):
+    logits = (A_LOGITS, B_LOGITS)
+    output = sinkhorn_from_logits(*(logits[::-1] if transposed else logits), COST.T if transposed else COST, epsilon)
+    # The side with more classes is exact, and the error is that of the other.
+    plan = np.swapaxes(output.plan(), 1, 2) if transposed else output.plan().numpy()
     assert np.all(plan >= 0)
-    # f, g and C are rounded to float32 before they are divided by epsilon.
-    rounding = 1e-6 + 3e-7 / min(epsilon, 1)
-    assert np.all(np.abs(plan.sum(2) - a).sum(1) <= 1e-4 + rounding)
-    np.testing.assert_allclose(plan.sum(1), b, rtol=0, atol=rounding)
-    np.testing.assert_allclose(plan.sum((1, 2)), 1, rtol=0, atol=rounding)
+    # Sums of positive terms keep the relative error of the plan; the masses sum to 1.
+    rounding = rounding_of_the_plan(output, epsilon)
+    larger, smaller = (reference.softmax(x) for x in logits)
+    assert np.all(np.abs(plan.sum(2) - larger).sum(1) <= rounding)
+    assert np.all(np.abs(plan.sum(1) - smaller).sum(1) <= output.marginal_error + rounding)
+    assert np.all(output.marginal_error <= 1e-4)
 
 
 @pytest.mark.parametrize("epsilon", FORMS)
-def test_marginal_error_is_that_of_the_plan(epsilon):
+@pytest.mark.parametrize("max_iterations", [1, 30, 2000])
+def test_marginal_error_bounds_that_of_the_plan(max_iterations, epsilon):
     inputs = [np.float64(x) for x in (A_LOGITS, B_LOGITS, COST)]
-    for max_iterations in (1, 30, 2000):
-        output = sinkhorn_from_logits(*inputs, epsilon, max_iterations=max_iterations)
-        error = np.abs(output.plan().numpy().sum(2) - reference.softmax(A_LOGITS)).sum(1)
-        # float64 over epsilon.
-        np.testing.assert_allclose(output.marginal_error, error, rtol=1e-6, atol=1e-11)
-        np.testing.assert_array_equal(output.converged, error <= 1e-4)
+    output = sinkhorn_from_logits(*inputs, epsilon, max_iterations=max_iterations)
+    plan, marginals = output.plan().numpy(), [reference.softmax(x) for x in inputs[:2]]
+    # float64 over epsilon.
+    np.testing.assert_allclose(plan.sum(2), marginals[0], rtol=0, atol=1e-11)
+    assert np.all(np.abs(plan.sum(1) - marginals[1]).sum(1) <= output.marginal_error + 1e-11)
+    np.testing.assert_array_equal(output.converged, output.marginal_error <= 1e-4)
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 0.1, 0.005])
+def test_marginal_error_of_the_first_update(epsilon):
+    inputs = [np.float64(x) for x in (A_LOGITS, B_LOGITS, COST)]
+    output = sinkhorn_from_logits(*inputs, epsilon, max_iterations=1)
+    a, b = (reference.softmax(x) for x in inputs[:2])
+    # From g = epsilon log b, that is P proportional to exp(-C / epsilon) b, with exact rows.
+    plan = np.exp(-inputs[2] / epsilon) * b[:, None, :]
+    plan *= (a / plan.sum(2))[:, :, None]
+    # float64 over epsilon.
+    np.testing.assert_allclose(output.marginal_error, np.abs(plan.sum(1) - b).sum(1), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("epsilon", (0.02, 0.005, 0.001))
-def test_too_few_iterations_are_told_and_finite(epsilon):
-    output, a_gradient, b_gradient = value_and_gradients(
-        A_LOGITS, B_LOGITS, COST, epsilon, threshold=1e-6, max_iterations=5
-    )
-    assert output.n_iters == 10
-    assert not output.converged.numpy().all()
+@pytest.mark.parametrize("transposed", [False, True])
+def test_too_few_iterations_are_told_and_finite(transposed, epsilon):
+    inputs = (B_LOGITS, A_LOGITS, COST.T) if transposed else (A_LOGITS, B_LOGITS, COST)
+    output, a_gradient, b_gradient = value_and_gradients(*inputs, epsilon, threshold=1e-6, max_iterations=3)
+    still_open = ~output.converged.numpy()
+    assert still_open.any()
+    np.testing.assert_array_equal(output.n_iters[still_open], 3)
+    assert np.all(output.n_iters <= 3)
     for tensor in (output.f, output.g, output.regularized_cost, output.transport_cost, a_gradient, b_gradient):
         assert np.isfinite(tensor).all()
     exact = [s.regularized_cost for s in reference_solutions(epsilon)]
@@ -361,24 +313,41 @@ def test_too_few_iterations_are_told_and_finite(epsilon):
     assert np.all(output.regularized_cost <= np.array(exact) + 1e-5)
 
 
+def test_each_problem_tells_its_own_iterations():
+    # Under a constant cost the start is the solution, and the first update finds it so.
+    output = sinkhorn_from_logits(A_LOGITS, B_LOGITS, np.ones_like(COST), 0.02)
+    np.testing.assert_array_equal(output.n_iters, 1)
+    # Under costs that depend on the column alone it is the first update that solves them all.
+    output = sinkhorn_from_logits(A_LOGITS, B_LOGITS, np.tile(COST[:1], (6, 1)), 0.02)
+    # (In the second one a column has all the mass, so that it is solved from the start.)
+    np.testing.assert_array_equal(output.n_iters, [2, 1, 2, 2])
+    output = sinkhorn_from_logits(A_LOGITS, B_LOGITS, COST, 0.02)
+    assert output.n_iters.dtype == tf.int32 and len(set(output.n_iters.numpy())) > 1
+    for index, n_iters in enumerate(output.n_iters):
+        rows = slice(index, index + 1)
+        # A problem that is solved stays put while the others go on. One more where the sums round to the threshold.
+        assert abs(sinkhorn_from_logits(A_LOGITS[rows], B_LOGITS[rows], COST, 0.02).n_iters[0] - n_iters) <= 1
+
+
 @pytest.mark.parametrize("epsilon", (0.02, 0.005, 0.001))
-def test_equal_masses_converge_slowly_and_say_so(epsilon):
+def test_equal_masses_converge(epsilon):
+    # An assignment problem, whose dual is degenerate: the error of plain updates falls as 1 / iterations.
     masses, cost = np.full((1, 3), 1 / 3), np.float64(COST[3:, [0, 1, 4]])
     output = sinkhorn(masses, masses, cost, epsilon)
-    # An assignment problem, whose dual is degenerate: the error falls as 1 / iterations.
-    assert output.n_iters == 2000 and not output.converged[0]
-    assert 1e-4 < output.marginal_error[0] < 1e-3
+    assert output.converged[0]
+    solution = reference.newton(np.log(masses[0]), np.log(masses[0]), cost, epsilon)
+    # The default threshold 1e-4 times the range of the costs.
+    np.testing.assert_allclose(output.regularized_cost[0], solution.regularized_cost, rtol=0, atol=1e-4)
+    # The plan of an assignment has the entropy log 3.
     exact = ot.emd2(masses[0], masses[0], cost)
-    # The plan of an assignment has the entropy log 3; the error times the range of the costs is left.
-    assert abs(output.transport_cost[0] - exact) < epsilon * np.log(3) + 1e-3
-    assert abs(output.regularized_cost[0] - exact + epsilon * np.log(3)) < epsilon * np.log(3) + 1e-3
+    assert exact - 1e-4 <= output.transport_cost[0] <= exact + epsilon * np.log(3) + 1e-4
 
 
 def test_a_looser_threshold_takes_fewer_iterations():
     loose, tight = (
         sinkhorn_from_logits(A_LOGITS, B_LOGITS, COST, 0.02, threshold=threshold) for threshold in (1e-1, 1e-5)
     )
-    assert loose.n_iters < tight.n_iters
+    assert np.all(loose.n_iters <= tight.n_iters) and np.any(loose.n_iters < tight.n_iters)
     assert np.all(tight.marginal_error <= 1e-5)
 
 
@@ -395,26 +364,30 @@ def test_one_broken_problem_does_not_stop_the_others():
     )
 
 
-@pytest.mark.parametrize("epsilon", FORMS)
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_inside_a_function(epsilon, jit_compile):
+def test_inside_a_function(jit_compile):
     @tf.function(jit_compile=jit_compile)
-    def solve(a_logits, b_logits, cost):
+    def solve(a_logits, b_logits, cost, epsilon):
         with tf.GradientTape() as tape:
             tape.watch(a_logits)
             output = sinkhorn_from_logits(a_logits, b_logits, cost, epsilon)
         return output.regularized_cost, output.plan(), tape.gradient(output.regularized_cost, a_logits)
 
-    eager, a_gradient, _ = value_and_gradients(A_LOGITS, B_LOGITS, COST, epsilon)
-    value, plan, gradient = solve(*(tf.constant(x) for x in (A_LOGITS, B_LOGITS, COST)))
-    # The same updates; the compiler may fuse float32 sums, which the plan divides by epsilon.
-    np.testing.assert_allclose(value, eager.regularized_cost, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(plan, eager.plan(), rtol=0, atol=1e-3)
-    np.testing.assert_allclose(gradient, a_gradient, rtol=0, atol=1e-4)
+    # Epsilon is a tensor, so that the form is chosen while it runs.
+    for epsilon in FORMS:
+        eager, a_gradient, _ = value_and_gradients(A_LOGITS, B_LOGITS, COST, epsilon)
+        value, plan, gradient = solve(*(tf.constant(x) for x in (A_LOGITS, B_LOGITS, COST, np.float32(epsilon))))
+        # The same updates; the compiler may fuse float32 sums, which the plan divides by epsilon.
+        np.testing.assert_allclose(value, eager.regularized_cost, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(plan, eager.plan(), rtol=0, atol=1e-3)
+        np.testing.assert_allclose(gradient, a_gradient, rtol=0, atol=1e-4)
 
 
-def test_inside_a_function_of_unknown_batch_size():
-    @tf.function(input_signature=[tf.TensorSpec([None, 6]), tf.TensorSpec([None, 5]), tf.TensorSpec([6, 5])])
+@pytest.mark.parametrize("sizes", [(6, 5), (None, None)])
+def test_inside_a_function_of_unknown_shape(sizes):
+    n, m = sizes
+
+    @tf.function(input_signature=[tf.TensorSpec([None, n]), tf.TensorSpec([None, m]), tf.TensorSpec([n, m])])
     def solve(a_logits, b_logits, cost):
         return sinkhorn_from_logits(a_logits, b_logits, cost, 0.1).regularized_cost
 
@@ -470,7 +443,16 @@ def test_shapes_that_do_not_fit(solve, a_shape, b_shape, cost_shape, message):
 
 @pytest.mark.parametrize("solve", [sinkhorn, sinkhorn_from_logits])
 @pytest.mark.parametrize(
-    "options", [{"epsilon": 0.0}, {"epsilon": -1.0}, {"epsilon": np.nan}, {"threshold": 0.0}, {"max_iterations": 0}]
+    "options",
+    [
+        {"epsilon": 0.0},
+        {"epsilon": -1.0},
+        {"epsilon": np.nan},
+        {"tau_a": 0.0},
+        {"tau_b": -1.0},
+        {"threshold": 0.0},
+        {"max_iterations": 0},
+    ],
 )
 def test_numbers_that_are_not_positive(solve, options):
     (name,) = options

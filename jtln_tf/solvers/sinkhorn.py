@@ -7,13 +7,16 @@ problems is one matrix product [B, m] x [m, n], and no [B, n, m] tensor exists u
 import dataclasses
 import functools
 
+import numpy as np
 import tensorflow as tf
 
-# The kernel exp(-C / epsilon) is used in a type whose smallest normal number lies far below exp(-range / epsilon):
-# float32 ends near exp(-87), float64 near exp(-708). The rest of the exponent is room for the sums.
-_LARGEST_RATIO = {tf.float32: 60.0, tf.float64: 600.0}
-# Updates between two looks at the marginal error, which costs a product of its own.
-_CHECK_EVERY = 10
+from jtln_tf.solvers import newton, plans, scaling
+from jtln_tf.solvers.forms import by_form
+from jtln_tf.solvers.problem import Problem, dual_term, wanted_marginal
+
+# Iterations that scaling is given, this and as many more as the smaller side has classes. Newton steps then solve what
+# is left, problem by problem; one costs as much as some m / 2 iterations.
+_SCALING_ITERATIONS = 60
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,63 +24,95 @@ class SinkhornOutput:
     """Solution of B problems.
 
     Attributes:
-        f: Row potentials [B, n], in units of cost, held fixed. Defined up to `(f + c, g - c)`.
+        f: Row potentials [B, n], in units of cost, held fixed. Defined up to `(f + c, g - c)` where no penalty is set.
         g: Column potentials [B, m].
-        regularized_cost: `<P, C> - epsilon H(P)` with `H(P) = -sum P log P`, [B]; may be negative. Its gradient in the
-            marginals is `(f, g)`.
-        transport_cost: `<P, C>`, [B]; carries no gradient.
-        marginal_error: L1 distance between the row sums of the plan and `a`, [B]. The column sums equal `b`.
-        n_iters: Updates of both potentials that were made, scalar.
+        regularized_cost: `<P, C> - epsilon H(P)` with `H(P) = -sum P log P`, [B], and the penalties where they are set;
+            may be negative. Its gradient in the marginals is `(f, g)`, in the costs P.
+        marginal_error: L1 distance between the marginals of the plan and the wanted ones, [B]: at most this, since an
+            update was made after it was measured.
+        n_iters: Updates of both potentials, or Newton steps in their place, that each problem took, [B].
         converged: Whether `marginal_error` is at most the threshold, [B].
-        cost_matrix: Costs [n, m].
-        epsilon: Entropic weight, in units of cost.
+        problem: The marginals, costs and penalties, as `Problem`.
     """
 
     f: tf.Tensor
     g: tf.Tensor
     regularized_cost: tf.Tensor
-    transport_cost: tf.Tensor
     marginal_error: tf.Tensor
     n_iters: tf.Tensor
     converged: tf.Tensor
-    cost_matrix: tf.Tensor
-    epsilon: float
+    problem: Problem
+
+    @property
+    def cost_matrix(self):
+        """Costs [n, m]."""
+        return self.problem.cost_matrix
+
+    @property
+    def transport_cost(self):
+        """`<P, C>`, [B], computed when it is asked for.
+
+        It is not stationary in the potentials as the regularized cost is, so that its gradient takes a linear system a
+        problem: implicit differentiation, exact at convergence. See `plans.transport_gradients`.
+        """
+        return _transport_cost(self.problem, self.f, self.g)
 
     def plan(self):
-        """Returns the couplings [B, n, m]."""
-        return tf.exp((self.f[:, :, None] + self.g[:, None, :] - self.cost_matrix) / self.epsilon)
+        """Returns the couplings [B, n, m]; no gradient flows through them."""
+        epsilon = tf.stop_gradient(self.problem.epsilon)
+        return tf.exp((self.f[:, :, None] + self.g[:, None, :] - tf.stop_gradient(self.cost_matrix)) / epsilon)
 
 
-def sinkhorn(a, b, cost_matrix, epsilon=0.05, *, threshold=1e-4, max_iterations=2000):
+def sinkhorn(
+    a,
+    b,
+    cost_matrix,
+    epsilon=0.05,
+    *,
+    tau_a=None,
+    tau_b=None,
+    threshold=1e-4,
+    max_iterations=2000,
+    initial_potentials=None,
+):
     """Solves B entropic optimal transport problems that share one cost matrix.
 
     `min_P <P, C> - epsilon H(P)` over `P >= 0` with row sums `a` and column sums `b`. Entries of zero mass are treated
-    as the smallest positive number of the type, so that potentials and gradients stay finite.
+    as the smallest positive number of the type, so that potentials and gradients stay finite. With `tau_a` the row sums
+    are free, at the price `tau_a KL(row sums | a)`, and H(P) is `-sum P (log P - 1) - 1`; so with `tau_b` the columns.
+
+    Any epsilon will do: the arithmetic follows the range of the costs over epsilon, float32 up to 60 (for float32
+    input), float64 up to 600, and above that float64 in the log domain.
 
     Args:
-        a: Row marginals [B, n], each row sums to 1.
-        b: Column marginals [B, m], each row sums to 1.
+        a: Row marginals [B, n], each row sums to 1 (to any mass where a penalty is set).
+        b: Column marginals [B, m], each row sums to 1 (to any mass where a penalty is set).
         cost_matrix: Costs [n, m], finite.
-        epsilon: Entropic weight, a positive Python number in units of cost.
-        threshold: L1 marginal error at which the updates stop (all problems must reach it).
-        max_iterations: Updates after which they stop in any case; rounded up to a multiple of 10.
+        epsilon: Entropic weight, positive, in units of cost: a number or a scalar tensor.
+        tau_a: Weight of the penalty on the row marginals, positive, in units of cost; None keeps them fixed.
+        tau_b: The same of the column marginals.
+        threshold: L1 marginal error at which a problem is solved.
+        max_iterations: Updates or Newton steps after which a problem is left as it is.
+        initial_potentials: `(f, g)` to start from, [B, n] and [B, m], such as those of similar problems; only those of
+            the smaller side are used. None starts from `epsilon log` of the marginals.
 
     Returns:
-        `SinkhornOutput`. Gradients flow from `regularized_cost` to `a` and `b`, not to the cost.
+        `SinkhornOutput`. Gradients flow from `regularized_cost` and `transport_cost` to `a`, `b`, costs and epsilon.
 
     Raises:
         ValueError: If the shapes do not fit or a number is not positive.
 
     Reference:
-        Cuturi, 2013, arXiv:1306.0895, with epsilon = 1 / lambda; Peyre and Cuturi, 2019, arXiv:1803.00567, section 4.4.
+        Cuturi, 2013, arXiv:1306.0895, with epsilon = 1 / lambda; Peyre and Cuturi, 2019, arXiv:1803.00567, section 4.4;
+        with penalties Chizat, Peyre, Schmitzer, Vialard, 2018, arXiv:1607.05816.
     """
     a, b = _as_float(a), _as_float(b)
-    smallest = a.dtype.as_numpy_dtype(_smallest_normal(a.dtype))
+    smallest = np.finfo(a.dtype.as_numpy_dtype).tiny
     log_a, log_b = (tf.math.log(tf.maximum(mass, smallest)) for mass in (a, b))
-    return _solve(a, b, log_a, log_b, cost_matrix, epsilon, threshold, max_iterations)
+    return _solve(a, b, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b, threshold, max_iterations, initial_potentials)
 
 
-def sinkhorn_from_logits(a_logits, b_logits, cost_matrix, epsilon=0.05, *, threshold=1e-4, max_iterations=2000):
+def sinkhorn_from_logits(a_logits, b_logits, cost_matrix, epsilon=0.05, **options):
     """Like `sinkhorn` for `a = softmax(a_logits)`, `b = softmax(b_logits)`; also where the softmax underflows.
 
     Args:
@@ -85,132 +120,155 @@ def sinkhorn_from_logits(a_logits, b_logits, cost_matrix, epsilon=0.05, *, thres
         b_logits: [B, m].
         cost_matrix: See `sinkhorn`.
         epsilon: See `sinkhorn`.
-        threshold: See `sinkhorn`.
-        max_iterations: See `sinkhorn`.
+        **options: See `sinkhorn`.
 
     Returns:
-        `SinkhornOutput`; gradients flow from `regularized_cost` to the logits.
+        `SinkhornOutput`; gradients flow to the logits too.
 
     Raises:
         ValueError: See `sinkhorn`.
     """
     log_a, log_b = (tf.nn.log_softmax(_as_float(logits)) for logits in (a_logits, b_logits))
-    return _solve(tf.exp(log_a), tf.exp(log_b), log_a, log_b, cost_matrix, epsilon, threshold, max_iterations)
+    return _solve(tf.exp(log_a), tf.exp(log_b), log_a, log_b, cost_matrix, epsilon, **options)
 
 
-def _solve(a, b, log_a, log_b, cost_matrix, epsilon, threshold, max_iterations):
+def _solve(
+    a,
+    b,
+    log_a,
+    log_b,
+    cost_matrix,
+    epsilon,
+    tau_a=None,
+    tau_b=None,
+    threshold=1e-4,
+    max_iterations=2000,
+    initial_potentials=None,
+):
     cost_matrix = tf.cast(cost_matrix, a.dtype)
-    _check_arguments(a, b, cost_matrix, epsilon, threshold, max_iterations)
-
-    @tf.custom_gradient
-    def solve(a, b):
-        f, g, transport_cost, marginal_error, n_iters = _find_potentials(
-            a, log_a, log_b, cost_matrix, epsilon, threshold, max_iterations
-        )
-        regularized_cost = tf.reduce_sum(f * a, axis=1) + tf.reduce_sum(g * b, axis=1)
-
-        def gradient(upstream, *_):
-            # By the envelope theorem d cost / d a = f, d cost / d b = g: nothing is unrolled.
-            return upstream[:, None] * f, upstream[:, None] * g
-
-        return (regularized_cost, f, g, transport_cost, marginal_error, n_iters), gradient
-
-    regularized_cost, f, g, transport_cost, marginal_error, n_iters = solve(a, b)
+    _check_arguments(a, b, cost_matrix, epsilon, tau_a, tau_b, threshold, max_iterations)
+    epsilon, tau_a, tau_b = (None if x is None else _as_scalar(x, a.dtype) for x in (epsilon, tau_a, tau_b))
+    problem = Problem(a, b, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b)
+    detached = problem.detached()
+    start = [None, None] if initial_potentials is None else initial_potentials
+    start = [None if x is None else tf.stop_gradient(tf.cast(x, a.dtype)) / detached.epsilon for x in start]
+    solve = _no_gradient(functools.partial(_find_potentials, threshold=threshold, max_iterations=max_iterations))
+    n, m = cost_matrix.shape
+    if n is not None and m is not None and n < m:
+        log_v, log_u, *rest = solve(detached.transposed(), start[0])
+    else:
+        log_u, log_v, *rest = solve(detached, start[1])
+    marginal_error, n_iters = rest
+    f, g = log_u * detached.epsilon, log_v * detached.epsilon
     return SinkhornOutput(
         f=f,
         g=g,
-        regularized_cost=regularized_cost,
-        transport_cost=transport_cost,
+        regularized_cost=_regularized_cost(problem, f, g),
         marginal_error=marginal_error,
         n_iters=n_iters,
         converged=marginal_error <= threshold,
-        cost_matrix=cost_matrix,
-        epsilon=epsilon,
+        problem=problem,
     )
 
 
-def _find_potentials(a, log_a, log_b, cost_matrix, epsilon, threshold, max_iterations):
-    """Chooses the form by the range of the kernel; returns f, g, <P, C>, the marginal error and the updates made."""
-    # A tape that watches them would record the updates, and XLA cannot compile a loop that is recorded.
-    arguments = [tf.stop_gradient(x) for x in (a, log_a, log_b, cost_matrix)]
-    arguments += [tf.constant(epsilon, a.dtype), tf.constant(threshold, a.dtype), tf.constant(max_iterations)]
-    ratio = (tf.reduce_max(cost_matrix) - tf.reduce_min(cost_matrix)) / epsilon
-    return tf.cond(
-        ratio <= _LARGEST_RATIO[a.dtype],
-        lambda: _iterate_kernel(*arguments),
-        lambda: tf.cond(
-            ratio <= _LARGEST_RATIO[tf.float64],
-            lambda: _iterate_in_float64(*arguments),
-            lambda: _iterate_log_domain(*arguments),
-        ),
-    )
+def _find_potentials(problem, log_v, threshold, max_iterations):
+    """Returns `log_u` [B, n], `log_v` [B, m], the marginal error [B] and the iterations [B]; solves for the columns."""
+    log_v = problem.log_b if log_v is None else log_v
+    budget = tf.minimum(max_iterations, _SCALING_ITERATIONS + tf.shape(log_v)[1])
+
+    def with_kernel(dtype):
+        scaled = problem.astype(dtype)
+        limit = tf.constant(threshold, dtype)
+        log_u, start, error, n_iters = scaling.iterate(scaled, tf.cast(log_v, dtype), limit, budget)
+        log_u, start, error = (tf.cast(x, problem.dtype) for x in (log_u, start, error))
+        return tf.cond(
+            tf.reduce_all(error <= threshold) | (budget >= max_iterations),
+            lambda: (log_u, start, error, n_iters),
+            lambda: finish(log_u, start, error, n_iters),
+        )
+
+    def finish(log_u, start, error, n_iters):
+        limit = tf.constant(threshold, problem.dtype)
+        log_u, start, error, steps = newton.iterate(problem, log_u, start, error, limit, max_iterations - budget)
+        return log_u, start, error, n_iters + steps
+
+    def in_log_domain():
+        unknown = tf.fill(tf.shape(log_v)[:1], problem.dtype.max)
+        nothing = tf.zeros_like(unknown, tf.int32)
+        limit = tf.constant(threshold, problem.dtype)
+        log_u, solved, error, steps = newton.iterate(
+            problem, problem.log_a, log_v, unknown, limit, tf.constant(max_iterations)
+        )
+        return log_u, solved, error, nothing + steps
+
+    return by_form(problem, with_kernel, in_log_domain, threshold)
 
 
-@tf.function(jit_compile=True, reduce_retracing=True)
-def _iterate_kernel(a, log_a, log_b, cost_matrix, epsilon, threshold, max_iterations):
-    """Runs the updates with the kernel exp(-C / epsilon), the potentials kept as logarithms.
+def _no_gradient(function):
+    """Hides from every tape what a function does: XLA cannot compile a loop that a tape records."""
 
-    `log(K v)` is taken as `max + log(K exp(log v - max))`, so that no scaling vector can overflow.
-    """
-    lowest = tf.reduce_min(cost_matrix)
-    scaled = (cost_matrix - lowest) / epsilon
-    kernel = tf.exp(-scaled)
+    def call(*inputs):
+        given = [x for x in tf.nest.flatten(inputs) if x is not None]
 
-    def log_product(log_weights, matrix, transpose):
-        peak = tf.reduce_max(log_weights, axis=1, keepdims=True)
-        return peak + tf.math.log(tf.linalg.matmul(tf.exp(log_weights - peak), matrix, transpose_b=transpose))
+        @tf.custom_gradient
+        def run(*tensors):
+            left = iter(tensors)
+            filled = tf.nest.map_structure(lambda x: None if x is None else next(left), inputs)
+            return function(*filled), lambda *upstream: [tf.zeros_like(x) for x in tensors]
 
-    row_sums = functools.partial(log_product, matrix=kernel, transpose=True)
-    column_sums = functools.partial(log_product, matrix=kernel, transpose=False)
-    log_u, log_v, error, n_iters = _loop(a, log_a, log_b, row_sums, column_sums, threshold, max_iterations)
-    # A row whose every cost is the lowest has the log product -inf, which exp turns into the right 0.
-    excess = tf.reduce_sum(tf.exp(log_u + log_product(log_v, kernel * scaled, transpose=True)), axis=1)
-    mass = tf.reduce_sum(tf.exp(log_b), axis=1)
-    return log_u * epsilon, log_v * epsilon + lowest, excess * epsilon + lowest * mass, error, n_iters
+        return run(*given)
+
+    return call
 
 
-def _iterate_in_float64(a, log_a, log_b, cost_matrix, epsilon, threshold, max_iterations):
-    in_float64 = [tf.cast(x, tf.float64) for x in (a, log_a, log_b, cost_matrix, epsilon, threshold)]
-    *floats, n_iters = _iterate_kernel(*in_float64, max_iterations)
-    return (*(tf.cast(x, a.dtype) for x in floats), n_iters)
+def _regularized_cost(problem, f, g):
+    """Dual value of the potentials, with its gradients in the masses, the costs and epsilon."""
+    tau_a, tau_b = problem.tau_a, problem.tau_b
+
+    @tf.custom_gradient
+    def cost(a, b, cost_matrix, epsilon):
+        value = dual_term(a, f, tau_a, axis=1) + dual_term(b, g, tau_b, axis=1)
+        if tau_a is not None or tau_b is not None:
+            # The rows are exact: their masses are those of the plan.
+            plan_masses = tf.reduce_sum(wanted_marginal(a, f / epsilon, epsilon, tau_a), axis=1)
+            value -= epsilon * (plan_masses - 1.0)
+
+        def gradient(upstream):
+            # By the envelope theorem the potentials may be held fixed: nothing is unrolled.
+            weights = upstream[:, None]
+            log_u, log_v = f / epsilon, g / epsilon
+            costs = plans.transport_costs(problem.detached(), log_u, log_v)
+            return (
+                weights * (f if tau_a is None else -tau_a * tf.math.expm1(-f / tau_a)),
+                weights * (g if tau_b is None else -tau_b * tf.math.expm1(-g / tau_b)),
+                plans.summed_plans(problem.detached(), log_u, log_v, upstream),
+                tf.reduce_sum(upstream * negative_entropy(a, b, epsilon, costs)),
+            )
+
+        def negative_entropy(a, b, epsilon, costs):
+            rows = wanted_marginal(a, f / epsilon, epsilon, tau_a)
+            columns = wanted_marginal(b, g / epsilon, epsilon, tau_b)
+            sums = tf.reduce_sum(f * rows, axis=1) + tf.reduce_sum(g * columns, axis=1) - costs
+            free = 0.0 if tau_a is None and tau_b is None else tf.reduce_sum(rows, axis=1) - 1.0
+            return sums / epsilon - free
+
+        return value, gradient
+
+    return cost(problem.a, problem.b, problem.cost_matrix, problem.epsilon)
 
 
-@tf.function(jit_compile=True, reduce_retracing=True)
-def _iterate_log_domain(a, log_a, log_b, cost_matrix, epsilon, threshold, max_iterations):
-    """Runs the updates by log-sum-exp over [B, n, m], in float64: slow, and right for any epsilon."""
-    dtype = a.dtype
-    a, log_a, log_b, epsilon = (tf.cast(x, tf.float64) for x in (a, log_a, log_b, epsilon))
-    cost_matrix, threshold = tf.cast(cost_matrix, tf.float64), tf.cast(threshold, tf.float64)
-    scaled = cost_matrix / epsilon
+def _transport_cost(problem, f, g):
+    @tf.custom_gradient
+    def cost(a, b, cost_matrix, epsilon):
+        detached = problem.detached()
+        value = plans.transport_costs(detached, f / detached.epsilon, g / detached.epsilon)
 
-    def row_sums(log_v):
-        return tf.reduce_logsumexp(log_v[:, None, :] - scaled, axis=2)
+        def gradient(upstream):
+            return plans.transport_gradients(detached, g / detached.epsilon, upstream)
 
-    def column_sums(log_u):
-        return tf.reduce_logsumexp(log_u[:, :, None] - scaled, axis=1)
+        return value, gradient
 
-    log_u, log_v, error, n_iters = _loop(a, log_a, log_b, row_sums, column_sums, threshold, max_iterations)
-    plan = tf.exp(log_u[:, :, None] + log_v[:, None, :] - scaled)
-    transport_cost = tf.reduce_sum(plan * cost_matrix, axis=[1, 2])
-    return (*(tf.cast(x, dtype) for x in (log_u * epsilon, log_v * epsilon, transport_cost, error)), n_iters)
-
-
-def _loop(a, log_a, log_b, row_sums, column_sums, threshold, max_iterations):
-    """Alternates the two updates until every row marginal is within the threshold; both sums are logarithms."""
-
-    def update(log_u, log_v, error, n_iters):
-        for _ in range(_CHECK_EVERY):
-            log_u = log_a - row_sums(log_v)
-            log_v = log_b - column_sums(log_u)
-        error = tf.reduce_sum(tf.abs(tf.exp(log_u + row_sums(log_v)) - a), axis=1)
-        return log_u, log_v, error, n_iters + _CHECK_EVERY
-
-    def goes_on(log_u, log_v, error, n_iters):
-        del log_u, log_v
-        return (n_iters < max_iterations) & tf.reduce_any(error > threshold)
-
-    start = (tf.zeros_like(log_a), tf.zeros_like(log_b), tf.fill(tf.shape(a)[:1], threshold * 2), tf.constant(0))
-    return tf.while_loop(goes_on, update, start)
+    return cost(problem.a, problem.b, problem.cost_matrix, problem.epsilon)
 
 
 def _as_float(tensor):
@@ -219,11 +277,12 @@ def _as_float(tensor):
     return tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
 
 
-def _smallest_normal(dtype):
-    return {tf.float32: 1.1754944e-38, tf.float64: 2.2250738585072014e-308}[dtype]
+def _as_scalar(number, dtype):
+    # `tf.cast` would round a Python number to float32 on its way.
+    return tf.cast(number, dtype) if tf.is_tensor(number) else tf.constant(number, dtype)
 
 
-def _check_arguments(a, b, cost_matrix, epsilon, threshold, max_iterations):
+def _check_arguments(a, b, cost_matrix, epsilon, tau_a, tau_b, threshold, max_iterations):
     if a.shape.rank != 2 or b.shape.rank != 2 or not a.shape[:1].is_compatible_with(b.shape[:1]):
         raise ValueError(f"`a`, `b` must have shapes [B, n], [B, m]. Received: a.shape={a.shape}, b.shape={b.shape}.")
     if a.dtype != b.dtype:
@@ -233,6 +292,8 @@ def _check_arguments(a, b, cost_matrix, epsilon, threshold, max_iterations):
         raise ValueError(
             f"`cost_matrix` must have shape [n, m] = {expected}. Received: cost_matrix.shape={cost_matrix.shape}."
         )
-    for name, value in (("epsilon", epsilon), ("threshold", threshold), ("max_iterations", max_iterations)):
-        if not value > 0:
+    numbers = {"epsilon": epsilon, "tau_a": tau_a, "tau_b": tau_b, "threshold": threshold}
+    for name, value in {**numbers, "max_iterations": max_iterations}.items():
+        # A tensor has no value yet while a graph is built.
+        if value is not None and not tf.is_tensor(value) and not value > 0:
             raise ValueError(f"`{name}` must be greater than 0. Received: {value}.")
