@@ -7,8 +7,12 @@ import pathlib
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from jtln_tf.config import RunStoppedError
+
+# Of the images since the last entry; fewer, and the transport loss is not what it says.
+_LEAST_CONVERGED = 0.99
 
 
 class RunLog:
@@ -62,7 +66,10 @@ class RunLog:
 
 
 class LogTraining(keras.callbacks.Callback):
-    """Writes the means of the loss terms over the last steps, the learning rates and the passes over each domain."""
+    """Writes the means of the loss terms over the last steps, the learning rates and the passes over each domain.
+
+    Warns once where the transport was not solved to its threshold.
+    """
 
     def __init__(self, state, log, *, every_steps, count_passes):
         """Prepares the callback.
@@ -75,6 +82,7 @@ class LogTraining(keras.callbacks.Callback):
         """
         super().__init__()
         self._state, self._log, self._every_steps, self._count_passes = state, log, every_steps, count_passes
+        self._has_warned = False
 
     def on_train_batch_end(self, batch, logs=None):
         """Writes an entry where one is due."""
@@ -86,9 +94,23 @@ class LogTraining(keras.callbacks.Callback):
             rates["backbone_learning_rate"] = self.model.backbone_optimizer.learning_rate
         passes = {f"{domain}_passes": count for domain, count in self._count_passes(step).items()}
         self._log.write(step, {**logs, "transport_weight": self.model.transport_weight(), **rates, **passes})
+        self._warn_if_unsolved(step, logs)
         # Means since the last entry, not since the start.
         for metric in self.model.metrics:
             metric.reset_state()
+
+    def _warn_if_unsolved(self, step, logs):
+        converged = float(logs.get("transport_converged", 1.0))
+        if converged >= _LEAST_CONVERGED or self._has_warned:
+            return
+        self._has_warned = True
+        logging.warning(
+            "the transport loss was solved to --sinkhorn_threshold for only %.1f %% of the images up to step %d (mean "
+            "marginal error %.1e): a greater --epsilon or more --sinkhorn_max_iterations solve it; said once.",
+            100 * converged,
+            step,
+            logs["marginal_error"],
+        )
 
 
 def _entries_until(path, step):
