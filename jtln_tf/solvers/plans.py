@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from jtln_tf.solvers import newton
 from jtln_tf.solvers.forms import by_form
-from jtln_tf.solvers.problem import damping, wanted_marginal
+from jtln_tf.solvers.problem import damping, marginal_per_mass
 
 # The relative residual of the linear system behind the gradient of the transport cost.
 _RESIDUAL = 1e-10
@@ -123,8 +123,8 @@ def _transport_gradients(problem, log_v, upstream):
         z = newton.conjugate_gradients(block, state, right_side, no_ridge, _RESIDUAL, 4 * tf.shape(costs)[1] + 50)
         y = row_damping * (row_costs - tf.linalg.matvec(state.shares, z))
         weights = tf.where(fresh, tf.gather(upstream, indices), 0.0)
-        a_factor = wanted_marginal(tf.ones_like(block.a), state.log_u, epsilon, problem.tau_a)
-        b_factor = wanted_marginal(tf.ones_like(block.b), state.log_v, epsilon, problem.tau_b)
+        a_factor = marginal_per_mass(block.a, state.log_u * epsilon, problem.tau_a)
+        b_factor = marginal_per_mass(block.b, state.log_v * epsilon, problem.tau_b)
         # A change of the costs moves the exponents of the plan by -dC / epsilon; one of epsilon, in proportion.
         moved = weights[:, None, None] * plans * (costs - y[:, :, None] - z[:, None, :])
         exponents = state.log_u[:, :, None] + state.log_v[:, None, :] - costs / epsilon

@@ -4,6 +4,9 @@ import typing
 
 import tensorflow as tf
 
+# Its exponential is still finite in float32.
+_LARGEST_EXPONENT = 80.0
+
 
 class Problem(typing.NamedTuple):
     """B transport problems under one cost matrix.
@@ -72,12 +75,27 @@ def damping(epsilon, tau):
     return tf.ones_like(epsilon) if tau is None else tau / (tau + epsilon)
 
 
-def wanted_marginal(mass, log_potential, epsilon, tau):
+def wanted_marginal(mass, log_mass, log_potential, epsilon, tau):
     """Returns the marginal at the optimum of the penalty, given the potential in units of epsilon."""
-    return mass if tau is None else mass * tf.exp(-log_potential * epsilon / tau)
+    # By logarithms: a mass that has underflowed to 0 may have a potential whose exponential is infinite.
+    return mass if tau is None else tf.exp(log_mass - log_potential * epsilon / tau)
 
 
-def dual_term(mass, potential, tau, axis):
-    """Returns what a potential adds to the dual: `<p, mass>`, or with a penalty `tau <1 - exp(-p / tau), mass>`."""
-    gain = potential if tau is None else -tau * tf.math.expm1(-potential / tau)
-    return tf.reduce_sum(gain * mass, axis=axis)
+def dual_term(mass, log_mass, potential, tau, axis):
+    """Returns what a potential p adds to the dual: `<p, mass>`, or with a penalty `tau <1 - exp(-p / tau), mass>`."""
+    if tau is None:
+        return tf.reduce_sum(potential * mass, axis=axis)
+    # Near 0 the difference would lose its digits; far from it a mass of 0 would meet an infinite factor.
+    near = -mass * tf.math.expm1(tf.clip_by_value(-potential / tau, -1.0, 1.0))
+    far = mass - tf.exp(log_mass - potential / tau)
+    return tau * tf.reduce_sum(tf.where(tf.abs(potential) < tau, near, far), axis=axis)
+
+
+def dual_gradient(potential, tau):
+    """Returns the derivative of `dual_term` in the mass; at most `exp(80)`, also for masses of 0."""
+    return potential if tau is None else -tau * tf.math.expm1(tf.minimum(-potential / tau, _LARGEST_EXPONENT))
+
+
+def marginal_per_mass(mass, potential, tau):
+    """Returns the derivative of `wanted_marginal` in the mass; at most `exp(80)`, also for masses of 0."""
+    return tf.ones_like(mass) if tau is None else tf.exp(tf.minimum(-potential / tau, _LARGEST_EXPONENT))

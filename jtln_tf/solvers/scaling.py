@@ -59,7 +59,7 @@ def iterate(problem, log_v, threshold, max_iterations):
             u = tf.exp(row_damping * (log_a - tf.math.log(sums)) + (1.0 - row_damping) * (peak - lowest / epsilon))
         column_sums = tf.linalg.matmul(transposed_kernel, u)
         residual = column_damping * (log_b - tf.math.log(column_sums) + peak) - log_v
-        wanted = wanted_marginal(b, log_v, epsilon, problem.tau_b)
+        wanted = wanted_marginal(b, log_b, log_v, epsilon, problem.tau_b)
         return residual, tf.reduce_sum(tf.abs(v * column_sums - wanted), axis=0, keepdims=True)
 
     def step(count, log_v, safe, last_log_v, last_residual, last_error, error, n_iters):

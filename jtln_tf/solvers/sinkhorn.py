@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from jtln_tf.solvers import newton, plans, scaling
 from jtln_tf.solvers.forms import by_form
-from jtln_tf.solvers.problem import Problem, dual_term, wanted_marginal
+from jtln_tf.solvers.problem import Problem, dual_gradient, dual_term, wanted_marginal
 
 # Iterations that scaling is given, this and as many more as the smaller side has classes. Newton steps then solve what
 # is left, problem by problem; one costs as much as some m / 2 iterations.
@@ -227,10 +227,10 @@ def _regularized_cost(problem, f, g):
 
     @tf.custom_gradient
     def cost(a, b, cost_matrix, epsilon):
-        value = dual_term(a, f, tau_a, axis=1) + dual_term(b, g, tau_b, axis=1)
+        value = dual_term(a, problem.log_a, f, tau_a, axis=1) + dual_term(b, problem.log_b, g, tau_b, axis=1)
         if tau_a is not None or tau_b is not None:
             # The rows are exact: their masses are those of the plan.
-            plan_masses = tf.reduce_sum(wanted_marginal(a, f / epsilon, epsilon, tau_a), axis=1)
+            plan_masses = tf.reduce_sum(wanted_marginal(a, problem.log_a, f / epsilon, epsilon, tau_a), axis=1)
             value -= epsilon * (plan_masses - 1.0)
 
         def gradient(upstream):
@@ -239,15 +239,15 @@ def _regularized_cost(problem, f, g):
             log_u, log_v = f / epsilon, g / epsilon
             costs = plans.transport_costs(problem.detached(), log_u, log_v)
             return (
-                weights * (f if tau_a is None else -tau_a * tf.math.expm1(-f / tau_a)),
-                weights * (g if tau_b is None else -tau_b * tf.math.expm1(-g / tau_b)),
+                weights * dual_gradient(f, tau_a),
+                weights * dual_gradient(g, tau_b),
                 plans.summed_plans(problem.detached(), log_u, log_v, upstream),
                 tf.reduce_sum(upstream * negative_entropy(a, b, epsilon, costs)),
             )
 
         def negative_entropy(a, b, epsilon, costs):
-            rows = wanted_marginal(a, f / epsilon, epsilon, tau_a)
-            columns = wanted_marginal(b, g / epsilon, epsilon, tau_b)
+            rows = wanted_marginal(a, problem.log_a, f / epsilon, epsilon, tau_a)
+            columns = wanted_marginal(b, problem.log_b, g / epsilon, epsilon, tau_b)
             sums = tf.reduce_sum(f * rows, axis=1) + tf.reduce_sum(g * columns, axis=1) - costs
             free = 0.0 if tau_a is None and tau_b is None else tf.reduce_sum(rows, axis=1) - 1.0
             return sums / epsilon - free
