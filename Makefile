@@ -3,7 +3,7 @@ SEEDS ?= 1
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint bench-solver clean
 
 # Trains JTLN and its baselines on embedded real data and prints the table.
 demo: $(VENV)/installed
@@ -20,8 +20,12 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Times the solver against its peers, which have an environment of their own.
+bench-solver: .venv-bench/installed
+	.venv-bench/bin/python -m benchmarks.solver --output=benchmarks/results
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .venv-bench demo
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -32,4 +36,9 @@ $(VENV)/installed: requirements.txt
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.venv-bench/installed: requirements.txt requirements-bench.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	touch $@

@@ -24,7 +24,7 @@ def commands():
         for block in blocks(document, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
-                if "-m" in words and words[words.index("-m") + 1].startswith("tools."):
+                if "-m" in words and words[words.index("-m") + 1].startswith(("tools.", "benchmarks.")):
                     yield document.name, words[words.index("-m") + 1 :]
 
 

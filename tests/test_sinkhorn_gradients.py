@@ -214,6 +214,39 @@ def test_masses_of_zero_have_finite_gradients(draw, penalty, dtype, epsilon):
             assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_transport_between_two_parts_that_hardly_exchange_mass(dtype):
+    # Each column takes just the mass of four rows, and no plan entry joins the two parts but those that underflow.
+    cost = np.array(
+        [[0.55, 0.5, 0.6, 0.8, 0.03, 0.04, 0.09, 0.29], [0.1, 0.29, 0.32, 0.91, 0.4, 0.8, 0.84, 0.82]], dtype
+    ).T
+    a, b = np.full((1, 8), 1 / 8, dtype), np.full((1, 2), 1 / 2, dtype)
+    a_gradient, b_gradient, cost_gradient, epsilon_gradient = gradients(
+        "transport_cost", a, b, cost, 0.001, weights=np.ones(1)
+    )
+    plan = np.zeros_like(cost)
+    plan[:4, 1] = plan[4:, 0] = 1 / 8
+    # float32 over epsilon in the plan, and the threshold 1e-4.
+    np.testing.assert_allclose(cost_gradient, plan, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(epsilon_gradient, 0.0, rtol=0, atol=1e-3)
+    # Moving mass within a part moves the cost of its rows.
+    moved = a_gradient[0, :, None] + b_gradient[0]
+    np.testing.assert_allclose(moved[plan > 0], cost[plan > 0], rtol=0, atol=1e-3)
+    # From one part to the other, it costs no more than the longest path.
+    assert np.ptp(a_gradient) <= 10
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_transport_under_a_constant_cost(dtype):
+    a, b, cost = (x.astype(dtype) for x in draw_problems())
+    a[0], b[1] = 1 / 6, 1 / 5
+    for constant in (0.1, 0.3, 0.7, 1.1, 2.3):
+        a_gradient, b_gradient, _, _ = gradients("transport_cost", a, b, np.full_like(cost, constant), 1.0)
+        # Masses that move within the simplex cost the same. Only rounding is left, of terms of the size of the cost.
+        for gradient in (a_gradient, b_gradient):
+            np.testing.assert_allclose(centred(gradient), 0.0, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("epsilon", FORMS)
 def test_a_mass_next_to_zero_has_the_gradient_of_its_limit(epsilon):
     a, b, cost = draw_problems()

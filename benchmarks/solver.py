@@ -1,0 +1,203 @@
+"""Times the solver against OTT-JAX and POT on the same problems: value and gradient to the same marginal error.
+
+    python -m benchmarks.solver --output=DIR
+
+Prints a table and writes solver.json, solver.md and solver.png into --output. Each solver has a process of its own for
+each size, one after the other. `make bench-solver` sets the peers up and runs it; solvers that are not installed are
+left out and named.
+"""
+
+import importlib.util
+import json
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl import flags
+
+from benchmarks.problems import EPSILONS, SIZES, make_problem, marginal_error
+from benchmarks.report import format_table, plot
+from benchmarks.solvers import OURS, SOLVERS
+from jtln_tf.config import InputError
+from tools.program import run_program
+
+# A solve that takes longer is given up, and what was compiled for it.
+LIMIT_SECONDS = 60.0
+PACKAGES = {"jtln_tf": "tensorflow", "ott (log domain)": "ott", "ott (kernel)": "ott", "pot": "ot"}
+
+flags.DEFINE_string("output", "", "Folder for the results.")
+flags.DEFINE_list("solvers", list(SOLVERS), f"Of {', '.join(SOLVERS)}.")
+flags.DEFINE_integer("sizes", len(SIZES), "How many of the sizes, from the smallest.", lower_bound=1)
+flags.DEFINE_string("measure", "", "For the processes it starts: one solver at one size, as JSON.")
+
+
+def main(arguments):
+    """Measures, or starts the processes that do."""
+    del arguments
+    values = flags.FLAGS
+    if values.measure:
+        name, size = json.loads(values.measure)
+        for figures in measure(name, tuple(size)):
+            print(json.dumps(figures), flush=True)
+        return
+    unknown = [name for name in values.solvers if name not in SOLVERS]
+    if unknown or OURS not in values.solvers:
+        raise InputError(f"`solvers` must be of {', '.join(SOLVERS)}, and {OURS} among them. Received: {unknown}.")
+    if not values.output:
+        raise InputError("`output` must name the folder for the results. Received: nothing.")
+    output = pathlib.Path(values.output)
+    output.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in values.solvers if importlib.util.find_spec(PACKAGES[name]) is None]
+    for name in missing:
+        print(f"{name} is left out: its package is not installed.", file=sys.stderr)
+    rows = []
+    for size in SIZES[: values.sizes]:
+        for name in values.solvers:
+            if name not in missing:
+                rows += run_process(name, size)
+                print(f"{name} at {size}: done", file=sys.stderr, flush=True)
+    table = format_table(rows)
+    results = {"rows": rows, "peak_mib": peaks(rows), "machine": describe_machine()}
+    (output / "solver.json").write_text(json.dumps(results, indent=1))
+    (output / "solver.md").write_text(table)
+    plot(rows, output / "solver.png")
+    print(table)
+
+
+def run_process(name, size):
+    """Returns the rows of one solver at one size; an epsilon at which it is given up has a `failed` row."""
+    command = [sys.executable, "-m", "benchmarks.solver", f"--measure={json.dumps([name, size])}"]
+    # Seven solves of the time limit, or three: what takes longer is given up without finishing.
+    limit = 60.0 + 4 * LIMIT_SECONDS
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+        lines, reason = done.stdout, f"exit status {done.returncode}: {(done.stderr.splitlines() or [''])[-1][:200]}"
+    except subprocess.TimeoutExpired as stopped:
+        lines, reason = (stopped.stdout or b"").decode(), f"over {LIMIT_SECONDS:.0f} s"
+    rows = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+    measured = [row["epsilon"] for row in rows]
+    base = {"solver": name, "size": list(size), "failed": reason}
+    return rows + [{**base, "epsilon": epsilon} for epsilon in EPSILONS if epsilon not in measured]
+
+
+def measure(name, size):
+    """Yields the figures of one solver at one size, a dict for each epsilon."""
+    a, b, cost_matrix = make_problem(*size)
+    for epsilon in EPSILONS:
+        solve = SOLVERS[name](a, b, cost_matrix, epsilon)
+        reset_peak()
+        before = resident_mib("VmRSS")
+        begun = time.perf_counter()
+        f, g, n_iters = solve()
+        first = time.perf_counter() - begun
+        peak = resident_mib("VmHWM")
+        times = []
+        while not times or (len(times) < 9 and sum(times) < 10.0):
+            begun = time.perf_counter()
+            solve()
+            times.append(time.perf_counter() - begun)
+        row = {"solver": name, "size": list(size), "epsilon": epsilon}
+        if statistics.median(times) > LIMIT_SECONDS:
+            yield {**row, "failed": f"over {LIMIT_SECONDS:.0f} s"}
+            return
+        yield {
+            **row,
+            "milliseconds": 1e3 * statistics.median(times),
+            "first_call_seconds": first,
+            "marginal_error": marginal_error(a, b, cost_matrix, epsilon, f, g),
+            "peak_mib": peak - before if before else None,
+            **(describe_iterations(a, b, cost_matrix, epsilon, n_iters) if name == OURS else {}),
+        }
+
+
+def describe_iterations(a, b, cost_matrix, epsilon, n_iters):
+    """Returns the iterations of ours, and the time of one beside that of its two matrix products alone."""
+    import tensorflow as tf
+
+    from jtln_tf.solvers import forms, scaling
+    from jtln_tf.solvers.problem import Problem
+
+    dtype = tf.float32 if 1.0 / epsilon <= forms.LARGEST_RATIO[tf.float32] else tf.float64
+    a, b, cost_matrix = (tf.constant(x, dtype) for x in (a, b, cost_matrix))
+    epsilon = tf.constant(epsilon, dtype)
+    problem = Problem(a, b, tf.math.log(a), tf.math.log(b), cost_matrix, epsilon, None, None)
+
+    @tf.function(jit_compile=True)
+    def products(kernel, v, count):
+        transposed = tf.transpose(kernel)
+
+        def step(index, v):
+            # The factor keeps the numbers from growing, in the least that a loop can do beside the products.
+            return index + 1, tf.linalg.matmul(transposed, tf.linalg.matmul(kernel, v)) * 1e-3
+
+        return tf.while_loop(lambda index, v: index < count, step, (0, v))[1]
+
+    kernel, v = tf.exp(-cost_matrix / epsilon), tf.transpose(b)
+    no_threshold = tf.constant(0.0, dtype)
+    calls = {
+        "iteration": lambda count: scaling.iterate(problem, problem.log_b, no_threshold, count)[2].numpy(),
+        "products": lambda count: products(kernel, v, count).numpy(),
+    }
+    few, many = tf.constant(10), tf.constant(60)
+    slopes = {name: [] for name in calls}
+    # In turns, so that what else the machine does weighs on both.
+    for _ in range(11):
+        for name, call in calls.items():
+            seconds = []
+            for count in (few, many):
+                begun = time.perf_counter()
+                call(count)
+                seconds.append(time.perf_counter() - begun)
+            slopes[name].append(1e3 * (seconds[1] - seconds[0]) / 50)
+    counts = np.asarray(n_iters)
+    return {
+        "iterations_mean": float(counts.mean()),
+        "iterations_most": int(counts.max()),
+        # The first round compiles.
+        **{f"milliseconds_{name}": statistics.median(of_it[1:]) for name, of_it in slopes.items()},
+        "type": dtype.name,
+    }
+
+
+def resident_mib(field):
+    """Returns `VmRSS` (now) or `VmHWM` (peak) of this process in MiB; None where the system does not tell."""
+    try:
+        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), None)
+
+
+def reset_peak():
+    """Lets the peak start from what is resident now."""
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peaks(rows):
+    """Returns the largest memory that each solver took at each size, in MiB."""
+    found = {}
+    for row in rows:
+        key = f"{row['solver']} {tuple(row['size'])}"
+        found[key] = max(found.get(key, 0.0), row.get("peak_mib") or 0.0)
+    return found
+
+
+def describe_machine():
+    """Returns what the figures depend on."""
+    import importlib.metadata
+
+    packages = ("tensorflow", "jax", "ott-jax", "torch", "POT", "numpy")
+    installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
+    versions = {name: installed.get(name.lower(), "not installed") for name in packages}
+    return {"python": platform.python_version(), "processor": platform.machine(), **versions}
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)

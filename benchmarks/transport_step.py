@@ -1,0 +1,156 @@
+"""Measures what the transport costs in training: the step with and without it, and the iterations of several starts.
+
+    python -m benchmarks.transport_step --preset=digits
+
+Trains as the preset says until the transport has set in and --warm_steps more, then takes --rounds blocks of
+--block_steps steps with the transport and as many without, in turns and in one compiled function, and prints the share
+of the step that is the transport. Then solves the predictions of --replayed_steps further steps again, from several
+starts, and prints the iterations.
+"""
+
+import json
+import statistics
+import time
+
+import numpy as np
+from absl import flags
+
+from benchmarks.plain_sinkhorn import count_plain_updates
+from flags import config_from_flags, define_config_flags
+from jtln_tf.config import InputError
+from tools.program import load_tensorflow, run_program
+
+define_config_flags()
+flags.DEFINE_integer("warm_steps", 100, "Steps with the transport before anything is measured.", lower_bound=1)
+flags.DEFINE_integer("rounds", 9, "Blocks measured with the transport, and without.", lower_bound=1)
+flags.DEFINE_integer("block_steps", 20, "Steps of a block.", lower_bound=1)
+flags.DEFINE_integer("replayed_steps", 100, "Steps whose predictions are solved from several starts.", lower_bound=1)
+flags.DEFINE_string("output", "", "Where the figures are written as JSON.")
+
+
+def main(arguments):
+    """Checks the flags, then measures."""
+    del arguments
+    values = flags.FLAGS
+    config = config_from_flags()
+    config.require_domains()
+    if config.training.method != "jtln":
+        raise InputError(f"`method` must be jtln. Received: {config.training.method}.")
+    load_tensorflow()
+    figures = measure(config, values)
+    print(
+        f"step {1e3 * figures['seconds_with']:.1f} ms with the transport, {1e3 * figures['seconds_without']:.1f} ms "
+        f"without: {100 * figures['share']:.1f} % of the step (quartiles of the rounds "
+        f"{100 * figures['share_quartiles'][0]:.1f} to {100 * figures['share_quartiles'][1]:.1f} %)"
+    )
+    for name, counts in figures["iterations"].items():
+        print(f"{name:<30} {counts['mean']:.2f} iterations an image, {counts['slowest']:.1f} the slowest of a step")
+    if values.output:
+        with open(values.output, "w") as file:
+            json.dump(figures, file, indent=1)
+
+
+def measure(config, values):
+    """Returns the figures of one configuration, a dict."""
+    import tensorflow as tf
+
+    from jtln_tf.experiment.preparation import build_model, build_network_for, estimate_costs, load_domains
+    from jtln_tf.network import source_predictions_model
+    from jtln_tf.pairing import pair_domains
+    from jtln_tf.trainer import compile_for_stage, plan_stages
+
+    tf.keras.utils.set_random_seed(config.training.seed)
+    source, target = load_domains(config)
+    network = build_network_for(config, source, target)
+    model = build_model(config, network)
+    compile_for_stage(model, config.training, plan_stages("jtln", config.training.steps)[0])
+    data, start = config.data, config.objective.transport_start_step
+    warm = start + values.warm_steps
+    steps = warm + 2 * values.rounds * values.block_steps + values.replayed_steps
+    pairs = iter(
+        pair_domains(
+            source,
+            target,
+            source_batch=data.source_batch,
+            target_batch=data.target_batch,
+            steps=steps,
+            seed=config.training.seed,
+            random_crop=data.random_crop,
+            random_flip=data.random_flip,
+        )
+    )
+    step = tf.function(model.train_step)
+    for index in range(warm):
+        # The prior of a preset without refreshing is estimated from features; here the source head will do for both.
+        if index == start:
+            model.set_cost_matrix(estimate_costs(config, source, target, source_predictions_model(network)))
+        step(next(pairs))
+
+    def seconds_a_step(has_costs):
+        batches = [next(pairs) for _ in range(values.block_steps)]
+        model.has_costs.assign(has_costs)
+        begun = time.perf_counter()
+        for batch in batches:
+            logs = step(batch)
+        logs["loss"].numpy()
+        return (time.perf_counter() - begun) / values.block_steps
+
+    timed = [(seconds_a_step(1.0), seconds_a_step(0.0)) for _ in range(values.rounds)]
+    model.has_costs.assign(1.0)
+    seconds_with, seconds_without = (statistics.median(column) for column in zip(*timed, strict=True))
+    shares = [1 - without / with_transport for with_transport, without in timed]
+    return {
+        "share": 1 - seconds_without / seconds_with,
+        "share_quartiles": [float(x) for x in np.quantile(shares, [0.25, 0.75])],
+        "seconds_with": seconds_with,
+        "seconds_without": seconds_without,
+        "iterations": _replay(config, model, (next(pairs) for _ in range(values.replayed_steps)), step),
+    }
+
+
+def _replay(config, model, batches, step):
+    """Returns the mean iterations by start, of the predictions that the model makes while it trains on."""
+    import tensorflow as tf
+
+    from jtln_tf.network import logits_model
+    from jtln_tf.solvers import sinkhorn_from_logits
+
+    predict = tf.function(lambda images: logits_model(model.network)(images, training=True))
+    settings, costs = config.objective, model.cost_values.numpy()
+    epsilon, temperature = settings.epsilon, settings.transport_temperature
+    n, m = costs.shape
+    from_zero = np.zeros(n, np.float32), np.zeros(m, np.float32)
+    counts, by_label = {}, {}
+
+    def solve(name, logits, initial_potentials):
+        output = sinkhorn_from_logits(
+            *logits,
+            costs,
+            epsilon,
+            threshold=settings.sinkhorn_threshold,
+            max_iterations=settings.sinkhorn_max_iterations,
+            initial_potentials=initial_potentials,
+        )
+        counts.setdefault(name, []).append(output.n_iters.numpy())
+        return output
+
+    for batch in batches:
+        images, labels = batch["source"]
+        predicted = predict(images)
+        logits = [predicted[head] / temperature for head in ("source", "target")]
+        plain = count_plain_updates(*(x.numpy() for x in logits), costs, settings)
+        counts.setdefault("plain Sinkhorn from zero", []).append(plain)
+        solve("potentials of zero", logits, [np.tile(x, (len(labels), 1)) for x in from_zero])
+        solve("epsilon log marginals", logits, None)
+        remembered = [by_label.get(label, from_zero) for label in labels.numpy()]
+        output = solve("last image of the same label", logits, [np.stack(x) for x in zip(*remembered, strict=True)])
+        by_label.update(zip(labels.numpy(), zip(output.f.numpy(), output.g.numpy(), strict=True), strict=True))
+        step(batch)
+    return {
+        name: {"mean": float(np.mean(of_steps)), "slowest": float(np.mean([x.max() for x in of_steps]))}
+        for name, of_steps in counts.items()
+    }
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)

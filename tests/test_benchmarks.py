@@ -1,0 +1,107 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+
+from benchmarks import plain_sinkhorn, problems, report
+from jtln_tf.config import ObjectiveConfig
+
+
+def run(repository, module, *arguments):
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True)
+
+
+def test_problems_are_those_of_the_size():
+    a, b, cost = problems.make_problem(3, 7, 4)
+    assert (a.shape, b.shape, cost.shape) == ((3, 7), (3, 4), (7, 4))
+    np.testing.assert_allclose([a.sum(1), b.sum(1)], 1, rtol=1e-6)
+    assert cost.min() == 0 and cost.max() == 1
+
+
+def test_marginal_error_is_zero_for_the_solution_and_adds_both_sides():
+    a, b, cost = problems.make_problem(3, 7, 4)
+    a, b = (np.float64(x) / np.float64(x).sum(1, keepdims=True) for x in (a, b))
+    solutions = [reference.sinkhorn(np.log(x), np.log(y), cost, 0.1) for x, y in zip(a, b, strict=True)]
+    f, g = ([getattr(solution, side) for solution in solutions] for side in "fg")
+    assert problems.marginal_error(a, b, cost, 0.1, f, g) < 1e-10
+    # A factor of 2 in one of the plans doubles both its marginals.
+    f[1] = f[1] + 0.1 * np.log(2)
+    np.testing.assert_allclose(problems.marginal_error(a, b, cost, 0.1, f, g), 2, rtol=1e-6)
+
+
+def row(name, milliseconds, error=1e-5, **others):
+    return {
+        "solver": name,
+        "size": [2, 3, 4],
+        "epsilon": 0.1,
+        "milliseconds": milliseconds,
+        "marginal_error": error,
+    } | others
+
+
+OURS = row(
+    "jtln_tf", 2.0, iterations_mean=4.0, iterations_most=9, milliseconds_iteration=3.0, milliseconds_products=2.0
+)
+
+
+def test_the_best_peer_is_the_fastest_that_reached_the_tolerance():
+    rows = [OURS, row("ott (kernel)", 10.0, error=np.inf), row("pot", 40.0), row("ott (log domain)", 20.0)]
+    assert report.fastest_peer(rows, OURS)["solver"] == "ott (log domain)"
+    table = report.format_table(rows)
+    assert "| 2, 3, 4 | 0.1 | 2.00 | 20.00 | 10.00 (error inf) | 40.00 | 10 | 4.0 (9) | 1.50 |" in table
+
+
+def test_a_peer_that_was_given_up_says_why():
+    rows = [OURS, {"solver": "pot", "size": [2, 3, 4], "epsilon": 0.1, "failed": "over 60 s"}]
+    assert "| 2.00 | over 60 s | - |" in report.format_table(rows)
+
+
+def test_plain_updates_are_counted_until_the_reference_is_reached():
+    a_logits, b_logits = np.random.default_rng(0).normal(size=(2, 3, 4))
+    _, _, cost = problems.make_problem(1, 4, 4)
+    few, many = (
+        plain_sinkhorn.count_plain_updates(a_logits, b_logits, cost, ObjectiveConfig(epsilon=0.1, sinkhorn_threshold=t))
+        for t in (1e-1, 1e-8)
+    )
+    assert np.all(few >= 1) and np.all(few <= many) and few.sum() < many.sum()
+    stopped = ObjectiveConfig(epsilon=0.1, sinkhorn_threshold=1e-8, sinkhorn_max_iterations=2)
+    np.testing.assert_array_equal(plain_sinkhorn.count_plain_updates(a_logits, b_logits, cost, stopped), 2)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("solver", [], "`output` must name the folder"),
+        ("solver", ["--output=x", "--solvers=jtln_tf,scipy"], "`solvers` must be of"),
+        ("transport_step", [], "`source`"),
+        ("transport_step", ["--preset=digits", "--method=joint"], "`method` must be jtln"),
+    ],
+)
+def test_bad_flags_are_told_in_one_line(repository, module, arguments, message):
+    done = run(repository, module, *arguments)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_solver_benchmark_writes_its_files(repository, tmp_path):
+    done = run(repository, "solver", "--sizes=1", "--solvers=jtln_tf", f"--output={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "solver.json").read_text())
+    assert [row["epsilon"] for row in results["rows"]] == list(problems.EPSILONS)
+    for figures in results["rows"]:
+        assert figures["milliseconds"] > 0 and figures["marginal_error"] <= 2 * problems.TOLERANCE
+    assert "| 128, 10, 10 | 0.1 |" in done.stdout and (tmp_path / "solver.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_transport_step_tells_share_and_iterations(repository, tmp_path):
+    options = ["--transport_start_step=5", "--warm_steps=5", "--rounds=2", "--block_steps=2", "--replayed_steps=2"]
+    done = run(repository, "transport_step", "--preset=digits", *options, f"--output={tmp_path / 'step.json'}")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "step.json").read_text())
+    assert figures["share"] < 1 and figures["seconds_with"] > 0
+    assert all(counts["slowest"] >= counts["mean"] >= 1 for counts in figures["iterations"].values())
