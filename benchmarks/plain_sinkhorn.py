@@ -5,7 +5,10 @@ from scipy.special import logsumexp
 
 
 def count_plain_updates(a_logits, b_logits, costs, settings):
-    """Returns how many updates of both potentials each problem takes without acceleration, in float64, [B]."""
+    """Returns how many updates of both potentials each problem takes without acceleration, in float64, [B].
+
+    The range of the costs over epsilon must be below 600, where the kernel ends.
+    """
     log_a, log_b = (x - logsumexp(x, axis=1, keepdims=True) for x in (np.float64(a_logits), np.float64(b_logits)))
     a, b = np.exp(log_a), np.exp(log_b)
     kernel = np.exp(-np.float64(costs) / settings.epsilon)

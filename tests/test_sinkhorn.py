@@ -158,7 +158,7 @@ def test_logits_of_ten_thousand(epsilon):
     np.testing.assert_allclose(output.regularized_cost, expected, rtol=0, atol=2e-4 + 1e-6 * epsilon)
 
 
-@pytest.mark.parametrize("epsilon", FORMS)
+@pytest.mark.parametrize("epsilon", (0.1, 0.001))
 @pytest.mark.parametrize(("n", "m"), [(1, 5), (6, 1), (1, 1)])
 def test_one_class_on_a_side(n, m, epsilon):
     a_logits, b_logits, cost = A_LOGITS[:, :n], B_LOGITS[:, :m], COST[:n, :m] / max(np.ptp(COST[:n, :m]), 0.1)

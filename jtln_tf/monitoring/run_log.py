@@ -105,8 +105,8 @@ class LogTraining(keras.callbacks.Callback):
             return
         self._has_warned = True
         logging.warning(
-            "the transport loss was solved to --sinkhorn_threshold for only %.1f %% of the images up to step %d (mean "
-            "marginal error %.1e): a greater --epsilon or more --sinkhorn_max_iterations solve it; said once.",
+            "the transport loss was solved to --sinkhorn_threshold for only %.1f %% of the last images before step %d "
+            "(mean marginal error %.1e): a greater --epsilon or more --sinkhorn_max_iterations solve it; said once.",
             100 * converged,
             step,
             logs["marginal_error"],

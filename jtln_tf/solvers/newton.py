@@ -1,6 +1,6 @@
 """Damped Newton steps on the dual, for problems that scaling cannot or hardly solve. Floor 1.
 
-In the log domain and float64, so that no epsilon is too small; a few problems at a time, so that memory stays that of
+In the log domain and float64, for small epsilon; a few problems at a time, so that memory stays that of
 the cost matrix.
 """
 
@@ -8,18 +8,20 @@ import typing
 
 import tensorflow as tf
 
+from jtln_tf.solvers import blocks
 from jtln_tf.solvers.problem import damping, dual_term, wanted_marginal
 
-# Entries of the plans held at once: one problem where the cost matrix is as large as this, more where it is smaller.
-# Problems in one block wait for its slowest: 2^13 took up to 1.5 times as long, 2^16 up to twice.
-_BLOCK_ENTRIES = 2**11
 # Levenberg-Marquardt damping: 1 halves a plain Sinkhorn step. Half as good a start, and growth and decay twice as
 # fast or slow, cost the same number of steps within a fifth.
 _FIRST_DAMPING, _GROWTH, _DECAY = 1.0, 10.0, 0.25
-# From where damping grows after a refused step, however small it had become.
-_LEAST_RAISED = 1e-4
-# Conjugate gradients of one Newton step: more of them, or a tighter residual, saved no Newton steps.
-_CG_STEPS, _CG_RESIDUAL = 20, 0.1
+# With less, a plan that almost falls apart into blocks leaves conjugate gradients nothing but rounding to go by.
+_LEAST_DAMPING = 1e-8
+# Conjugate gradients of one Newton step. With 20 of them equal masses of 65 classes took up to fifty times the Newton
+# steps; a tighter residual saved none.
+_CG_STEPS, _CG_RESIDUAL = 100, 0.1
+# Curvature over that of the preconditioner. Below, M is singular up to rounding: along constants, and where the plan
+# falls apart into blocks that exchange no mass.
+_LEAST_CURVATURE = 1e-14
 # The longest step of a logarithm: one Newton step from far away may point nearly to infinity.
 _LONGEST_STEP = 30.0
 # Two values of the dual that differ by less are equal: the sum of its terms is no more exact.
@@ -73,50 +75,14 @@ def iterate(problem, log_u, log_v, error, threshold, max_iterations):
     threshold = tf.cast(threshold, tf.float64)
 
     def solve(indices, fresh, *results):
-        solved = _solve_block(gather(problem, indices), tf.gather(results[1], indices), threshold, max_iterations)
-        return [put(old, indices, fresh, new) for old, new in zip(results, solved, strict=True)]
+        solved = _solve_block(
+            blocks.gather(problem, indices), tf.gather(results[1], indices), threshold, max_iterations
+        )
+        return [blocks.put(old, indices, fresh, new) for old, new in zip(results, solved, strict=True)]
 
     start = [tf.cast(x, tf.float64) for x in (log_u, log_v, error)] + [tf.zeros_like(error, tf.int32)]
-    *floats, n_iters = for_each_block(problem, is_open, solve, start)
+    *floats, n_iters = blocks.for_each_block(problem, is_open, solve, start)
     return *(tf.cast(x, dtype) for x in floats), n_iters
-
-
-def for_each_block(problem, wanted, body, start):
-    """Runs `body(indices, fresh, *state)` over the problems that are wanted, a few at a time.
-
-    Args:
-        problem: `Problem`.
-        wanted: Which problems to visit, booleans [B].
-        body: Takes the indices [k] of some problems, which of them are met for the first time, booleans [k] (the last
-            block is filled up), and the state; returns the new state.
-        start: The state to start from, a sequence of tensors.
-
-    Returns:
-        The state after the last block, a list.
-    """
-    size = tf.clip_by_value(_BLOCK_ENTRIES // tf.size(problem.cost_matrix), 1, tf.size(wanted))
-    order = tf.argsort(tf.cast(~wanted, tf.int32), stable=True)
-    count = tf.reduce_sum(tf.cast(wanted, tf.int32))
-
-    def visit(first, *state):
-        places = first + tf.range(size)
-        indices = tf.gather(order, tf.minimum(places, count - 1))
-        return first + size, *body(indices, places < count, *state)
-
-    return list(tf.while_loop(lambda first, *_: first < count, visit, (tf.constant(0), *start))[1:])
-
-
-def gather(problem, indices):
-    """Returns the problems with these indices."""
-    masses = {name: tf.gather(getattr(problem, name), indices) for name in ("a", "b", "log_a", "log_b")}
-    return problem._replace(**masses)
-
-
-def put(results, indices, fresh, new):
-    """Writes the rows `new` [k, ...] of the problems that are met for the first time."""
-    count = tf.shape(results)[0]
-    padded = tf.concat([results, results[:1]], axis=0)
-    return tf.tensor_scatter_nd_update(padded, tf.where(fresh, indices, count)[:, None], new)[:-1]
 
 
 def _solve_block(problem, log_v, threshold, max_iterations):
@@ -125,9 +91,14 @@ def _solve_block(problem, log_v, threshold, max_iterations):
     tiny = 1e-300
 
     def advance(count, state, lam, refused, n_iters):
-        active = ~(state.error <= threshold)
+        # Not of a problem whose error is NaN: nothing would end it.
+        active = state.error > threshold
         ridge = lam[:, None] * tf.maximum(state.column_masses, tiny)
         gradient = state.wanted - state.column_masses
+        if problem.tau_a is None and problem.tau_b is None:
+            # Along constants the dual is flat, or endless where the masses of the two sides differ by rounding.
+            excess = tf.reduce_sum(gradient, axis=1, keepdims=True) / tf.reduce_sum(state.row_masses, 1, keepdims=True)
+            gradient -= excess * state.column_masses
         newton = conjugate_gradients(problem, state, gradient, ridge, _CG_RESIDUAL, tf.constant(_CG_STEPS))
         newton = tf.clip_by_value(newton, -_LONGEST_STEP, _LONGEST_STEP)
         log_ratio = tf.math.log(tf.maximum(state.wanted, tiny)) - tf.math.log(tf.maximum(state.column_masses, tiny))
@@ -135,18 +106,18 @@ def _solve_block(problem, log_v, threshold, max_iterations):
         trial = evaluate(problem, state.log_v + tf.where(refused[:, None], plain, newton))
         rounding = _DUAL_ROUNDING * tf.maximum(tf.abs(state.dual), 1.0)
         taken = refused | (trial.dual >= state.dual - rounding)
-        lam = tf.where(refused, lam, tf.where(taken, lam * _DECAY, tf.maximum(lam, _LEAST_RAISED) * _GROWTH))
+        lam = tf.where(refused, lam, tf.where(taken, tf.maximum(lam * _DECAY, _LEAST_DAMPING), lam * _GROWTH))
         state = _choose(active & taken, trial, state)
         return count + 1, state, lam, ~taken, n_iters + tf.cast(active, tf.int32)
 
     def goes_on(count, state, lam, refused, n_iters):
         del lam, refused, n_iters
-        return (count < max_iterations) & ~tf.reduce_all(state.error <= threshold)
+        return (count < max_iterations) & tf.reduce_any(state.error > threshold)
 
     # An update at the start and one at the end, by log-sum-exp: those of columns with hardly any mass, which the
     # masses cannot express and the steps do not see, are exact after it.
     ones = tf.ones_like(log_v[:, 0])
-    state = evaluate(problem, update_columns(problem, log_v))
+    state = evaluate(problem, update_columns(problem, shift_to_balance(problem, log_v)))
     start = (tf.constant(0), state, _FIRST_DAMPING * ones, ones < 0.0, tf.zeros_like(ones, tf.int32))
     _, state, _, _, n_iters = tf.while_loop(goes_on, advance, start)
     log_v = update_columns(problem, state.log_v)
@@ -157,6 +128,25 @@ def log_row_potentials(problem, log_v):
     """Returns `log_u` [k, n] after the row update of `log_v` [k, m]."""
     log_sums = tf.reduce_logsumexp(log_v[:, None, :] - problem.cost_matrix / problem.epsilon, axis=2)
     return damping(problem.epsilon, problem.tau_a) * (problem.log_a - log_sums)
+
+
+def shift_to_balance(problem, log_v):
+    """Returns `log_v` [k, m] plus the constant at which rows and columns want the same mass.
+
+    Where the costs are far from 0 over epsilon, updates and steps need hundreds of iterations to come there. Without
+    penalties they want the same mass anyway, and constants do not count.
+
+    Reference:
+        Sejourne, Vialard, Peyre, 2022, arXiv:2201.00730 (translation invariant Sinkhorn).
+    """
+    if problem.tau_a is None and problem.tau_b is None:
+        return log_v
+    epsilon = problem.epsilon
+    row_rate = 0.0 if problem.tau_a is None else epsilon / problem.tau_a
+    column_rate = 0.0 if problem.tau_b is None else epsilon / problem.tau_b
+    rows = tf.reduce_logsumexp(problem.log_a - row_rate * log_row_potentials(problem, log_v), axis=1, keepdims=True)
+    columns = tf.reduce_logsumexp(problem.log_b - column_rate * log_v, axis=1, keepdims=True)
+    return log_v + (columns - rows) / (damping(epsilon, problem.tau_a) * row_rate + column_rate)
 
 
 def update_columns(problem, log_v):
@@ -216,8 +206,8 @@ def conjugate_gradients(problem, state, right_side, ridge, relative_residual, ma
     def advance(count, solution, residual, conjugate, size):
         image = product(conjugate)
         curvature = inner(conjugate, image)
-        # A curvature that is not positive is rounding: nothing more is to be gained along it.
-        active = (size > target) & (curvature > 0.0)
+        # A curvature this small is rounding: nothing more is to be gained along it.
+        active = (size > target) & (curvature > _LEAST_CURVATURE * inner(conjugate, diagonal * conjugate))
         length = tf.where(active, size / tf.where(active, curvature, 1.0), 0.0)
         solution += length * conjugate
         residual -= length * image

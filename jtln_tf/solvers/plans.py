@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from jtln_tf.solvers import newton
+from jtln_tf.solvers import blocks, newton
 from jtln_tf.solvers.forms import by_form
 from jtln_tf.solvers.problem import damping, marginal_per_mass
 
@@ -82,10 +82,10 @@ def _costs_by_products(problem, log_u, log_v):
 def _costs_by_blocks(problem, log_u, log_v):
     def add(indices, fresh, costs):
         plans = _plans(problem, tf.gather(log_u, indices), tf.gather(log_v, indices))
-        return [newton.put(costs, indices, fresh, tf.reduce_sum(plans * problem.cost_matrix, axis=[1, 2]))]
+        return [blocks.put(costs, indices, fresh, tf.reduce_sum(plans * problem.cost_matrix, axis=[1, 2]))]
 
     costs = tf.zeros_like(log_u[:, 0])
-    return newton.for_each_block(problem, costs == 0.0, add, [costs])[0]
+    return blocks.for_each_block(problem, tf.ones_like(costs, tf.bool), add, [costs])[0]
 
 
 @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
@@ -101,7 +101,7 @@ def _plans_by_blocks(problem, log_u, log_v, weights):
         of_these = tf.where(fresh, tf.gather(weights, indices), 0.0)
         return [total + tf.reduce_sum(of_these[:, None, None] * plans, axis=0)]
 
-    return newton.for_each_block(problem, weights == weights, add, [tf.zeros_like(problem.cost_matrix)])[0]
+    return blocks.for_each_block(problem, tf.ones_like(weights, tf.bool), add, [tf.zeros_like(problem.cost_matrix)])[0]
 
 
 def _plans(problem, log_u, log_v):
@@ -114,13 +114,17 @@ def _transport_gradients(problem, log_v, upstream):
     row_damping = damping(epsilon, problem.tau_a)
 
     def add(indices, fresh, a_gradient, b_gradient, cost_gradient, epsilon_gradient):
-        block = newton.gather(problem, indices)
+        block = blocks.gather(problem, indices)
         state = newton.evaluate(block, tf.gather(log_v, indices))
         row_costs = tf.reduce_sum(state.shares * costs, axis=2)
         plans = state.shares * state.row_masses[:, :, None]
         right_side = tf.reduce_sum(plans * (costs - row_damping * row_costs[:, :, None]), axis=1)
         no_ridge = tf.zeros_like(right_side)
         z = newton.conjugate_gradients(block, state, right_side, no_ridge, _RESIDUAL, 4 * tf.shape(costs)[1] + 50)
+        y = row_damping * (row_costs - tf.linalg.matvec(state.shares, z))
+        # Once more by what each column sends where: those of hardly any mass the system does not see.
+        column_shares = tf.nn.softmax(state.log_u[:, :, None] - costs / epsilon, axis=1)
+        z = damping(epsilon, problem.tau_b) * tf.reduce_sum(column_shares * (costs - y[:, :, None]), axis=1)
         y = row_damping * (row_costs - tf.linalg.matvec(state.shares, z))
         weights = tf.where(fresh, tf.gather(upstream, indices), 0.0)
         a_factor = marginal_per_mass(block.a, state.log_u * epsilon, problem.tau_a)
@@ -129,11 +133,11 @@ def _transport_gradients(problem, log_v, upstream):
         moved = weights[:, None, None] * plans * (costs - y[:, :, None] - z[:, None, :])
         exponents = state.log_u[:, :, None] + state.log_v[:, None, :] - costs / epsilon
         return [
-            newton.put(a_gradient, indices, fresh, weights[:, None] * y * a_factor),
-            newton.put(b_gradient, indices, fresh, weights[:, None] * z * b_factor),
+            blocks.put(a_gradient, indices, fresh, weights[:, None] * y * a_factor),
+            blocks.put(b_gradient, indices, fresh, weights[:, None] * z * b_factor),
             cost_gradient + tf.reduce_sum(weights[:, None, None] * plans - moved / epsilon, axis=0),
             epsilon_gradient - tf.reduce_sum(moved * exponents) / epsilon,
         ]
 
     start = [tf.zeros_like(problem.a), tf.zeros_like(problem.b), tf.zeros_like(costs), tf.zeros_like(epsilon)]
-    return newton.for_each_block(problem, upstream == upstream, add, start)
+    return blocks.for_each_block(problem, tf.ones_like(upstream, tf.bool), add, start)

@@ -16,10 +16,10 @@ class Problem(typing.NamedTuple):
     the marginal at the optimum is `mass * exp(-potential / tau)`; without one it is the mass.
 
     Attributes:
-        a: Row masses [B, n], positive.
-        b: Column masses [B, m], positive.
-        log_a: Their logarithms [B, n].
-        log_b: Their logarithms [B, m].
+        a: Row masses [B, n], not negative.
+        b: Column masses [B, m], not negative.
+        log_a: Their logarithms [B, n], finite: of a mass of 0 that of a tiny one.
+        log_b: The same of the columns [B, m].
         cost_matrix: Costs C [n, m].
         epsilon: Entropic weight, scalar, in units of cost.
         tau_a: Weight of the penalty on the row marginals, scalar, in units of cost; None keeps them fixed.
@@ -60,10 +60,6 @@ class Problem(typing.NamedTuple):
     def detached(self):
         """Returns the same problems with no gradient flowing into them."""
         return Problem(*(None if field is None else tf.stop_gradient(field) for field in self))
-
-    def marginals_kept(self):
-        """Whether row and column marginals are fixed, two booleans known before anything runs."""
-        return self.tau_a is None, self.tau_b is None
 
 
 def damping(epsilon, tau):

@@ -54,13 +54,18 @@ def iterate(problem, log_v, threshold, max_iterations):
     def evaluate(log_v):
         sums, v, peak = row_sums(log_v)
         if problem.tau_a is None:
+            level = 0.0
             u = a / sums
         else:
-            u = tf.exp(row_damping * (log_a - tf.math.log(sums)) + (1.0 - row_damping) * (peak - lowest / epsilon))
+            # The mass of the plan is not given: a constant of the costs over epsilon may weigh on it without bound.
+            log_u = row_damping * (log_a - tf.math.log(sums)) + (1.0 - row_damping) * (peak - lowest / epsilon)
+            level = tf.reduce_max(log_u, axis=0, keepdims=True)
+            u = tf.exp(log_u - level)
         column_sums = tf.linalg.matmul(transposed_kernel, u)
-        residual = column_damping * (log_b - tf.math.log(column_sums) + peak) - log_v
+        residual = column_damping * (log_b - tf.math.log(column_sums) - level + peak) - log_v
         wanted = wanted_marginal(b, log_b, log_v, epsilon, problem.tau_b)
-        return residual, tf.reduce_sum(tf.abs(v * column_sums - wanted), axis=0, keepdims=True)
+        column_masses = v * column_sums if problem.tau_a is None else v * column_sums * tf.exp(tf.minimum(level, 80.0))
+        return residual, tf.reduce_sum(tf.abs(column_masses - wanted), axis=0, keepdims=True)
 
     def step(count, log_v, safe, last_log_v, last_residual, last_error, error, n_iters):
         active = error > threshold
@@ -75,6 +80,8 @@ def iterate(problem, log_v, threshold, max_iterations):
         ahead = tf.where(good, plain + jump * tf.cast(count > 0, jump.dtype), safe)
         # The last update is plain: it makes every column exact, those with hardly any mass too, and never adds error.
         ahead = tf.where(new_error <= threshold, plain, ahead)
+        is_last = count + 1 >= max_iterations
+        ahead = tf.where(is_last, tf.where(good, plain, safe), ahead)
         return (
             count + 1,
             tf.where(active, ahead, log_v),
@@ -92,7 +99,8 @@ def iterate(problem, log_v, threshold, max_iterations):
 
     log_v = tf.transpose(log_v)
     unknown = tf.fill(tf.stack([1, tf.shape(log_v)[1]]), log_v.dtype.max)
-    start = (tf.constant(0), log_v, log_v, log_v, log_v, unknown, unknown, tf.zeros_like(unknown, tf.int32))
+    zeros = tf.zeros_like(log_v)
+    start = (tf.constant(0), log_v, log_v, zeros, zeros, unknown, unknown, tf.zeros_like(unknown, tf.int32))
     _, log_v, _, _, _, _, error, n_iters = tf.while_loop(goes_on, step, start)
     sums, _, peak = row_sums(log_v)
     log_u = row_damping * (log_a - tf.math.log(sums) - peak + lowest / epsilon)

@@ -25,9 +25,11 @@ class SinkhornOutput:
 
     Attributes:
         f: Row potentials [B, n], in units of cost, held fixed. Defined up to `(f + c, g - c)` where no penalty is set.
+            In float32 they are rounded, which moves the plan by up to some 1e-7 of `f / epsilon`.
         g: Column potentials [B, m].
         regularized_cost: `<P, C> - epsilon H(P)` with `H(P) = -sum P log P`, [B], and the penalties where they are set;
-            may be negative. Its gradient in the marginals is `(f, g)`, in the costs P.
+            may be negative. Its gradient in the marginals is `(f, g)`, with a penalty `tau (1 - exp(-f / tau))`; in the
+            costs it is P. There is no second gradient.
         marginal_error: L1 distance between the marginals of the plan and the wanted ones, [B]: at most this, since an
             update was made after it was measured.
         n_iters: Updates of both potentials, or Newton steps in their place, that each problem took, [B].
@@ -81,8 +83,8 @@ def sinkhorn(
     as the smallest positive number of the type, so that potentials and gradients stay finite. With `tau_a` the row sums
     are free, at the price `tau_a KL(row sums | a)`, and H(P) is `-sum P (log P - 1) - 1`; so with `tau_b` the columns.
 
-    Any epsilon will do: the arithmetic follows the range of the costs over epsilon, float32 up to 60 (for float32
-    input), float64 up to 600, and above that float64 in the log domain.
+    The arithmetic follows the range of the costs over epsilon: float32 up to 60 (for float32 input), float64 up to 600,
+    and above that float64 in the log domain, which is tested down to an epsilon of 1e-4 of the range.
 
     Args:
         a: Row marginals [B, n], each row sums to 1 (to any mass where a penalty is set).
@@ -145,16 +147,21 @@ def _solve(
     max_iterations=2000,
     initial_potentials=None,
 ):
-    cost_matrix = tf.cast(cost_matrix, a.dtype)
+    cost_matrix = _as_type(cost_matrix, a.dtype)
     _check_arguments(a, b, cost_matrix, epsilon, tau_a, tau_b, threshold, max_iterations)
-    epsilon, tau_a, tau_b = (None if x is None else _as_scalar(x, a.dtype) for x in (epsilon, tau_a, tau_b))
+    epsilon, tau_a, tau_b = (None if x is None else _as_type(x, a.dtype) for x in (epsilon, tau_a, tau_b))
     problem = Problem(a, b, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b)
     detached = problem.detached()
-    start = [None, None] if initial_potentials is None else initial_potentials
-    start = [None if x is None else tf.stop_gradient(tf.cast(x, a.dtype)) / detached.epsilon for x in start]
+    start = [log_a, log_b]
+    if initial_potentials is not None:
+        start = [_as_type(x, a.dtype) / detached.epsilon for x in initial_potentials]
+        _check_potentials(start, a, b)
+        # Those of a mass of 0 may be infinite, or of a problem that was not solved.
+        start = [tf.where(tf.math.is_finite(x), x, y) for x, y in zip(start, (log_a, log_b), strict=True)]
+    start = [tf.stop_gradient(x) for x in start]
     solve = _no_gradient(functools.partial(_find_potentials, threshold=threshold, max_iterations=max_iterations))
-    n, m = cost_matrix.shape
-    if n is not None and m is not None and n < m:
+    transposed = _has_fewer_rows(problem)
+    if transposed:
         log_v, log_u, *rest = solve(detached.transposed(), start[0])
     else:
         log_u, log_v, *rest = solve(detached, start[1])
@@ -173,33 +180,29 @@ def _solve(
 
 def _find_potentials(problem, log_v, threshold, max_iterations):
     """Returns `log_u` [B, n], `log_v` [B, m], the marginal error [B] and the iterations [B]; solves for the columns."""
-    log_v = problem.log_b if log_v is None else log_v
     budget = tf.minimum(max_iterations, _SCALING_ITERATIONS + tf.shape(log_v)[1])
 
     def with_kernel(dtype):
         scaled = problem.astype(dtype)
         limit = tf.constant(threshold, dtype)
-        log_u, start, error, n_iters = scaling.iterate(scaled, tf.cast(log_v, dtype), limit, budget)
-        log_u, start, error = (tf.cast(x, problem.dtype) for x in (log_u, start, error))
+        log_u, found, error, n_iters = scaling.iterate(scaled, tf.cast(log_v, dtype), limit, budget)
+        log_u, found, error = (tf.cast(x, problem.dtype) for x in (log_u, found, error))
         return tf.cond(
             tf.reduce_all(error <= threshold) | (budget >= max_iterations),
-            lambda: (log_u, start, error, n_iters),
-            lambda: finish(log_u, start, error, n_iters),
+            lambda: (log_u, found, error, n_iters),
+            lambda: finish(log_u, found, error, n_iters),
         )
 
-    def finish(log_u, start, error, n_iters):
+    def finish(log_u, found, error, n_iters):
         limit = tf.constant(threshold, problem.dtype)
-        log_u, start, error, steps = newton.iterate(problem, log_u, start, error, limit, max_iterations - budget)
-        return log_u, start, error, n_iters + steps
+        found = tf.where(tf.math.is_finite(found), found, log_v)
+        log_u, found, error, steps = newton.iterate(problem, log_u, found, error, limit, max_iterations - budget)
+        return log_u, found, error, n_iters + steps
 
     def in_log_domain():
         unknown = tf.fill(tf.shape(log_v)[:1], problem.dtype.max)
-        nothing = tf.zeros_like(unknown, tf.int32)
         limit = tf.constant(threshold, problem.dtype)
-        log_u, solved, error, steps = newton.iterate(
-            problem, problem.log_a, log_v, unknown, limit, tf.constant(max_iterations)
-        )
-        return log_u, solved, error, nothing + steps
+        return newton.iterate(problem, problem.log_a, log_v, unknown, limit, tf.constant(max_iterations))
 
     return by_form(problem, with_kernel, in_log_domain, threshold)
 
@@ -225,13 +228,19 @@ def _regularized_cost(problem, f, g):
     """Dual value of the potentials, with its gradients in the masses, the costs and epsilon."""
     tau_a, tau_b = problem.tau_a, problem.tau_b
 
+    def plan_masses(epsilon):
+        # Of the side that was solved in closed form: its marginal is exactly the wanted one.
+        if _has_fewer_rows(problem):
+            exact = wanted_marginal(problem.b, problem.log_b, g / epsilon, epsilon, tau_b)
+        else:
+            exact = wanted_marginal(problem.a, problem.log_a, f / epsilon, epsilon, tau_a)
+        return tf.reduce_sum(exact, axis=1)
+
     @tf.custom_gradient
     def cost(a, b, cost_matrix, epsilon):
         value = dual_term(a, problem.log_a, f, tau_a, axis=1) + dual_term(b, problem.log_b, g, tau_b, axis=1)
         if tau_a is not None or tau_b is not None:
-            # The rows are exact: their masses are those of the plan.
-            plan_masses = tf.reduce_sum(wanted_marginal(a, problem.log_a, f / epsilon, epsilon, tau_a), axis=1)
-            value -= epsilon * (plan_masses - 1.0)
+            value -= epsilon * (plan_masses(epsilon) - 1.0)
 
         def gradient(upstream):
             # By the envelope theorem the potentials may be held fixed: nothing is unrolled.
@@ -249,7 +258,7 @@ def _regularized_cost(problem, f, g):
             rows = wanted_marginal(a, problem.log_a, f / epsilon, epsilon, tau_a)
             columns = wanted_marginal(b, problem.log_b, g / epsilon, epsilon, tau_b)
             sums = tf.reduce_sum(f * rows, axis=1) + tf.reduce_sum(g * columns, axis=1) - costs
-            free = 0.0 if tau_a is None and tau_b is None else tf.reduce_sum(rows, axis=1) - 1.0
+            free = 0.0 if tau_a is None and tau_b is None else plan_masses(epsilon) - 1.0
             return sums / epsilon - free
 
         return value, gradient
@@ -277,14 +286,22 @@ def _as_float(tensor):
     return tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
 
 
-def _as_scalar(number, dtype):
-    # `tf.cast` would round a Python number to float32 on its way.
-    return tf.cast(number, dtype) if tf.is_tensor(number) else tf.constant(number, dtype)
+def _as_type(values, dtype):
+    # `tf.cast` would round Python numbers to float32 on their way.
+    return tf.cast(np.asarray(values) if isinstance(values, (int, float, list, tuple)) else values, dtype)
+
+
+def _has_fewer_rows(problem):
+    """Whether the rows are the smaller side, for which the problem is solved; the columns, where it is not known."""
+    n, m = problem.cost_matrix.shape
+    return n is not None and m is not None and n < m
 
 
 def _check_arguments(a, b, cost_matrix, epsilon, tau_a, tau_b, threshold, max_iterations):
     if a.shape.rank != 2 or b.shape.rank != 2 or not a.shape[:1].is_compatible_with(b.shape[:1]):
         raise ValueError(f"`a`, `b` must have shapes [B, n], [B, m]. Received: a.shape={a.shape}, b.shape={b.shape}.")
+    if a.shape[0] == 0:
+        raise ValueError(f"`a`, `b` must hold at least one problem. Received: a.shape={a.shape}, b.shape={b.shape}.")
     if a.dtype != b.dtype:
         raise ValueError(f"`a` and `b` must have one dtype. Received: {a.dtype.name} and {b.dtype.name}.")
     expected = [a.shape[1], b.shape[1]]
@@ -292,8 +309,20 @@ def _check_arguments(a, b, cost_matrix, epsilon, tau_a, tau_b, threshold, max_it
         raise ValueError(
             f"`cost_matrix` must have shape [n, m] = {expected}. Received: cost_matrix.shape={cost_matrix.shape}."
         )
+    for name, value in {"threshold": threshold, "max_iterations": max_iterations}.items():
+        if tf.is_tensor(value):
+            raise ValueError(f"`{name}` must be a Python number. Received: {value}.")
     numbers = {"epsilon": epsilon, "tau_a": tau_a, "tau_b": tau_b, "threshold": threshold}
     for name, value in {**numbers, "max_iterations": max_iterations}.items():
         # A tensor has no value yet while a graph is built.
         if value is not None and not tf.is_tensor(value) and not value > 0:
             raise ValueError(f"`{name}` must be greater than 0. Received: {value}.")
+
+
+def _check_potentials(potentials, a, b):
+    for potential, masses, shape in zip(potentials, (a, b), ("[B, n]", "[B, m]"), strict=True):
+        if not potential.shape.is_compatible_with(masses.shape):
+            raise ValueError(
+                f"`initial_potentials` must have shapes [B, n], [B, m]; {shape} is {masses.shape}. "
+                f"Received: {potential.shape}."
+            )

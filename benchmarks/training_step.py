@@ -1,14 +1,15 @@
 """Measures what the transport costs in training: the step with and without it, and the iterations of several starts.
 
-    python -m benchmarks.transport_step --preset=digits
+    python -m benchmarks.training_step --preset=digits
 
 Trains as the preset says until the transport has set in and --warm_steps more, then takes --rounds blocks of
 --block_steps steps with the transport and as many without, in turns and in one compiled function, and prints the share
 of the step that is the transport. Then solves the predictions of --replayed_steps further steps again, from several
-starts, and prints the iterations.
+starts, and prints the iterations. Source images stand for all, whichever --transport_images says.
 """
 
 import json
+import pathlib
 import statistics
 import time
 
@@ -25,7 +26,7 @@ flags.DEFINE_integer("warm_steps", 100, "Steps with the transport before anythin
 flags.DEFINE_integer("rounds", 9, "Blocks measured with the transport, and without.", lower_bound=1)
 flags.DEFINE_integer("block_steps", 20, "Steps of a block.", lower_bound=1)
 flags.DEFINE_integer("replayed_steps", 100, "Steps whose predictions are solved from several starts.", lower_bound=1)
-flags.DEFINE_string("output", "", "Where the figures are written as JSON.")
+flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
 def main(arguments):
@@ -40,14 +41,13 @@ def main(arguments):
     figures = measure(config, values)
     print(
         f"step {1e3 * figures['seconds_with']:.1f} ms with the transport, {1e3 * figures['seconds_without']:.1f} ms "
-        f"without: {100 * figures['share']:.1f} % of the step (quartiles of the rounds "
+        f"without: {100 * figures['transport_share_of_step']:.1f} % of the step (quartiles of the rounds "
         f"{100 * figures['share_quartiles'][0]:.1f} to {100 * figures['share_quartiles'][1]:.1f} %)"
     )
     for name, counts in figures["iterations"].items():
         print(f"{name:<30} {counts['mean']:.2f} iterations an image, {counts['slowest']:.1f} the slowest of a step")
-    if values.output:
-        with open(values.output, "w") as file:
-            json.dump(figures, file, indent=1)
+    if values.json:
+        pathlib.Path(values.json).write_text(json.dumps(figures, indent=1))
 
 
 def measure(config, values):
@@ -100,7 +100,7 @@ def measure(config, values):
     seconds_with, seconds_without = (statistics.median(column) for column in zip(*timed, strict=True))
     shares = [1 - without / with_transport for with_transport, without in timed]
     return {
-        "share": 1 - seconds_without / seconds_with,
+        "transport_share_of_step": 1 - seconds_without / seconds_with,
         "share_quartiles": [float(x) for x in np.quantile(shares, [0.25, 0.75])],
         "seconds_with": seconds_with,
         "seconds_without": seconds_without,
