@@ -2,6 +2,8 @@ PYTHON ?= python3
 SEEDS ?= 1
 VENV = .venv
 BIN = $(VENV)/bin
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	{ echo "PYTHON must be Python 3.11 to 3.13, for example: make PYTHON=python3.12 demo. Received: $(PYTHON)"; exit 2; }
 
 .PHONY: demo test test-all lint bench-solver clean
 
@@ -22,14 +24,13 @@ lint: $(VENV)/installed-dev
 
 # Times the solver against its peers, which have an environment of their own.
 bench-solver: .venv-bench/installed
-	.venv-bench/bin/python -m benchmarks.solver --output=benchmarks/results
+	.venv-bench/bin/python -m benchmarks.solver --json=benchmarks/solver.json --plot=benchmarks/solver.png
 
 clean:
-	rm -rf $(VENV) .venv-bench demo
+	rm -rf $(VENV) .venv-bench demo benchmarks/solver.json benchmarks/solver.png
 
 $(VENV)/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "PYTHON must be Python 3.11 to 3.13, for example: make PYTHON=python3.12 demo. Received: $(PYTHON)"; exit 2; }
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
@@ -39,6 +40,7 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	touch $@
 
 .venv-bench/installed: requirements.txt requirements-bench.txt
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	touch $@

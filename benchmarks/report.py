@@ -19,6 +19,32 @@ def fastest_peer(rows, row):
     return min(there, key=lambda other: other["milliseconds"], default=None)
 
 
+def summarize(rows):
+    """Returns a dict for each problem that ours solved: its time, the best peer's, and that of the matrix products."""
+    summary = []
+    for row in rows:
+        if row["solver"] != OURS or "failed" in row:
+            continue
+        peer = fastest_peer(rows, row)
+        comparable = peer is not None and row["marginal_error"] <= 2 * TOLERANCE
+        summary.append(
+            {
+                **dict(zip(("B", "n", "m"), row["size"], strict=True)),
+                "epsilon": row["epsilon"],
+                "ours_ms": row["milliseconds"],
+                "best_peer": peer["solver"] if peer else None,
+                "best_peer_ms": peer["milliseconds"] if peer else None,
+                "speedup": peer["milliseconds"] / row["milliseconds"] if comparable else None,
+                "iterations": row["iterations_mean"],
+                "iterations_most": row["iterations_most"],
+                "gemm_ms": row["milliseconds_products"],
+                "ratio_to_gemm": row["milliseconds_iteration"] / row["milliseconds_products"],
+                "marginal_error": row["marginal_error"],
+            }
+        )
+    return summary
+
+
 def format_table(rows):
     """Returns the table as Markdown."""
     names = [name for name in SOLVERS if any(row["solver"] == name for row in rows)]
@@ -26,23 +52,14 @@ def format_table(rows):
         f"| B, n, m | epsilon | {' | '.join(names)} | best peer / ours | iterations | iteration / products |",
         f"|---|---|{'---|' * (len(names) + 3)}",
     ]
-    for row in rows:
-        if row["solver"] != OURS:
-            continue
-        by_name = {
-            other["solver"]: other
-            for other in rows
-            if (other["size"], other["epsilon"]) == (row["size"], row["epsilon"])
-        }
-        peer = fastest_peer(rows, row)
-        ratio = f"{peer['milliseconds'] / row['milliseconds']:.0f}" if peer and "milliseconds" in row else "-"
-        iterations, share = "-", "-"
-        if "iterations_mean" in row:
-            iterations = f"{row['iterations_mean']:.1f} ({row['iterations_most']})"
-            share = f"{row['milliseconds_iteration'] / row['milliseconds_products']:.2f}"
-        cells = " | ".join(format_cell(by_name.get(name)) for name in names)
-        size = ", ".join(map(str, row["size"]))
-        lines.append(f"| {size} | {row['epsilon']} | {cells} | {ratio} | {iterations} | {share} |")
+    for found in summarize(rows):
+        size = [found[name] for name in ("B", "n", "m")]
+        by_name = {row["solver"]: row for row in rows if (row["size"], row["epsilon"]) == (size, found["epsilon"])}
+        cells = [", ".join(map(str, size)), str(found["epsilon"]), *(format_cell(by_name.get(name)) for name in names)]
+        cells.append(f"{found['speedup']:.0f}" if found["speedup"] else "-")
+        cells.append(f"{found['iterations']:.1f} ({found['iterations_most']})")
+        cells.append(f"{found['ratio_to_gemm']:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,35 +1,41 @@
 """Times the solver against OTT-JAX and POT on the same problems: value and gradient to the same marginal error.
 
-    python -m benchmarks.solver --output=DIR
+    python -m benchmarks.solver --json=solver.json --plot=solver.png
 
-Prints a table and writes solver.json, solver.md and solver.png into --output. Each solver has a process of its own for
-each size, one after the other. `make bench-solver` sets the peers up and runs it; solvers that are not installed are
-left out and named.
+Prints a table. Each solver has a process of its own for each size, one after the other. `make bench-solver` sets the
+peers up and runs it; solvers that are not installed are left out and named.
 """
 
 import importlib.util
 import json
 import pathlib
 import platform
+import queue
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 from absl import flags
 
 from benchmarks.problems import EPSILONS, SIZES, make_problem, marginal_error
-from benchmarks.report import format_table, plot
-from benchmarks.solvers import OURS, SOLVERS
+from benchmarks.report import format_table, plot, summarize
+from benchmarks.solvers import OURS, PACKAGES, SOLVERS
 from jtln_tf.config import InputError
 from tools.program import run_program
 
-# A solve that takes longer is given up, and what was compiled for it.
+# A solve may take this long; what it would take is foreseen from the next larger epsilon, as iterations grow like
+# 1 / epsilon.
 LIMIT_SECONDS = 60.0
-PACKAGES = {"jtln_tf": "tensorflow", "ott (log domain)": "ott", "ott (kernel)": "ott", "pot": "ot"}
+# Time to load and compile.
+START_SECONDS = 30.0
+# Beyond this the first solve counts, which compiles; below it, the median of those that fit into some seconds.
+ONCE_SECONDS = 20.0
 
-flags.DEFINE_string("output", "", "Folder for the results.")
+flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
+flags.DEFINE_string("plot", "", "Where the plot is written as PNG.")
 flags.DEFINE_list("solvers", list(SOLVERS), f"Of {', '.join(SOLVERS)}.")
 flags.DEFINE_integer("sizes", len(SIZES), "How many of the sizes, from the smallest.", lower_bound=1)
 flags.DEFINE_string("measure", "", "For the processes it starts: one solver at one size, as JSON.")
@@ -46,12 +52,9 @@ def main(arguments):
         return
     unknown = [name for name in values.solvers if name not in SOLVERS]
     if unknown or OURS not in values.solvers:
-        raise InputError(f"`solvers` must be of {', '.join(SOLVERS)}, and {OURS} among them. Received: {unknown}.")
-    if not values.output:
-        raise InputError("`output` must name the folder for the results. Received: nothing.")
-    output = pathlib.Path(values.output)
-    output.mkdir(parents=True, exist_ok=True)
-    missing = [name for name in values.solvers if importlib.util.find_spec(PACKAGES[name]) is None]
+        known, received = ", ".join(SOLVERS), ",".join(values.solvers)
+        raise InputError(f"`solvers` must be of {known}, and {OURS} among them. Received: {received}.")
+    missing = [name for name in values.solvers if importlib.util.find_spec(PACKAGES[name.split()[0]]) is None]
     for name in missing:
         print(f"{name} is left out: its package is not installed.", file=sys.stderr)
     rows = []
@@ -59,57 +62,70 @@ def main(arguments):
         for name in values.solvers:
             if name not in missing:
                 rows += run_process(name, size)
+                write_json(rows)
                 print(f"{name} at {size}: done", file=sys.stderr, flush=True)
-    table = format_table(rows)
-    results = {"rows": rows, "peak_mib": peaks(rows), "machine": describe_machine()}
-    (output / "solver.json").write_text(json.dumps(results, indent=1))
-    (output / "solver.md").write_text(table)
-    plot(rows, output / "solver.png")
-    print(table)
+    print(format_table(rows))
+    if values.plot:
+        plot(rows, values.plot)
+
+
+def write_json(rows):
+    """Writes what there is so far, where a file was asked for."""
+    if flags.FLAGS.json:
+        results = {"rows": summarize(rows), "peak_mib": peaks(rows), "all": rows, "versions": describe_versions()}
+        pathlib.Path(flags.FLAGS.json).write_text(json.dumps(results, indent=1))
 
 
 def run_process(name, size):
-    """Returns the rows of one solver at one size; an epsilon at which it is given up has a `failed` row."""
+    """Returns the rows of one solver at one size; where it is given up, the rest are `failed` rows."""
     command = [sys.executable, "-m", "benchmarks.solver", f"--measure={json.dumps([name, size])}"]
-    # Seven solves of the time limit, or three: what takes longer is given up without finishing.
-    limit = 60.0 + 4 * LIMIT_SECONDS
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = queue.Queue()
+    threading.Thread(target=lambda: [lines.put(line) for line in (*process.stdout, "")], daemon=True).start()
+    rows, reason = [], f"over {LIMIT_SECONDS:.0f} s"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-        lines, reason = done.stdout, f"exit status {done.returncode}: {(done.stderr.splitlines() or [''])[-1][:200]}"
-    except subprocess.TimeoutExpired as stopped:
-        lines, reason = (stopped.stdout or b"").decode(), f"over {LIMIT_SECONDS:.0f} s"
-    rows = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+        while line := lines.get(timeout=START_SECONDS + LIMIT_SECONDS + ONCE_SECONDS):
+            if line.startswith("{"):
+                rows.append(json.loads(line))
+        reason = (process.communicate()[1].splitlines() or [f"exit status {process.returncode}"])[-1][:200]
+    except queue.Empty:
+        process.kill()
+        process.wait()
     measured = [row["epsilon"] for row in rows]
-    base = {"solver": name, "size": list(size), "failed": reason}
-    return rows + [{**base, "epsilon": epsilon} for epsilon in EPSILONS if epsilon not in measured]
+    failed = {"solver": name, "size": list(size), "failed": reason}
+    return rows + [{**failed, "epsilon": epsilon} for epsilon in EPSILONS if epsilon not in measured]
 
 
 def measure(name, size):
     """Yields the figures of one solver at one size, a dict for each epsilon."""
     a, b, cost_matrix = make_problem(*size)
+    milliseconds, last_epsilon = 0.0, EPSILONS[0]
     for epsilon in EPSILONS:
+        if milliseconds * last_epsilon / epsilon > 1e3 * LIMIT_SECONDS:
+            why = f"over {LIMIT_SECONDS:.0f} s expected"
+            yield {"solver": name, "size": list(size), "epsilon": epsilon, "failed": why}
+            continue
         solve = SOLVERS[name](a, b, cost_matrix, epsilon)
-        reset_peak()
-        before = resident_mib("VmRSS")
+        can_reset, before = reset_peak(), resident_mib("VmRSS")
         begun = time.perf_counter()
         f, g, n_iters = solve()
         first = time.perf_counter() - begun
         peak = resident_mib("VmHWM")
-        times = []
-        while not times or (len(times) < 9 and sum(times) < 10.0):
+        times = [first] if first > ONCE_SECONDS else []
+        while not times or (len(times) < 9 and sum(times) < 5.0):
             begun = time.perf_counter()
             solve()
             times.append(time.perf_counter() - begun)
-        row = {"solver": name, "size": list(size), "epsilon": epsilon}
-        if statistics.median(times) > LIMIT_SECONDS:
-            yield {**row, "failed": f"over {LIMIT_SECONDS:.0f} s"}
-            return
+        milliseconds, last_epsilon = 1e3 * statistics.median(times), epsilon
         yield {
-            **row,
-            "milliseconds": 1e3 * statistics.median(times),
+            "solver": name,
+            "size": list(size),
+            "epsilon": epsilon,
+            "milliseconds": milliseconds,
             "first_call_seconds": first,
             "marginal_error": marginal_error(a, b, cost_matrix, epsilon, f, g),
-            "peak_mib": peak - before if before else None,
+            # What the process took beyond what it had: compilation and the first solve.
+            "peak_mib": peak - before if can_reset else None,
             **(describe_iterations(a, b, cost_matrix, epsilon, n_iters) if name == OURS else {}),
         }
 
@@ -173,11 +189,12 @@ def resident_mib(field):
 
 
 def reset_peak():
-    """Lets the peak start from what is resident now."""
+    """Lets the peak start from what is resident now; returns whether the system allows that."""
     try:
         pathlib.Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        return
+        return False
+    return True
 
 
 def peaks(rows):
@@ -189,14 +206,14 @@ def peaks(rows):
     return found
 
 
-def describe_machine():
+def describe_versions():
     """Returns what the figures depend on."""
     import importlib.metadata
 
     packages = ("tensorflow", "jax", "ott-jax", "torch", "POT", "numpy")
     installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
     versions = {name: installed.get(name.lower(), "not installed") for name in packages}
-    return {"python": platform.python_version(), "processor": platform.machine(), **versions}
+    return {"python": platform.python_version(), **versions}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from benchmarks.problems import TOLERANCE
 
 MAX_ITERATIONS = 2000
 OURS = "jtln_tf"
+# What each imports.
+PACKAGES = {OURS: "tensorflow", "ott": "ott", "pot": "ot"}
 
 
 def prepare_jtln(a, b, cost_matrix, epsilon):
@@ -77,6 +79,8 @@ def prepare_pot(a, b, cost_matrix, epsilon, method):
             costs, reg=epsilon, a=a, b=b, max_iter=MAX_ITERATIONS, tol=min(threshold, TOLERANCE), method=method
         )
         f, g = result.potentials
+        if method == "sinkhorn":
+            f, g = torch.log(f), torch.log(g)
         # It returns potentials in units of epsilon.
         return f * epsilon, g * epsilon, None
 

@@ -49,14 +49,14 @@ OURS = row(
 
 
 def test_the_best_peer_is_the_fastest_that_reached_the_tolerance():
-    rows = [OURS, row("ott (kernel)", 10.0, error=np.inf), row("pot", 40.0), row("ott (log domain)", 20.0)]
+    rows = [OURS, row("ott (kernel)", 10.0, error=np.inf), row("pot (kernel)", 40.0), row("ott (log domain)", 20.0)]
     assert report.fastest_peer(rows, OURS)["solver"] == "ott (log domain)"
     table = report.format_table(rows)
     assert "| 2, 3, 4 | 0.1 | 2.00 | 20.00 | 10.00 (error inf) | 40.00 | 10 | 4.0 (9) | 1.50 |" in table
 
 
 def test_a_peer_that_was_given_up_says_why():
-    rows = [OURS, {"solver": "pot", "size": [2, 3, 4], "epsilon": 0.1, "failed": "over 60 s"}]
+    rows = [OURS, {"solver": "pot (kernel)", "size": [2, 3, 4], "epsilon": 0.1, "failed": "over 60 s"}]
     assert "| 2.00 | over 60 s | - |" in report.format_table(rows)
 
 
@@ -75,10 +75,10 @@ def test_plain_updates_are_counted_until_the_reference_is_reached():
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
-        ("solver", [], "`output` must name the folder"),
-        ("solver", ["--output=x", "--solvers=jtln_tf,scipy"], "`solvers` must be of"),
-        ("transport_step", [], "`source`"),
-        ("transport_step", ["--preset=digits", "--method=joint"], "`method` must be jtln"),
+        ("solver", ["--solvers=jtln_tf,scipy"], "`solvers` must be of"),
+        ("solver", ["--solvers=pot (kernel)"], "Received: pot (kernel)"),
+        ("training_step", [], "`source`"),
+        ("training_step", ["--preset=digits", "--method=joint"], "`method` must be jtln"),
     ],
 )
 def test_bad_flags_are_told_in_one_line(repository, module, arguments, message):
@@ -88,20 +88,25 @@ def test_bad_flags_are_told_in_one_line(repository, module, arguments, message):
 
 @pytest.mark.slow
 def test_solver_benchmark_writes_its_files(repository, tmp_path):
-    done = run(repository, "solver", "--sizes=1", "--solvers=jtln_tf", f"--output={tmp_path}")
+    files = [f"--json={tmp_path / 'solver.json'}", f"--plot={tmp_path / 'solver.png'}"]
+    done = run(repository, "solver", "--sizes=1", "--solvers=jtln_tf", *files)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "solver.json").read_text())
     assert [row["epsilon"] for row in results["rows"]] == list(problems.EPSILONS)
     for figures in results["rows"]:
-        assert figures["milliseconds"] > 0 and figures["marginal_error"] <= 2 * problems.TOLERANCE
+        assert (
+            figures["ours_ms"] > 0
+            and figures["speedup"] is None
+            and figures["marginal_error"] <= 2 * problems.TOLERANCE
+        )
     assert "| 128, 10, 10 | 0.1 |" in done.stdout and (tmp_path / "solver.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
-def test_transport_step_tells_share_and_iterations(repository, tmp_path):
+def test_training_step_tells_share_and_iterations(repository, tmp_path):
     options = ["--transport_start_step=5", "--warm_steps=5", "--rounds=2", "--block_steps=2", "--replayed_steps=2"]
-    done = run(repository, "transport_step", "--preset=digits", *options, f"--output={tmp_path / 'step.json'}")
+    done = run(repository, "training_step", "--preset=digits", *options, f"--json={tmp_path / 'step.json'}")
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "step.json").read_text())
-    assert figures["share"] < 1 and figures["seconds_with"] > 0
+    assert figures["transport_share_of_step"] < 1 and figures["seconds_with"] > 0
     assert all(counts["slowest"] >= counts["mean"] >= 1 for counts in figures["iterations"].values())

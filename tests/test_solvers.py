@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import ot
 import pytest
 import reference
 import tensorflow as tf
@@ -225,3 +226,102 @@ def test_problems_may_share_a_block_with_any_other():
     plans = forwards.plan().numpy()
     np.testing.assert_allclose(gradients[0][2], np.einsum("b,bnm->nm", weights, plans), rtol=0, atol=1e-9)
     np.testing.assert_allclose(forwards.transport_cost, (plans * cost).sum((1, 2)), rtol=0, atol=1e-9)
+
+
+def draw_batch(batch, n, m, seed=2):
+    rng = np.random.default_rng(seed)
+    a, b = (reference.softmax(3 * rng.normal(size=(batch, size))) for size in (n, m))
+    return a, b, draw_cost(n, m, seed)
+
+
+def test_marginal_error_bounds_that_of_the_plan_wherever_it_stops():
+    a, b, cost = draw_batch(400, 12, 10)
+    for max_iterations in (2, 7, 20, 71, 75):
+        output = sinkhorn(a, b, cost, 0.01, threshold=1e-9, max_iterations=max_iterations)
+        error = np.abs(output.plan().numpy().sum(1) - b).sum(1)
+        # float64 over epsilon.
+        assert np.all(error <= output.marginal_error + 1e-11)
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-4])
+def test_random_problems_converge_at_small_epsilon(epsilon):
+    a, b, cost = draw_batch(1000, 6, 5)
+    output = sinkhorn(a, b, cost, epsilon)
+    assert output.converged.numpy().all(), f"{output.n_iters=}"
+    exact = np.array([ot.emd2(x, y, cost) for x, y in zip(a, b, strict=True)])
+    # 0 <= H(P) <= log(n m), and the threshold 1e-4 times the range of the costs.
+    assert np.all(output.regularized_cost <= exact + 1e-4)
+    assert np.all(output.regularized_cost >= exact - epsilon * np.log(cost.size) - 1e-4)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_value_with_penalties_is_a_lower_bound_before_convergence(transposed):
+    a, b, cost = draw_batch(50, 7, 5)
+    a, b, cost = (b, a, np.ascontiguousarray(cost.T)) if transposed else (a, b, cost)
+    options = {"tau_a": 0.5, "tau_b": 0.3}
+    loose = sinkhorn(a, b, cost, 0.05, threshold=1e-2, **options)
+    log_masses = zip(np.log(a), np.log(b), strict=True)
+    exact = np.array(
+        [reference.unbalanced_sinkhorn(x, y, cost, 0.05, **options).regularized_cost for x, y in log_masses]
+    )
+    # A dual value: second order in the error 1e-2, and never above the optimum.
+    difference = exact - loose.regularized_cost.numpy()
+    assert np.all(difference >= -1e-12) and difference.max() < 1e-4
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 0.001])
+def test_a_loss_that_is_not_finite_is_not_hidden(epsilon):
+    a, b, cost = (tf.constant(x) for x in draw_batch(3, 4, 3))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(cost)
+        output = sinkhorn(a, b, cost, epsilon)
+        broken = [
+            tf.reduce_sum(values * tf.constant([1.0, np.nan, 1.0], tf.float64))
+            for values in (output.regularized_cost, output.transport_cost)
+        ]
+    for loss in broken:
+        assert np.isnan(tape.gradient(loss, cost)).all()
+
+
+def test_a_broken_problem_costs_no_iterations():
+    a, b, cost = draw_batch(3, 4, 3)
+    a[1] = np.nan
+    output = sinkhorn(a, b, cost, 0.001)
+    np.testing.assert_array_equal(output.converged, [True, False, True])
+    assert output.n_iters[1] == 0
+
+
+def test_masses_that_differ_between_the_sides_stay_finite_and_open():
+    a, b, cost = draw_batch(3, 4, 3)
+    output = sinkhorn(a, 1.001 * b, cost, 0.01)
+    assert not output.converged.numpy().any()
+    exact = sinkhorn(a, b, cost, 0.01)
+    # The surplus is in the columns: 1e-3 of the mass, at potentials of the size of the costs.
+    np.testing.assert_allclose(output.marginal_error, 1e-3, rtol=0.01)
+    np.testing.assert_allclose(output.regularized_cost, exact.regularized_cost, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["threshold", "max_iterations"])
+def test_limits_are_python_numbers(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be a Python number"):
+        sinkhorn(*draw_batch(3, 4, 3), **{name: tf.constant(1)})
+
+
+def test_no_problems():
+    a, b, cost = draw_batch(3, 4, 3)
+    with pytest.raises(ValueError, match=r"at least one problem. Received: a.shape=\(0, 4\)"):
+        sinkhorn(a[:0], b[:0], cost)
+
+
+def test_initial_potentials_of_another_shape():
+    a, b, cost = draw_batch(3, 4, 3)
+    with pytest.raises(ValueError, match=r"`initial_potentials` must have shapes .* \[B, m\] is \(3, 3\)"):
+        sinkhorn(a, b, cost, initial_potentials=(a, a))
+
+
+def test_lists_are_taken_with_all_their_digits():
+    a, b, cost = draw_batch(3, 4, 3)
+    of_lists = sinkhorn(a, b, cost.tolist(), 0.1, threshold=1e-10)
+    np.testing.assert_array_equal(
+        of_lists.regularized_cost, sinkhorn(a, b, cost, 0.1, threshold=1e-10).regularized_cost
+    )
