@@ -1,0 +1,270 @@
+"""Class costs from a tree of classes: one given as a table, or WordNet."""
+
+import csv
+import graphlib
+import itertools
+import pathlib
+import re
+
+import numpy as np
+
+from jtln_tf.config import InputError, MissingInputError
+
+# Cost of two classes by the edges between them through a common ancestor, and the depth of that ancestor.
+_DISTANCES = {"path": lambda edges, depth: edges, "wu_palmer": lambda edges, depth: edges / (2.0 * depth + edges)}
+_WORDNET_FILES = ("data.noun", "data.verb", "index.noun", "index.verb")
+# ImageNet's names, which some data sets go on with words, as in n02085620-Chihuahua; and those of NLTK.
+_SYNSET_OFFSET = re.compile(r"(n[0-9]{8})(?:[-_ ].*)?")
+_SYNSET_NAME = re.compile(r"(.+)\.([nv])\.0*([1-9][0-9]*)")
+
+
+def taxonomy_cost(source_nodes, target_nodes, parents, distance="path"):
+    """Distance of each source class to each target class in a tree.
+
+        path:       edges between a and b
+        wu_palmer:  1 - 2 depth(c) / (depth(a) + depth(b)),   c the deepest common ancestor, depth(root) = 1
+
+    A class is an ancestor of itself. Where there are several roots, they are the children of one more.
+
+    Args:
+        source_nodes: Names of the n source classes.
+        target_nodes: Names of the m target classes.
+        parents: Dict from node to parent; a root has None or is no key.
+        distance: `path` or `wu_palmer`.
+
+    Returns:
+        float64 [n, m]: whole numbers of edges, or values in [0, 1); 0 for a class with itself.
+
+    Raises:
+        InputError: If a class is not in the tree, a node is its own ancestor, or there is no such distance.
+
+    Reference:
+        Wu and Palmer, 1994, Verb semantics and lexical selection, ACL, arXiv:cmp-lg/9406033.
+    """
+    graph = {node: () if parent is None else (parent,) for node, parent in parents.items()}
+    known = graph.keys() | itertools.chain.from_iterable(graph.values())
+    for kind, nodes in (("source", source_nodes), ("target", target_nodes)):
+        for node in nodes:
+            if node not in known:
+                raise InputError(
+                    f"`cost_taxonomy` must hold every class. Received: {kind} class {node!r}, which is none of the "
+                    f"tree's {len(known)} nodes."
+                )
+    return _relate(source_nodes, target_nodes, graph, distance)
+
+
+def read_parents(path):
+    """Reads a tree from a CSV: a header, then rows of a node and its parent, which is empty for a root.
+
+    Returns:
+        Dict from node to parent, None for a root; for `taxonomy_cost`.
+
+    Raises:
+        MissingInputError: If there is no such file.
+        InputError: If it is no such table, or a node has two parents or is its own.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise MissingInputError(f"`cost_taxonomy` must name an existing file. Received: {str(path)!r}.")
+    parents = {}
+    try:
+        # utf-8-sig: spreadsheets begin their files with a byte order mark.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            next(reader, None)
+            for row in filter(any, reader):
+                _add_parent(parents, row, f"line {reader.line_num} of {str(path)!r}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"`cost_taxonomy` must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error
+    if not parents:
+        raise InputError(f"`cost_taxonomy` must have rows of child,parent after a header. Received: {str(path)!r}.")
+    return parents
+
+
+def parents_from_columns(table, columns):
+    """Makes a tree of the columns of a class table; its leaves are the classes, its nodes `(column, value)`.
+
+    Each column is a level of its own: the class Avocado may be in the coarse class Avocado.
+
+    Args:
+        table: Dict from class name to a dict from column to value.
+        columns: Columns from the nearest to the farthest ancestor, such as `("coarse_class", "family")`.
+
+    Returns:
+        Dict from node to parent, None for a root; for `taxonomy_cost`.
+
+    Raises:
+        InputError: If a column is unknown or empty for a class, or one value of it is under two of the next.
+    """
+    known = list(dict.fromkeys(column for row in table.values() for column in row))
+    if not columns or not set(columns) <= set(known) or len(set(columns)) < len(columns):
+        raise InputError(
+            f"`cost_taxonomy` must name columns of the class table, each once: {', '.join(known)}. "
+            f"Received: {', '.join(columns)}."
+        )
+    parents = {}
+    for name, row in table.items():
+        for column in columns:
+            if not row.get(column):
+                raise InputError(f"The class table must have a {column} for each class. Received: none for {name!r}.")
+        line = [name, *((column, row[column]) for column in columns), None]
+        for child, parent in itertools.pairwise(line):
+            if parents.setdefault(child, parent) != parent:
+                (column, value), (next_column, one), (_, other) = child, parents[child], parent
+                raise InputError(
+                    f"The class table must put each {column} in one {next_column}. Received: {value!r} in {one!r} and, "
+                    f"for {name!r}, in {other!r}."
+                )
+    return parents
+
+
+def wordnet_cost(source_nodes, target_nodes, folder, distance="path"):
+    """Distance of each source class to each target class along the hypernyms of WordNet 3.0.
+
+    As `taxonomy_cost`, but a synset may have several hypernyms. The ways up are the shortest, the depth of an ancestor
+    is that of its longest way to the root, and of the common ancestors that counts by which the two are nearest.
+
+    Args:
+        source_nodes: n names: ImageNet synsets (`n01440764`, also `n02085620-Chihuahua`), or nouns and verbs by lemma,
+            part of speech and sense (`dog.n.01`).
+        target_nodes: m such names.
+        folder: Folder with `data.noun`, `data.verb`, `index.noun` and `index.verb` of WordNet 3.0.
+        distance: `path` or `wu_palmer`.
+
+    Returns:
+        float64 [n, m]: whole numbers of edges, or values in [0, 1); 0 for a class with itself.
+
+    Raises:
+        MissingInputError: If there is no such folder.
+        InputError: If it is not that of WordNet 3.0, a class is not in it, or there is no such distance.
+
+    Reference:
+        Fellbaum, 1998, WordNet: An Electronic Lexical Database, MIT Press; wndb(5WN) for the files.
+    """
+    files = _read_wordnet(pathlib.Path(folder))
+    source_synsets, target_synsets = (
+        [_find_synset(files, node, kind) for node in nodes]
+        for kind, nodes in (("source", source_nodes), ("target", target_nodes))
+    )
+    graph, synsets = {}, [*source_synsets, *target_synsets]
+    for synset in synsets:
+        if synset not in graph:
+            graph[synset] = _read_hypernyms(files, synset)
+            synsets.extend(graph[synset])
+    return _relate(source_synsets, target_synsets, graph, distance)
+
+
+def _relate(source_nodes, target_nodes, graph, distance):
+    if distance not in _DISTANCES:
+        raise InputError(f"`cost_taxonomy_distance` must be one of {', '.join(_DISTANCES)}. Received: {distance!r}.")
+    measure = _DISTANCES[distance]
+    try:
+        # Parents come before their children.
+        order = list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        raise InputError(
+            f"`cost_taxonomy` must be a tree. Received: {_show(error.args[1][0])} among its own ancestors."
+        ) from error
+    roots = [node for node in order if not graph.get(node)]
+    if len(roots) > 1:
+        # None is no node: it stands for the root of the roots.
+        graph, order = {**graph, **dict.fromkeys(roots, (None,))}, [None, *order]
+    depths = {}
+    for node in order:
+        depths[node] = 1 + max((depths[parent] for parent in graph.get(node, ())), default=0)
+    source_edges, target_edges = (
+        [_count_edges_up(graph, node) for node in nodes] for nodes in (source_nodes, target_nodes)
+    )
+    return np.array(
+        [
+            [
+                min(measure(one[node] + other[node], depths[node]) for node in one.keys() & other)
+                for other in target_edges
+            ]
+            for one in source_edges
+        ],
+        np.float64,
+    )
+
+
+def _count_edges_up(graph, node):
+    edges, found = {node: 0}, [node]
+    for child in found:
+        for parent in graph.get(child, ()):
+            if parent not in edges:
+                edges[parent] = edges[child] + 1
+                found.append(parent)
+    return edges
+
+
+def _add_parent(parents, row, place):
+    if len(row) < 2:
+        raise InputError(f"`cost_taxonomy` must have rows of child,parent. Received: {row[0]!r} in {place}.")
+    child, parent = row[0].strip(), row[1].strip() or None
+    if not child or child == parent:
+        raise InputError(
+            "`cost_taxonomy` must have rows of a child and another node, its parent. "
+            f"Received: {','.join(row)!r} in {place}."
+        )
+    if parents.setdefault(child, parent) != parent:
+        raise InputError(
+            f"`cost_taxonomy` must give each node one parent. Received: {child!r} under {_show(parents[child])} and, "
+            f"in {place}, under {_show(parent)}."
+        )
+
+
+def _show(node):
+    if isinstance(node, tuple):
+        column, value = node
+        return f"{column} {value!r}"
+    return "no parent" if node is None else repr(node)
+
+
+def _read_wordnet(folder):
+    if not folder.is_dir():
+        raise MissingInputError(f"`cost_taxonomy` must name an existing folder of WordNet. Received: {str(folder)!r}.")
+    missing = [name for name in _WORDNET_FILES if not (folder / name).is_file()]
+    files = {} if missing else {name: (folder / name).read_bytes() for name in _WORDNET_FILES}
+    # The synsets of ImageNet are named after their offsets in the files of this version.
+    if missing or b"WordNet 3.0 Copyright" not in files["data.noun"][:4096]:
+        reason = f"without {missing[0]}" if missing else "another version"
+        raise InputError(f"`cost_taxonomy` must name the folder of WordNet 3.0. Received: {str(folder)!r} ({reason}).")
+    return files
+
+
+def _find_synset(files, node, kind):
+    synset = None
+    if match := _SYNSET_OFFSET.fullmatch(node):
+        synset = match[1]
+    elif match := _SYNSET_NAME.fullmatch(node):
+        lemma, pos, sense = match.groups()
+        synset = _find_sense(files["index.noun" if pos == "n" else "index.verb"], lemma.lower(), pos, int(sense))
+    if synset is None or _read_line(files, synset) is None:
+        raise InputError(
+            "WordNet must hold every class, as a noun or verb named as in n01440764 or dog.n.01. "
+            f"Received: {kind} class {node!r}."
+        )
+    return synset
+
+
+def _find_sense(index, lemma, pos, sense):
+    start = index.find(f"\n{lemma} {pos} ".encode())
+    if start < 0:
+        return None
+    # Lemma, part of speech, number of senses, ..., and an offset for each sense.
+    fields = index[start + 1 : index.find(b"\n", start + 1)].decode().split()
+    offsets = fields[-int(fields[2]) :]
+    return f"{pos}{offsets[sense - 1]}" if sense <= len(offsets) else None
+
+
+def _read_line(files, synset):
+    data, offset = files["data.noun" if synset[0] == "n" else "data.verb"], synset[1:]
+    start = int(offset)
+    # A line begins with its own offset.
+    return data[start : data.find(b"\n", start)] if data.startswith(f"{offset} ".encode(), start) else None
+
+
+def _read_hypernyms(files, synset):
+    # Before the gloss: pointers of a symbol, an offset, a part of speech and, between whole synsets, 0000.
+    fields = _read_line(files, synset).partition(b"|")[0].decode()
+    return tuple(pos + offset for offset, pos in re.findall(r" @i? ([0-9]{8}) ([nv]) 0000", fields))
