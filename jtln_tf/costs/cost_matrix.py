@@ -13,7 +13,8 @@ import numpy as np
 
 from jtln_tf.config import InputError, MissingInputError
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+_PROVENANCE = ("metric", "parameters", "backbone", "data")
 _CSV_CORNER = "source \\ target"
 # What NumPy, zipfile, json and csv raise on files that are damaged or of another kind.
 _READING_ERRORS = (
@@ -32,6 +33,9 @@ class CostMatrix:
         target_classes: Names of the columns.
         metric: How the values were found.
         parameters: What else is needed to find them again (JSON values).
+        backbone: What the features came from; empty where there are none, or it is not known.
+        data: Fingerprint, name and number of the training images that were looked at, by `source` and `target`; empty
+            where none were.
     """
 
     values: np.ndarray
@@ -39,6 +43,8 @@ class CostMatrix:
     target_classes: tuple[str, ...]
     metric: str = "unknown"
     parameters: dict = dataclasses.field(default_factory=dict)
+    backbone: str = ""
+    data: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         values = np.asarray(self.values, np.float32)
@@ -108,7 +114,13 @@ class CostMatrix:
 
     def _to_npz(self):
         buffer = io.BytesIO()
-        provenance = {"format": _FORMAT_VERSION, "metric": self.metric, "parameters": self.parameters}
+        provenance = {
+            "format": _FORMAT_VERSION,
+            "metric": self.metric,
+            "parameters": self.parameters,
+            "backbone": self.backbone,
+            "data": self.data,
+        }
         np.savez(
             buffer,
             values=self.values,
@@ -155,12 +167,17 @@ def _read_npz(path):
     # Opened here, because np.load leaves a file that it cannot read open.
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         provenance = json.loads(str(file["provenance"])) if "provenance" in file else {}
+        if provenance.get("format", 1) > _FORMAT_VERSION:
+            raise InputError(
+                f"`cost_matrix` must have format {_FORMAT_VERSION} or older. Received: format {provenance['format']}."
+            )
+        if not all(isinstance(provenance.get(name, {}), dict) for name in ("parameters", "data")):
+            raise ValueError("its provenance")
         return CostMatrix(
             file["values"],
             tuple(file["source_classes"].tolist()),
             tuple(file["target_classes"].tolist()),
-            provenance.get("metric", "unknown"),
-            provenance.get("parameters", {}),
+            **{name: provenance[name] for name in _PROVENANCE if name in provenance},
         )
 
 
