@@ -9,7 +9,7 @@ from absl import logging
 from jtln_tf.config import InputError, parse_domain_spec
 from jtln_tf.domains.builtin import list_builtin
 from jtln_tf.domains.decoding import decode_image, resize_images
-from jtln_tf.domains.examples import hold_out, sample_per_class
+from jtln_tf.domains.examples import fingerprint, hold_out, sample_per_class
 from jtln_tf.domains.folder import list_folder
 from jtln_tf.domains.tfds import list_tfds
 
@@ -69,6 +69,8 @@ class Domain:
         validation: Held-out `Split` for choices; empty where the training images are too few.
         test: `Split` for the final figure; nothing is chosen by it.
         num_bad_images: Unreadable images that were left out.
+        fingerprint: Of the training images and their labels; another one where they changed.
+        class_table: What is known of each class: dicts from column to text by class name (a folder's `classes.csv`).
     """
 
     name: str
@@ -77,6 +79,8 @@ class Domain:
     validation: Split
     test: Split
     num_bad_images: int = 0
+    fingerprint: str = ""
+    class_table: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self):
@@ -146,7 +150,14 @@ def load_domain(
             loaded[name], bad = _load_split(listing, examples, image_size, channels, cache)
             found_bad.update(bad)
         if not found_bad:
-            return Domain(spec, listing.class_names, **loaded, num_bad_images=len(bad_names))
+            return Domain(
+                spec,
+                listing.class_names,
+                **loaded,
+                num_bad_images=len(bad_names),
+                fingerprint=fingerprint(splits["train"], listing.class_names),
+                class_table=listing.class_table,
+            )
         if not skip_bad_images:
             name, reason = next(iter(found_bad.items()))
             more = f" ({len(found_bad) - 1} more)" if len(found_bad) > 1 else ""

@@ -59,7 +59,8 @@ def list_folder(spec, data_root=""):
     if not len(splits["train"]):
         raise InputError(f"A folder must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: {str(root)!r} with none.")
     _warn_of_other_files(split_folders)
-    listing = select_classes(Listing(class_names, splits), spec, _read_class_table(root / "classes.csv"))
+    table = read_class_table(root / "classes.csv") if (root / "classes.csv").is_file() else {}
+    listing = select_classes(Listing(class_names, splits, class_table=table), spec)
     counts = np.bincount(listing.splits["train"].labels, minlength=len(listing.class_names))
     if (counts == 0).any():
         empty = listing.class_names[int(np.argmin(counts))]
@@ -108,14 +109,21 @@ def _warn_of_other_files(split_folders):
         logging.warning("left out %d files and folders that are no images, %s among them.", len(others), others[0])
 
 
-def _read_class_table(path):
-    if not path.is_file():
-        return None
+def read_class_table(path):
+    """Reads a CSV of classes: the class in the first column, what is known of it in the others.
+
+    Returns:
+        Dict from class names to dicts from column names to texts; the first column is among them.
+
+    Raises:
+        InputError: If the file is no UTF-8 table.
+    """
+    path = pathlib.Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             key = (reader.fieldnames or [""])[0]
-            # Fields beyond the header have no column.
-            return {row[key]: {column: row[column] for column in reader.fieldnames} for row in reader}
+            # Fields beyond the header have no column, and a short row has no text.
+            return {row[key]: {column: row[column] or "" for column in reader.fieldnames} for row in reader}
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"A classes.csv must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error

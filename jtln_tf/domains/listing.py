@@ -21,6 +21,7 @@ class Listing:
         default_test_fraction: Share held out where there is no test split and the specification does not say.
         image_size: Side in pixels to use where none is asked for.
         fetch: Called with the examples that are used, where their images must still be read; or None.
+        class_table: Columns of each class by class name, where the data has such a table.
     """
 
     class_names: tuple[str, ...]
@@ -28,15 +29,15 @@ class Listing:
     default_test_fraction: float = 0.2
     image_size: int = 224
     fetch: Callable[[Examples], Examples] | None = None
+    class_table: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
-def select_classes(listing, spec, rows=None):
+def select_classes(listing, spec):
     """Keeps the classes that a specification asks for and numbers them anew, in the order of the listing.
 
     Args:
         listing: `Listing`.
         spec: `DomainSpec` with `classes`, `exclude` and `filters`.
-        rows: Columns of each class by class name (a folder's `classes.csv`), or None.
 
     Raises:
         InputError: If a name or pattern matches no class, a column is unknown, or nothing remains.
@@ -45,7 +46,7 @@ def select_classes(listing, spec, rows=None):
     if spec.classes:
         kept &= set().union(*(_match(pattern, listing.class_names, spec, "classes") for pattern in spec.classes))
     for column, values in spec.filters:
-        kept &= _classes_with(column, values, rows, spec)
+        kept &= _classes_with(column, values, listing.class_table, spec)
     for pattern in spec.exclude:
         kept -= _match(pattern, listing.class_names, spec, "exclude")
     if not kept:
@@ -76,7 +77,7 @@ def _match(pattern, class_names, spec, option):
 
 def _classes_with(column, values, rows, spec):
     known = "classes, exclude, per_class, test_fraction, validation_fraction"
-    columns = sorted(set().union(*(row.keys() for row in (rows or {}).values())))
+    columns = sorted(set().union(*(row.keys() for row in rows.values())))
     if column not in columns:
         table = f"of its classes.csv ({', '.join(columns)})" if columns else "of a classes.csv in the folder"
         raise InputError(
