@@ -139,26 +139,39 @@ def sinkhorn_of_masses(a, b, cost_matrix, epsilon, solve=sinkhorn):
     return small
 
 
-def mkmmd(source_features, source_labels, target_features, target_labels, num_source_classes, num_target_classes):
-    """Biased squared MK-MMD [n, m] by loops over pairs; the scale is the median over all pairs of different images."""
-    source, target = np.asarray(source_features, np.float64), np.asarray(target_features, np.float64)
-    together = np.concatenate([source, target])
-    squares = [((x - y) ** 2).sum() for i, x in enumerate(together) for y in together[:i]]
-    scale = np.median(squares) or np.mean(squares) or 1.0
+def median_squared_distance(features):
+    """The median over all pairs of different images, with what replaces a median of 0."""
+    features = np.asarray(features, np.float64)
+    squares = [((x - y) ** 2).sum() for i, x in enumerate(features) for y in features[:i]]
+    return np.median(squares) or np.mean(squares) or 1.0
 
-    def mean_kernel(xs, ys):
-        total = 0.0
-        for x in xs:
-            for y in ys:
-                for factor in (0.25, 0.5, 1.0, 2.0, 4.0):
-                    total += np.exp(-((x - y) ** 2).sum() / (factor * scale)) / 5
-        return total / (len(xs) * len(ys))
+
+def mkmmd(
+    source_features, source_labels, target_features, target_labels, num_source_classes, num_target_classes, scale=None
+):
+    """Unbiased squared MK-MMD [n, m] by loops over pairs; the scale is the median over all pairs of both domains."""
+    source, target = np.asarray(source_features, np.float64), np.asarray(target_features, np.float64)
+    scale = scale or median_squared_distance(np.concatenate([source, target]))
+
+    def mixture(x, y):
+        return np.mean([np.exp(-((x - y) ** 2).sum() / (factor * scale)) for factor in (0.25, 0.5, 1.0, 2.0, 4.0)])
+
+    return mmd_of_kernel(mixture, source, source_labels, target, target_labels, num_source_classes, num_target_classes)
+
+
+def mmd_of_kernel(kernel, source, source_labels, target, target_labels, num_source_classes, num_target_classes):
+    """Unbiased squared MMD [n, m] of kernel(x, y) by loops over pairs; a class of one image has the mean k(x, x)."""
+
+    def mean_within(xs):
+        values = [kernel(x, y) for i, x in enumerate(xs) for j, y in enumerate(xs) if i != j or len(xs) == 1]
+        return sum(values) / len(values)
 
     cost = np.zeros((num_source_classes, num_target_classes))
     for i in range(num_source_classes):
         for j in range(num_target_classes):
             s, t = source[np.asarray(source_labels) == i], target[np.asarray(target_labels) == j]
-            cost[i, j] = mean_kernel(s, s) + mean_kernel(t, t) - 2 * mean_kernel(s, t)
+            between = sum(kernel(x, y) for x in s for y in t) / (len(s) * len(t))
+            cost[i, j] = mean_within(s) + mean_within(t) - 2 * between
     return cost
 
 

@@ -15,7 +15,6 @@ from jtln_tf.costs import (
     double_centre,
     dual_centre,
     load_cost_matrix,
-    mkmmd_cost,
     scale_to_unit_range,
     uniform_cost,
 )
@@ -27,21 +26,6 @@ ODD_NAMES = ("Käse, jung", 'say "ah"', "数字\n7", " 'x' = 1; ", "=SUM(A1)")
 
 def build(**changes):
     return CostMatrix(**{"values": VALUES, "source_classes": SOURCES, "target_classes": TARGETS, **changes})
-
-
-def draw_features(counts, dimension=3, seed=0, spread=0.5):
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(len(counts)), counts)
-    features = rng.normal(size=(len(counts), dimension))[labels] + spread * rng.normal(size=(len(labels), dimension))
-    return features, labels
-
-
-def mkmmd_both(source, target):
-    """The package's costs and the reference's."""
-    (source_features, source_labels), (target_features, target_labels) = source, target
-    n, m = source_labels.max() + 1, target_labels.max() + 1
-    data = (source_features, source_labels, target_features, target_labels)
-    return mkmmd_cost(*data, num_source_classes=n, num_target_classes=m), reference.mkmmd(*data, n, m)
 
 
 def test_values_are_float32():
@@ -282,74 +266,6 @@ def test_uniform_cost():
     cost = uniform_cost(("a", "b", "c"), ("b", "d", "a"))
     np.testing.assert_array_equal(cost, [[1, 1, 0], [0, 1, 1], [1, 1, 1]])
     assert cost.dtype == np.float32
-
-
-def test_mkmmd_agrees_with_the_double_loops():
-    cost, expected = mkmmd_both(draw_features([4, 7, 5]), draw_features([6, 3], seed=1))
-    assert cost.shape == (3, 2) and cost.dtype == np.float64
-    # The scale is a median over 20,000 drawn pairs, not over all: values move by 2 % of the largest.
-    np.testing.assert_allclose(cost, expected, rtol=0, atol=0.02 * expected.max())
-    assert np.all(cost >= 0)
-
-
-def test_mkmmd_agrees_to_rounding_where_the_median_is_certain():
-    rng = np.random.default_rng(0)
-    # Corners of a hypercube scaled so that nearly all pairs are equally far: unit vectors.
-    source, target = (np.eye(12)[rng.integers(0, 12, count)] for count in (12, 9))
-    source_labels, target_labels = np.arange(12) % 3, np.arange(9) % 4
-    cost, expected = mkmmd_both((source, source_labels), (target, target_labels))
-    np.testing.assert_allclose(cost, expected, rtol=0, atol=1e-12)
-
-
-def test_mkmmd_of_shuffled_images_is_the_same():
-    (source, source_labels), target = draw_features([4, 7, 5]), draw_features([6, 3], seed=1)
-    order = np.random.default_rng(2).permutation(len(source))
-    one, _ = mkmmd_both((source, source_labels), target)
-    other, _ = mkmmd_both((source[order], source_labels[order]), target)
-    # Other pairs are drawn for the median.
-    np.testing.assert_allclose(one, other, rtol=0, atol=0.02 * one.max())
-
-
-def test_mkmmd_of_classes_of_one_image():
-    cost, expected = mkmmd_both(draw_features([1, 1, 1]), draw_features([1, 1], seed=1))
-    # Few pairs: the drawn median is next to the true one, and so are the values.
-    np.testing.assert_allclose(cost, expected, rtol=0, atol=0.2)
-    assert np.all((cost > 0) & (cost < 2))
-
-
-def test_mkmmd_of_one_image_on_each_side():
-    cost, expected = mkmmd_both((np.ones((1, 2)), np.zeros(1, int)), (np.zeros((1, 2)), np.zeros(1, int)))
-    np.testing.assert_allclose(cost, expected, rtol=1e-12)
-
-
-def test_mkmmd_of_identical_classes_is_zero():
-    features, labels = draw_features([4, 7, 5])
-    cost, _ = mkmmd_both((features, labels), (features, labels))
-    np.testing.assert_allclose(np.diag(cost), 0, atol=1e-12)
-    np.testing.assert_allclose(cost, cost.T, atol=1e-12)
-    assert np.all(cost + np.eye(3) > 1e-3)
-
-
-def test_mkmmd_of_constant_features_is_zero():
-    cost, _ = mkmmd_both((np.full((6, 3), 0.7), np.arange(6) % 2), (np.full((4, 3), 0.7), np.arange(4) % 2))
-    np.testing.assert_allclose(cost, 0, atol=1e-12)
-    np.testing.assert_array_equal(scale_to_unit_range(dual_centre(cost)), 0)
-
-
-def test_mkmmd_where_most_images_are_the_same():
-    source, target = np.zeros((10, 2)), np.zeros((10, 2))
-    source[9] = 1.0
-    labels = np.arange(10) % 2
-    cost, _ = mkmmd_both((source, labels), (target, labels))
-    assert np.isfinite(cost).all() and cost[1].min() > cost[0].max()
-
-
-def test_mkmmd_does_not_see_the_unit_of_the_features():
-    (source, source_labels), (target, target_labels) = draw_features([4, 7]), draw_features([6, 3], seed=1)
-    one, _ = mkmmd_both((source, source_labels), (target, target_labels))
-    # A power of 2 changes no digit.
-    other, _ = mkmmd_both((1024 * source, source_labels), (1024 * target, target_labels))
-    np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 def test_double_centre():

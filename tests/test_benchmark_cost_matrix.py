@@ -1,0 +1,42 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+SMALL = ["--dimension=8", "--num_frequencies=20"]
+
+
+def run(repository, *arguments):
+    command = [sys.executable, "-m", "benchmarks.cost_matrix", *arguments]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True)
+
+
+def test_table_of_growing_sizes(repository, tmp_path):
+    path = tmp_path / "costs.json"
+    done = run(repository, *SMALL, "--sizes=40,80", "--classes=5", "--least_seconds=0.01", f"--json={path}")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(path.read_text())
+    assert [(row["method"], row["images"]) for row in figures] == [
+        (method, size) for method in ("exact", "linear") for size in (40, 80)
+    ]
+    assert all(row["seconds"] > 0 and row["peak_mib"] >= row["before_mib"] > 0 for row in figures)
+    lines = done.stdout.splitlines()
+    assert lines[2].startswith("| exact | 40 | ") and "(x " not in lines[2] and "(x " in lines[3]
+
+
+def test_large_domain(repository, tmp_path):
+    path = tmp_path / "costs.json"
+    sizes = ["--large_source_classes=7", "--large_target_classes=3", "--large_images=300"]
+    done = run(repository, *SMALL, "--large", *sizes, f"--json={path}")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(path.read_text())
+    assert figures["images"] == 3000 and figures["classes"] == [7, 3] and figures["seconds"] > 0
+    assert figures["costs_range"][0] < figures["costs_range"][1]
+    assert "3000 images, 7 x 3 classes: " in done.stdout
+
+
+@pytest.mark.parametrize("sizes", ["10,4", "many", ""])
+def test_sizes_without_an_image_of_each_class(repository, sizes):
+    done = run(repository, f"--sizes={sizes}", "--classes=5")
+    assert done.returncode == 2 and "`sizes` must be" in done.stderr and len(done.stderr.splitlines()) == 1
