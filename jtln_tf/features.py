@@ -1,9 +1,15 @@
 """A split and a model to feature arrays. Floor 2."""
 
-import math
+import hashlib
+import io
+import json
+import os
+import pathlib
 
 import numpy as np
 import tensorflow as tf
+
+from jtln_tf.config import InputError
 
 
 def choose_views(labels, views_per_class, *, fill):
@@ -27,8 +33,82 @@ def choose_views(labels, views_per_class, *, fill):
     return np.concatenate(rows)
 
 
-def extract_class_features(model, split, views_per_class, augment=None, batch_size=256):
-    """Features of views of every class, read in batches: memory holds one batch of images and all features.
+def layer_model(backbone, layer):
+    """Returns the part of a backbone up to a layer: images [B, H, W, C] to features [B, D].
+
+    Outputs with a height and a width are averaged over both.
+
+    Args:
+        backbone: Functional `keras.Model`.
+        layer: Name of one of its layers; empty is its last, which gives the backbone itself.
+
+    Raises:
+        InputError: If there is no such layer, or its output has neither 2 nor 4 dimensions.
+    """
+    import keras
+
+    if not layer:
+        return backbone
+    names = [each.name for each in backbone.layers]
+    if layer not in names:
+        raise InputError(f"`cost_layer` must name a layer of the backbone, such as {names[-1]}. Received: {layer!r}.")
+    output = backbone.get_layer(layer).output
+    if len(output.shape) == 4:
+        output = keras.layers.GlobalAveragePooling2D()(output)
+    if len(output.shape) != 2:
+        raise InputError(
+            f"`cost_layer` must name a layer with features or feature maps. Received: {layer!r} with the output shape "
+            f"{list(output.shape)}."
+        )
+    return keras.Model(backbone.input, output, name=f"{backbone.name}_{layer}")
+
+
+class FeatureCache:
+    """Features on the disk, a file for each batch, so that an extraction that was killed goes on where it was.
+
+    A file's name follows all that its content depends on; a batch of other images or of another model is another file.
+    """
+
+    def __init__(self, folder, **dependencies):
+        """Opens a cache.
+
+        Args:
+            folder: Folder of the files; made where it does not exist.
+            **dependencies: JSON values that the features follow beside the model: fingerprint, image size, ...
+        """
+        self._folder = pathlib.Path(folder)
+        self._dependencies = json.dumps(dependencies, sort_keys=True)
+
+    def path(self, model_fingerprint, rows):
+        """Returns the file of a batch of the images at `rows`."""
+        digest = hashlib.sha256(f"{self._dependencies} {model_fingerprint}".encode())
+        digest.update(np.ascontiguousarray(rows, np.int64).tobytes())
+        return self._folder / f"features_{digest.hexdigest()[:24]}.npy"
+
+    def read(self, path, length):
+        """Returns a view of the features [length, D] in a file, or None where there are none or it is damaged."""
+        try:
+            features = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return features if features.ndim == 2 and len(features) == length else None
+
+    def write(self, path, features):
+        """Writes the features of a batch, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+        # Not np.save into the file: where the disk is full it says only how many bytes it wrote.
+        content = io.BytesIO()
+        np.save(content, features, allow_pickle=False)
+        try:
+            unfinished.write_bytes(content.getbuffer())
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def stream_class_features(model, split, views_per_class, augment=None, batch_size=256, cache=None, progress=None):
+    """Yields the features of views of every class, batch by batch: memory holds some batches of images.
 
     Args:
         model: Maps images [B, H, W, C] in 0..255 to features [B, D], or None for the pixels themselves.
@@ -36,24 +116,61 @@ def extract_class_features(model, split, views_per_class, augment=None, batch_si
         views_per_class: Views of each class; without `augment`, at most as many as the class has images.
         augment: Called as `augment(images, step=n)` with the n-th batch of uint8 images, returns float32 ones; or None.
         batch_size: Images in a forward pass.
+        cache: `FeatureCache` that batches are read from and written to, or None.
+        progress: Called with the number of images of each batch that is done, or None.
 
-    Returns:
-        `(features, labels)`: float32 [M, D], and the class indices [M] they belong to.
+    Yields:
+        `(features, labels)`: float32 [b, D], and the class indices [b] they belong to.
     """
     rows = choose_views(split.labels, views_per_class, fill=augment is not None)
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    # Pixels are read as fast as a file of them would be.
+    cache = cache if model is not None else None
+    model_fingerprint = fingerprint_model(model) if cache else ""
+    # The number of a batch is the step of its augmentation.
+    paths = [cache.path(model_fingerprint, [number, *batch]) if cache else None for number, batch in enumerate(batches)]
+    is_cached = [
+        path is not None and cache.read(path, len(batch)) is not None
+        for path, batch in zip(paths, batches, strict=True)
+    ]
 
-    def read_batches():
-        for number, start in enumerate(range(0, len(rows), batch_size)):
-            used, positions = np.unique(rows[start : start + batch_size], return_inverse=True)
+    def read_images():
+        for number in np.flatnonzero(~np.array(is_cached, bool)):
+            used, positions = np.unique(batches[number], return_inverse=True)
             images = next(iter(split.take(used).dataset(batch_size)))[0].numpy()[positions]
-            yield np.asarray(images if augment is None else augment(images, step=number), np.float32)
+            yield np.asarray(images if augment is None else augment(images, step=int(number)), np.float32)
 
-    shape = (split.image_size, split.image_size, split.channels)
+    shape = (None, split.image_size, split.image_size, split.channels)
+    # The next batch is decoded while the model looks at this one.
+    images = iter(tf.data.Dataset.from_generator(read_images, output_signature=tf.TensorSpec(shape)).prefetch(1))
+    for number, batch in enumerate(batches):
+        if is_cached[number]:
+            features = np.array(cache.read(paths[number], len(batch)))
+        else:
+            features = _look_at(model, next(images))
+            if cache:
+                cache.write(paths[number], features)
+        if progress:
+            progress(len(batch))
+        yield features, split.labels[batch]
+
+
+def extract_class_features(model, split, views_per_class, augment=None, batch_size=256, cache=None, progress=None):
+    """Returns all that `stream_class_features` yields: float32 features [M, D] and their class indices [M]."""
+    parts = list(stream_class_features(model, split, views_per_class, augment, batch_size, cache, progress))
+    return np.concatenate([features for features, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+
+def fingerprint_model(model):
+    """Tells whether a model is the same as at another time, by its layers and its weights: hex digits."""
+    digest = hashlib.sha256(model.to_json().encode())
+    for variable in model.variables:
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _look_at(model, images):
     if model is None:
-        features = np.concatenate([batch.reshape(len(batch), -1) / np.float32(255) for batch in read_batches()])
-    else:
-        batches = tf.data.Dataset.from_generator(read_batches, output_signature=tf.TensorSpec((None, *shape)))
-        # Keras warns of a generator that ends where it does not know the end.
-        batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(len(rows) / batch_size)))
-        features = np.asarray(model.predict(batches, verbose=0), np.float32)
-    return features, split.labels[rows]
+        return images.numpy().reshape(len(images), -1) / np.float32(255)
+    # Not `predict`: it would start a thread pool and a progress bar for each batch.
+    return np.asarray(model.predict_on_batch(images), np.float32)
