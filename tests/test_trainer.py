@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from jtln_tf.network import backbone_variables, head_variables
 from jtln_tf.trainer import Checkpoints, TrainingState, build_optimizer, plan_stages, train_stage
 from jtln_tf.trainer.callbacks import RefreshCosts, StepCounter, ValidateAndSave
 from jtln_tf.trainer.checkpoints import restore_network, restore_state
+from jtln_tf.trainer.class_means import ClassMeans
 from jtln_tf.trainer.stages import Stage, compile_for_stage
 
 SHAPE = (8, 8, 1)
@@ -272,3 +275,81 @@ def test_costs_are_estimated_anew_at_their_steps():
     train_stage(model, make_pairs(), stage, first_step=0, callbacks=[StepCounter(state), refresh])
     assert seen == [3, 7, 11]
     np.testing.assert_allclose(model.cost_values.numpy(), make_costs(3.0).values)
+
+
+def test_class_means_are_weighted_means_of_what_passed():
+    rng = np.random.default_rng(0)
+    means = ClassMeans(3, 4, memory_steps=5, name="means")
+    sums, counts = np.zeros((3, 4)), np.zeros((3, 1))
+    for _ in range(7):
+        features, labels = rng.uniform(size=(6, 4)), rng.integers(0, 2, 6)
+        means.update(tf.constant(features, tf.float32), tf.constant(labels))
+        one_hot = np.eye(3)[labels]
+        sums, counts = 0.8 * sums + one_hot.T @ features, 0.8 * counts + one_hot.sum(0)[:, None]
+    np.testing.assert_allclose(means.numpy()[:2], (sums / np.maximum(counts, 1e-9))[:2], rtol=1e-5)
+    # Of the third class nothing was seen.
+    assert np.isnan(means.numpy()[2]).all()
+
+
+def test_training_gathers_what_the_source_head_says_of_each_class():
+    model = jt.JointModel(make_network(), cost_matrix=make_costs(), class_memory_steps=1)
+    # With no steps of 0 size the network stays as it is, and the last batch alone is remembered.
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    model.fit(make_pairs(), epochs=1, steps_per_epoch=2, verbose=0)
+    for side, (images, labels) in make_batch().items():
+        says = model.network(images, training=True)["source"].numpy()
+        found = model.class_means[side].numpy()
+        for label in np.unique(labels):
+            np.testing.assert_allclose(found[label], says[labels.numpy() == label].mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_no_class_means_are_gathered_unasked():
+    assert jt.JointModel(make_network(), cost_matrix=make_costs()).class_means == {}
+
+
+def test_a_checkpoint_brings_back_the_class_means(tmp_path):
+    def build(seed):
+        model = jt.JointModel(make_network(seed=seed), cost_matrix=make_costs(), class_memory_steps=5)
+        compile_for_stage(model, TrainingConfig(), Stage("joint", 0, 8, ("source", "target")))
+        return model
+
+    model = build(0)
+    model.fit(make_pairs(), epochs=1, steps_per_epoch=3, verbose=0)
+    Checkpoints(tmp_path, model, TrainingState(step=3)).save_last()
+    fresh = build(1)
+    assert Checkpoints(tmp_path, fresh, TrainingState()).restore_last()
+    for side in ("source", "target"):
+        np.testing.assert_array_equal(fresh.class_means[side].numpy(), model.class_means[side].numpy())
+
+
+def test_costs_in_use():
+    model = jt.JointModel(make_network())
+    assert model.costs_in_use() is None
+    model.set_cost_matrix(make_costs())
+    np.testing.assert_array_equal(model.costs_in_use(), make_costs().values)
+
+
+REPLICAS = """
+import numpy as np
+import tensorflow as tf
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+from jtln_tf.trainer.class_means import ClassMeans
+
+with strategy.scope():
+    means = ClassMeans(2, 1, memory_steps=10, name="means")
+values = iter([1.0, 5.0])
+features = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([[next(values)]]))
+tf.function(lambda x: strategy.run(lambda x: means.update(x, tf.constant([0])), args=(x,)))(features)
+print(float(means.numpy()[0, 0]))
+"""
+
+
+@pytest.mark.slow
+def test_replicas_share_their_class_means(repository):
+    result = subprocess.run(
+        [sys.executable, "-c", REPLICAS], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert float(result.stdout) == pytest.approx(3.0)

@@ -92,7 +92,7 @@ class RefreshCosts(keras.callbacks.Callback):
 
         Args:
             state: `TrainingState`.
-            estimate: Called without arguments, returns the new `CostMatrix`.
+            estimate: Called without arguments, returns the new `CostMatrix`, or None where nothing is known yet.
             every_steps: Steps between two estimates.
             start_step: Step of the first one.
         """
@@ -104,4 +104,6 @@ class RefreshCosts(keras.callbacks.Callback):
         """Replaces the costs before the step where they are due."""
         since = self._state.step - self._start_step
         if since >= 0 and since % self._every_steps == 0:
-            self.model.set_cost_matrix(self._estimate())
+            costs = self._estimate()
+            if costs is not None:
+                self.model.set_cost_matrix(costs)

@@ -49,10 +49,11 @@ class Checkpoints:
         self._state = state
         self._state_variables = _state_variables()
         optimizers = [optimizer for optimizer in (model.optimizer, model.backbone_optimizer) if optimizer is not None]
+        means = [variable for side in model.class_means.values() for variable in side.variables]
         checkpoint = tf.train.Checkpoint(
             state=self._state_variables,
             network=_list_variables(model.network.variables),
-            schedule=_list_variables([model.cost_values, model.has_costs, model.steps_seen]),
+            schedule=_list_variables([model.cost_values, model.has_costs, model.steps_seen, *means]),
             optimizers=[_list_variables(optimizer.variables) for optimizer in optimizers],
         )
         # Weights alone: the best step is gone back to for its network, not to train on from there.

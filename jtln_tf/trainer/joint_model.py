@@ -1,11 +1,13 @@
 """The Keras model that trains the network: one forward pass over both batches, then the joint loss."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from jtln_tf.config import ObjectiveConfig
-from jtln_tf.network import backbone_variables, head_variables, logits_model
+from jtln_tf.network import SIDES, backbone_variables, head_variables, logits_model
 from jtln_tf.objective import LabelledLogits, joint_loss
+from jtln_tf.trainer.class_means import ClassMeans
 
 
 class JointModel(keras.Model):
@@ -15,13 +17,15 @@ class JointModel(keras.Model):
     images and labels. The network passed in is trained in place; it is what is evaluated and exported.
     """
 
-    def __init__(self, network, *, cost_matrix=None, **objective_options):
+    def __init__(self, network, *, cost_matrix=None, class_memory_steps=0, **objective_options):
         """Makes the model.
 
         Args:
             network: What `build_network` returns.
             cost_matrix: `CostMatrix` [num_source_classes, num_target_classes]; None keeps the transport loss off until
                 `set_cost_matrix` is called.
+            class_memory_steps: Steps over which the mean probabilities that the source head gives the images of each
+                class are gathered into `class_means`, from which costs can be estimated; 0 gathers none.
             **objective_options: Fields of `ObjectiveConfig`, such as `transport_weight` and `source_weight`.
 
         Raises:
@@ -32,7 +36,7 @@ class JointModel(keras.Model):
         self.network = network
         self.objective = ObjectiveConfig(**objective_options)
         self._logits_network = logits_model(network)
-        self._num_classes = tuple(network.output[head].shape[-1] for head in ("source", "target"))
+        self._num_classes = tuple(network.output[head].shape[-1] for head in SIDES)
         self.cost_values = self.add_weight(
             shape=self._num_classes, initializer="zeros", trainable=False, name="cost_values", dtype="float32"
         )
@@ -43,6 +47,11 @@ class JointModel(keras.Model):
         self.has_costs = self.add_weight(
             shape=(), initializer="zeros", trainable=False, name="has_costs", dtype="float32"
         )
+        self.class_means = {
+            side: ClassMeans(classes, self._num_classes[0], class_memory_steps, name=f"{side}_class_means")
+            for side, classes in zip(SIDES, self._num_classes, strict=True)
+            if class_memory_steps
+        }
         self.backbone_optimizer = None
         # By attribute, not through compile: Keras would look for labels with the names of the outputs.
         self._means = {}
@@ -58,6 +67,10 @@ class JointModel(keras.Model):
             )
         self.cost_values.assign(cost_matrix.values)
         self.has_costs.assign(1.0)
+
+    def costs_in_use(self):
+        """Returns the class costs [n, m] of the transport loss as an array, or None before there are any."""
+        return np.asarray(self.cost_values) if float(self.has_costs) else None
 
     def compile(self, optimizer, *, backbone_optimizer=None, clip_norm=0.0, **options):
         """Sets the optimizers.
@@ -90,7 +103,7 @@ class JointModel(keras.Model):
 
     def train_step(self, data):
         """Takes one step on a dict of (images, labels) by domain; returns the running means of the loss terms."""
-        domains = [domain for domain in ("source", "target") if domain in data]
+        domains = [domain for domain in SIDES if domain in data]
         images = tf.concat([data[domain][0] for domain in domains], axis=0)
         sizes = [tf.shape(data[domain][0])[0] for domain in domains]
         variables = self.network.trainable_variables
@@ -113,6 +126,8 @@ class JointModel(keras.Model):
         self._apply(tape.gradient(total, variables), variables)
         self.steps_seen.assign_add(1)
         for domain, prediction in predictions.items():
+            if self.class_means:
+                self.class_means[domain].update(tf.nn.softmax(prediction.source), prediction.labels)
             own = prediction.source if domain == "source" else prediction.target
             hits = tf.cast(tf.argmax(own, axis=1, output_type=prediction.labels.dtype) == prediction.labels, tf.float32)
             parts[f"{domain}_train_accuracy"] = tf.reduce_mean(hits)
