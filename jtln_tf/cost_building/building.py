@@ -1,0 +1,164 @@
+"""A cost matrix specification to the matrix: its metrics and files, centred, scaled, combined, and where it is from."""
+
+import numpy as np
+
+from jtln_tf.config import ONLINE, CostConfig, InputError, parse_cost_spec
+from jtln_tf.cost_building.evidence import SIDES, Evidence
+from jtln_tf.cost_building.metrics import METRICS
+from jtln_tf.costs import CostMatrix, centre, class_means_cost, load_cost_matrix, scale
+
+
+def build_cost_matrix(
+    source,
+    target,
+    metric="mkmmd",
+    *,
+    features_model=None,
+    source_classifier=None,
+    augment=None,
+    backbone="",
+    seed=0,
+    cache="",
+    cache_key="",
+    progress=None,
+    **options,
+):
+    """Builds the class cost matrix of two domains, from their training images or from what is known of their classes.
+
+    The values of a metric are centred and scaled (`cost_centring`, `cost_scale`); `uniform` is 0 for classes of the
+    same name, else 1. A file is taken as it is, its rows and columns put in order by name. In a combination each part
+    is centred and scaled, and so is their weighted sum. Of the metrics only `text`, `taxonomy` and `uniform` look at
+    class names.
+
+    Args:
+        source: Source `Domain`; its classes are the rows.
+        target: Target `Domain`; its classes are the columns.
+        metric: A metric, a file, or several: see `parse_cost_spec`.
+        features_model: Maps images in 0..255 to features [B, D]; None compares the pixels.
+        source_classifier: Maps images in 0..255 to probabilities of the source classes, for `prediction`; None fits a
+            logistic regression to the features.
+        augment: `augment(images, step=n)` maps the n-th batch of uint8 images to augmented float32 ones. A class with
+            fewer images is then filled up with views of them: the distances between classes of few labels get steadier.
+        backbone: What the features come from, written into the matrix; a file from another backbone is refused.
+        seed: Of the order of a `shuffled:` matrix.
+        cache: Folder in which features are kept, so that a killed call goes on where it was; empty keeps none.
+        cache_key: What `augment` follows; goes into the names of the kept files.
+        progress: Called with a title, the images done and all images; or None.
+        **options: Fields of `CostConfig` without their `cost_`, such as `images_per_class` or `centring`.
+
+    Returns:
+        `CostMatrix` in the order of the two domains' classes.
+
+    Raises:
+        InputError: If the metric is unknown, an option does not fit, or a file does not fit the domains.
+    """
+    settings = CostConfig(cost_matrix=metric, **{f"cost_{name}": value for name, value in options.items()})
+    spec = parse_cost_spec(metric)
+    unknown = [name for name in spec.metrics if name not in METRICS]
+    if unknown:
+        raise InputError(f"`metric` must be a file or one of {', '.join(METRICS)}. Received: {metric!r}.")
+    evidence = Evidence(
+        {"source": source, "target": target},
+        settings,
+        features_model,
+        source_classifier,
+        augment,
+        cache,
+        cache_key,
+        progress,
+    )
+    is_alone = len(spec.terms) == 1
+    parts = [(weight, name, *_build_term(name, evidence, backbone, is_alone)) for weight, name in spec.terms]
+    _, _, values, parameters = parts[0]
+    if not is_alone:
+        values = scale(sum(weight * values for weight, _, values, _ in parts), settings.cost_scale)
+        described = [{"weight": weight, "name": name, **parameters} for weight, name, _, parameters in parts]
+        parameters = {"parts": described, "scale": settings.cost_scale}
+    if spec.is_shuffled:
+        values, parameters = _shuffle(values, seed), {**parameters, "shuffle_seed": seed}
+    return CostMatrix(
+        values,
+        source.class_names,
+        target.class_names,
+        metric,
+        parameters,
+        backbone=backbone if spec.looks_at_images else "",
+        data={side: _describe_domain(evidence.domains[side]) for side in SIDES} if spec.looks_at_images else {},
+    )
+
+
+def build_online_costs(source, target, source_means, target_means, settings):
+    """Builds the cost matrix from running class means, as training gathers them.
+
+    Args:
+        source: Source `Domain`.
+        target: Target `Domain`.
+        source_means: Mean features of the source classes [n, D]; NaN where no image of a class has been seen.
+        target_means: Mean features of the target classes [m, D], likewise.
+        settings: `CostConfig`.
+
+    Returns:
+        `CostMatrix`.
+    """
+    values = scale(centre(class_means_cost(source_means, target_means), settings.cost_centring), settings.cost_scale)
+    parameters = {
+        "features": "source_predictions",
+        "memory_steps": settings.cost_refresh_steps,
+        "centring": settings.cost_centring,
+        "scale": settings.cost_scale,
+    }
+    data = {side: _describe_domain(domain) for side, domain in zip(SIDES, (source, target), strict=True)}
+    return CostMatrix(values, source.class_names, target.class_names, ONLINE, parameters, data=data)
+
+
+def check_provenance(matrix, source, target, backbone):
+    """Checks that a matrix from a file was built from the training images, and by the backbone, that it is used with.
+
+    A matrix without provenance, from a `.csv` or another program, passes: it is its author who knows.
+
+    Raises:
+        InputError: If it was built from others; the message tells what differs.
+    """
+    hint = "Hint: build it again, or save it as .csv, which is taken as it is."
+    for side, domain in (("source", source), ("target", target)):
+        built, present = matrix.data.get(side), _describe_domain(domain)
+        if built and built.get("fingerprint") != present["fingerprint"]:
+            raise InputError(
+                f"`cost_matrix` must be built from the {side} training images of this run: {present['images']} images "
+                f"of {present['domain']!r} ({present['fingerprint']}). Received: {built.get('images')} images of "
+                f"{built.get('domain')!r} ({built.get('fingerprint')}). {hint}"
+            )
+    if matrix.backbone and backbone and matrix.backbone != backbone:
+        raise InputError(
+            f"`cost_matrix` must be built by the backbone of this run, {backbone!r}. Received: one by "
+            f"{matrix.backbone!r}. {hint}"
+        )
+
+
+def _build_term(name, evidence, backbone, is_alone):
+    settings = evidence.settings
+    if name in METRICS:
+        values, parameters = METRICS[name](evidence)
+        if name == "uniform":
+            return values, parameters
+    else:
+        source, target = (evidence.domains[side] for side in SIDES)
+        matrix = load_cost_matrix(name).align(source.class_names, target.class_names)
+        check_provenance(matrix, source, target, backbone)
+        values, parameters = matrix.values, {"file_metric": matrix.metric, **matrix.parameters}
+        if is_alone:
+            return values, parameters
+    values = scale(centre(values, settings.cost_centring), settings.cost_scale)
+    return values, {**parameters, "centring": settings.cost_centring, "scale": settings.cost_scale}
+
+
+def _shuffle(values, seed):
+    # Each class takes the row of the next in a random circle: none keeps its own.
+    circle = np.random.default_rng(seed).permutation(len(values))
+    shuffled = np.empty_like(values)
+    shuffled[circle] = values[np.roll(circle, 1)]
+    return shuffled
+
+
+def _describe_domain(domain):
+    return {"domain": domain.name, "fingerprint": domain.fingerprint, "images": len(domain.train)}
