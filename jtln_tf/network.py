@@ -79,9 +79,9 @@ def features_model(network):
     return network.get_layer("backbone")
 
 
-def source_predictions_model(network):
-    """Returns images [B, H, W, C] in 0..255 to the probabilities of the source head [B, n]."""
-    return keras.Model(network.input, network.output["source"], name="source_predictions")
+def predictions_model(network, side):
+    """Returns images [B, H, W, C] in 0..255 to the probabilities of one head, `source` [B, n] or `target` [B, m]."""
+    return keras.Model(network.input, network.output[side], name=f"{side}_predictions")
 
 
 def backbone_variables(network):

@@ -219,14 +219,22 @@ def test_above(section, field):
         (
             CostConfig,
             {"cost_matrix": "euclidean"},
-            "`cost_matrix` must be a .npz or .csv file or one of mkmmd, uniform",
+            "`cost_matrix` must be a .npz or .csv file or one of mkmmd, wasserstein, .*Received: .euclidean",
         ),
         (
             CostConfig,
             {"cost_matrix": "uniform", "cost_refresh_steps": 10},
-            "`cost_refresh_steps` needs `cost_matrix`=m",
+            "`cost_refresh_steps` needs .* that looks through the network. Received: cost_matrix='uniform'",
         ),
-        (CostConfig, {"cost_matrix": "a.npz", "cost_refresh_steps": 10}, "`cost_refresh_steps` needs `cost_matrix`=m"),
+        (CostConfig, {"cost_matrix": "a.npz", "cost_refresh_steps": 10}, "`cost_refresh_steps` needs .*='a.npz'"),
+        (
+            CostConfig,
+            {"cost_matrix": "fisher_mkmmd", "cost_refresh_steps": 10},
+            "`cost_refresh_steps` needs .*='fisher",
+        ),
+        (CostConfig, {"cost_matrix": "text", "cost_refresh_steps": 10}, "`cost_refresh_steps` needs .*='text'"),
+        (CostConfig, {"cost_matrix": "online"}, "`cost_matrix`=online needs `cost_refresh_steps` above 0. Received: 0"),
+        (CostConfig, {"cost_matrix": "mkmmd+taxonomy"}, "`cost_matrix`=taxonomy needs `cost_taxonomy`. Received: no"),
         (TrainingConfig, {"method": "consecutive", "steps": 1}, "`steps` must be at least 2 for method=consecutive"),
     ],
 )

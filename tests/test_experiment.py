@@ -19,7 +19,7 @@ from jtln_tf.experiment import load_trained_network, run_experiment
 SECONDS_TO_A_CHECKPOINT = 120
 
 
-def make_config(bars, **training):
+def make_config(bars, cost_matrix="mkmmd", **training):
     return jt.ExperimentConfig(
         data=DataConfig(
             source="folder:source",
@@ -32,7 +32,7 @@ def make_config(bars, **training):
             target_batch=6,
         ),
         objective=ObjectiveConfig(transport_start_step=4),
-        cost=CostConfig(cost_refresh_steps=4),
+        cost=CostConfig(cost_matrix=cost_matrix, cost_refresh_steps=4),
         training=TrainingConfig(**{"steps": 12, "steps_per_epoch": 4, "log_steps": 1, **training}),
     )
 
@@ -56,10 +56,10 @@ def test_each_method_runs_and_says_what_it_did(bars, tmp_path, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["jtln", "consecutive"])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(bars, tmp_path, repository, method):
-    whole = run_experiment(make_config(bars, method=method, steps=60), tmp_path / "whole", export=False)
-    config = make_config(bars, method=method, steps=60)
+@pytest.mark.parametrize(("method", "cost_matrix"), [("jtln", "mkmmd"), ("jtln", "online"), ("consecutive", "mkmmd")])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(bars, tmp_path, repository, method, cost_matrix):
+    config = make_config(bars, cost_matrix, method=method, steps=60)
+    whole = run_experiment(config, tmp_path / "whole", export=False)
     code = (
         "import sys, jtln_tf as jt\n"
         "from jtln_tf.experiment import run_experiment\n"

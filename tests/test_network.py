@@ -10,7 +10,7 @@ from jtln_tf.network import (
     features_model,
     head_variables,
     logits_model,
-    source_predictions_model,
+    predictions_model,
 )
 
 # keras 3.15 saves its variables through a NumPy interface that NumPy 2.4 calls deprecated.
@@ -57,7 +57,7 @@ def test_views_share_the_weights():
 
 def test_source_predictions_are_those_of_the_network():
     network = build_small(head_dropout=0.5)
-    predictions = source_predictions_model(network)
+    predictions = predictions_model(network, "source")
     # Prediction drops no features.
     np.testing.assert_allclose(predictions.predict(IMAGES, verbose=0), network(IMAGES)["source"], rtol=1e-5, atol=1e-7)
     network.get_layer("source_logits").bias.assign([0.0, 1.0, 2.0, 3.0, 4.0])
@@ -99,7 +99,7 @@ def test_saves_and_reloads(backbone, side, tmp_path):
     np.testing.assert_allclose(
         logits_model(again)(images)["source"], logits_model(network)(images)["source"], rtol=1e-4
     )
-    np.testing.assert_allclose(source_predictions_model(again)(images), expected["source"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(predictions_model(again, "source")(images), expected["source"], rtol=1e-4, atol=1e-6)
     assert len(head_variables(again)) == len(head_variables(network))
 
 

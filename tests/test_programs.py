@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PROGRAMS = ("train", "evaluate", "export", "predict", "compare")
+from jtln_tf.costs import load_cost_matrix
+
+PROGRAMS = ("train", "evaluate", "export", "predict", "compare", "build_cost_matrix")
 
 
 def run(repository, program, *arguments, timeout=120):
@@ -101,12 +103,28 @@ def test_bad_flags_are_refused_before_tensorflow_is_loaded(repository, flags, wo
     assert not (repository / "unused").exists()
 
 
+COMPARE = ["--source=builtin:mnist5k", "--target=builtin:optdigits", "--output=unused"]
+DIGITS = COMPARE[:2]
+
+
 @pytest.mark.parametrize(
     ("program", "flags", "words"),
     [
         ("compare", ["--preset=digits"], ["output"]),
         ("compare", ["--preset=digits", "--output=unused", "--methods=jtln,magic"], ["methods", "magic"]),
         ("compare", ["--preset=digits", "--output=unused", "--method=joint"], ["methods", "--method=joint"]),
+        ("compare", [*COMPARE, "--cost_matrices=mkmmd,textt"], ["cost_matrix", "textt"]),
+        ("compare", [*COMPARE, "--cost_matrices=mkmmd", "--methods=joint"], ["cost_matrices", "jtln"]),
+        ("build_cost_matrix", ["--preset=digits", "--metric=mkmmd"], ["cost_matrix"]),
+        ("build_cost_matrix", [*DIGITS, "--output=unused.npy"], ["output", ".npz", "unused.npy"]),
+        ("build_cost_matrix", [*DIGITS, "--output=unused.npz"], ["metric", "mkmmd", "''"]),
+        ("build_cost_matrix", [*DIGITS, "--output=unused.npz", "--metric=mkmd"], ["cost_matrix", "mkmd"]),
+        ("build_cost_matrix", [*DIGITS, "--output=unused.npz", "--metric=online"], ["metric", "online"]),
+        ("build_cost_matrix", [*DIGITS, "--output=no/such/a.npz", "--metric=text"], ["output", "no/such"]),
+        ("build_cost_matrix", [*DIGITS, "--output=unused.npz", "--metric=text", "--plot=a.jpg"], ["plot", "a.jpg"]),
+        ("build_cost_matrix", [*DIGITS, "--output=unused.npz", "--metric=taxonomy"], ["cost_taxonomy", "nothing"]),
+        ("build_cost_matrix", ["--metric=text", "--output=unused.npz"], ["source"]),
+        ("build_cost_matrix", [*DIGITS, "--output=unused.npz", "--metric=text", "--workdir=no/such"], ["workdir"]),
         ("evaluate", [], ["workdir"]),
         ("evaluate", ["--workdir=no/such"], ["workdir", "no/such"]),
         ("export", ["--workdir=no/such", "--output=unused"], ["workdir", "no/such"]),
@@ -249,3 +267,98 @@ def test_compare_writes_its_tables_and_goes_on_where_it_was_stopped(repository, 
     assert run(repository, "compare", *flags).returncode == 0
     assert (tmp_path / "cmp" / "jtln" / "seed0" / "result.json").stat().st_mtime_ns == before
     assert_refused(run(repository, "compare", *flags, "--epsilon=0.5"), "workdir", "epsilon")
+
+
+@pytest.mark.slow
+def test_compare_trains_once_with_each_cost_matrix(repository, tmp_path, tiny):
+    (tmp_path / "cost.csv").write_text(GOOD_COSTS)
+    costs = f"online,shuffled:mkmmd,{tmp_path / 'cost.csv'}"
+    flags = [*tiny, "--seeds=1", f"--output={tmp_path / 'cmp'}", "--methods=joint,jtln", f"--cost_matrices={costs}"]
+    result = run(repository, "compare", *flags)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "cmp" / "table.json").read_text())["rows"]
+    assert [row["cost_matrix"] for row in rows] == [None, *costs.split(",")]
+    found = load_cost_matrix(tmp_path / "cmp" / "jtln-online" / "seed0" / "cost_matrix.npz")
+    assert found.metric == "online" and found.values.shape == (4, 3)
+    metrics = (tmp_path / "cmp" / "jtln-online" / "seed0" / "metrics.jsonl").read_text()
+    drifts = [entry for entry in map(json.loads, metrics.splitlines()) if "cost_drift" in entry]
+    # Estimated at steps 2 and 5; the first replaces nothing.
+    assert [entry["step"] for entry in drifts] == [5]
+    assert 0 <= drifts[0]["cost_nearest_changed"] <= 1 and 0 < drifts[0]["cost_drift"] < 1
+
+
+def build_flags(bars, folder, *more):
+    flags = ["--source=folder:source", "--target=folder:target?per_class=3", f"--data_root={bars}", "--image_size=16"]
+    return [*flags, "--channels=1", "--norandom_flip", f"--output={folder / 'cost.npz'}", *more]
+
+
+@pytest.mark.slow
+def test_a_cost_matrix_is_built_seen_and_used(repository, tmp_path, tiny, bars):
+    flags = build_flags(bars, tmp_path, "--metric=0.8*mkmmd+0.2*text", f"--plot={tmp_path / 'cost.png'}")
+    result = run(repository, "build_cost_matrix", *flags)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith((tmp_path / "nearest.md").read_text())
+    with Image.open(tmp_path / "cost.png") as picture:
+        assert min(picture.size) > 200
+    matrix = load_cost_matrix(tmp_path / "cost.npz")
+    assert matrix.values.shape == (4, 3) and matrix.metric == "0.8*mkmmd+0.2*text"
+    assert matrix.backbone == "small_cnn" and matrix.data["target"]["images"] == 9
+    assert list((tmp_path / "features").iterdir())
+
+    before = (tmp_path / "cost.npz").read_bytes()
+    assert_refused(run(repository, "build_cost_matrix", *flags), "output", "cost.npz", "--overwrite")
+    assert (tmp_path / "cost.npz").read_bytes() == before
+    again = run(repository, "build_cost_matrix", *flags, "--overwrite", "--json")
+    assert json.loads(again.stdout) == matrix.nearest()
+
+    fixed = [flag for flag in tiny if not flag.startswith(("--cost_refresh", "--target"))]
+    # The draw of the labels is that of the matrix.
+    fixed += ["--target=folder:target?per_class=3", f"--cost_matrix={tmp_path / 'cost.npz'}"]
+    used = run(repository, "train", *fixed, f"--workdir={tmp_path / 'run'}", "--noexport")
+    assert used.returncode == 0, used.stderr
+    np.testing.assert_array_equal(load_cost_matrix(tmp_path / "run" / "cost_matrix.npz").values, matrix.values)
+    assert_refused(
+        run(repository, "train", *fixed, "--seed=1", f"--workdir={tmp_path / 'other'}"),
+        "cost_matrix",
+        "target training",
+    )
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
+def test_a_cost_matrix_through_the_network_of_a_run(repository, tmp_path, tiny, bars):
+    assert run(repository, "train", *tiny, f"--workdir={tmp_path / 'run'}", "--noexport").returncode == 0
+    flags = build_flags(bars, tmp_path, "--metric=prediction", f"--workdir={tmp_path / 'run'}", "--feature_cache=none")
+    result = run(repository, "build_cost_matrix", *flags)
+    assert result.returncode == 0, result.stderr
+    assert load_cost_matrix(tmp_path / "cost.npz").parameters["classifier"] == "source_predictions"
+    assert not (tmp_path / "features").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_build_goes_on_with_the_features_it_had(repository, tmp_path):
+    flags = ["--source=builtin:mnist5k", "--target=builtin:optdigits", "--backbone=MobileNetV2", "--channels=3"]
+    flags += ["--image_size=64", "--cost_images_per_class=300", "--norandom_flip", "--norandom_crop", "--metric=mkmmd"]
+    command = [sys.executable, "-m", "tools.build_cost_matrix", *flags, f"--output={tmp_path / 'cost.npz'}"]
+    process = subprocess.Popen(command, cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("features/*.npy"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "cost.npz").exists()
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("features/*.npy")}
+    assert len(done) >= 2
+    subprocess.run(command, cwd=repository, check=True, capture_output=True)
+    assert (tmp_path / "cost.npz").exists()
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("features/*.npy")}
+    # The weights are drawn by the seed: the model is the one of the killed call, and its files were not written again.
+    assert len(after) > len(done) and done.items() <= after.items()
+
+
+@pytest.mark.slow
+def test_a_build_on_a_full_disk_leaves_no_matrix(repository, small_disk):
+    flags = [*DIGITS, "--image_size=28", "--channels=1", "--metric=mkmmd", "--cost_images_per_class=300"]
+    result = run(repository, "build_cost_matrix", *flags, f"--output={small_disk / 'cost.npz'}")
+    assert_refused(result, "No space left")
+    assert not (small_disk / "cost.npz").exists()

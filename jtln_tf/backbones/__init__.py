@@ -2,5 +2,6 @@
 
 from jtln_tf.backbones.alexnet import LocalResponseNormalization
 from jtln_tf.backbones.building import BACKBONE_NAMES, build_backbone
+from jtln_tf.backbones.identity import identify_backbone
 
-__all__ = ["BACKBONE_NAMES", "LocalResponseNormalization", "build_backbone"]
+__all__ = ["BACKBONE_NAMES", "LocalResponseNormalization", "build_backbone", "identify_backbone"]

@@ -1,9 +1,9 @@
 """Configuration: frozen, validated, to and from JSON. Floor 0: imports no TensorFlow."""
 
+from jtln_tf.config.cost_spec import COST_METRICS, ONLINE, CostSpec, parse_cost_spec
 from jtln_tf.config.domain_spec import DomainSpec, parse_domain_spec
 from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
 from jtln_tf.config.experiment import (
-    COST_METRICS,
     METHODS,
     CostConfig,
     DataConfig,
@@ -17,7 +17,9 @@ from jtln_tf.config.experiment import (
 __all__ = [
     "COST_METRICS",
     "METHODS",
+    "ONLINE",
     "CostConfig",
+    "CostSpec",
     "DataConfig",
     "DomainSpec",
     "ExperimentConfig",
@@ -29,5 +31,6 @@ __all__ = [
     "RunStoppedError",
     "TrainingConfig",
     "describe_differences",
+    "parse_cost_spec",
     "parse_domain_spec",
 ]

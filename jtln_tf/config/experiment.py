@@ -3,12 +3,12 @@
 import dataclasses
 import json
 
+from jtln_tf.config.cost_spec import COST_METRICS, ONLINE, parse_cost_spec
 from jtln_tf.config.domain_spec import parse_domain_spec
 from jtln_tf.config.errors import InputError
 from jtln_tf.config.options import option, section_from_dict, validate_options
 
 METHODS = ("jtln", "joint", "consecutive", "target_only")
-COST_METRICS = ("mkmmd", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,26 +110,63 @@ class ObjectiveConfig:
 class CostConfig:
     """Where the class cost matrix comes from."""
 
-    cost_matrix: str = option("mkmmd", "Path of a .npz or .csv cost matrix, or a metric: mkmmd, uniform.")
+    cost_matrix: str = option(
+        "mkmmd",
+        f"Path of a .npz or .csv cost matrix, or a metric: {', '.join(COST_METRICS)}; online finds it while training; "
+        "0.7*mkmmd+0.3*text combines, shuffled:mkmmd is a control.",
+    )
     cost_refresh_steps: int = option(
         0,
-        "Re-estimate the matrix with the source head's predictions this often; 0: once, with the backbone.",
+        "Estimate the matrix anew this often while training, by the source head's predictions; 0: once, before, by the "
+        "backbone.",
         minimum=0,
     )
-    cost_images_per_class: int = option(50, "Most images of a class used to estimate the matrix.", minimum=1)
+    cost_images_per_class: int = option(50, "Most images of a class that a metric looks at.", minimum=1)
+    cost_layer: str = option("", "Backbone layer whose output the metrics compare; empty: its last.")
+    cost_estimator: str = option(
+        "auto",
+        "mkmmd over all pairs of images, or in linear time by random features; auto: by the number of pairs.",
+        choices=("auto", "exact", "linear"),
+    )
+    cost_whitening: bool = option(
+        True, "Let mkmmd and wasserstein compare features in which all directions vary alike inside a class."
+    )
+    cost_centring: str = option(
+        "double",
+        "What is taken off a metric's values: row and column means, dual potentials, nothing.",
+        choices=("double", "dual", "none"),
+    )
+    cost_scale: str = option(
+        "max",
+        "What the values, shifted to start at 0, are divided by.",
+        choices=("max", "mean", "median", "std"),
+    )
+    cost_class_table: str = option(
+        "", "CSV with the class in its first column, for text and taxonomy; empty: classes.csv of the folder: domains."
+    )
+    cost_text: str = option(
+        "tfidf", "How text is encoded: tfidf, a word vector file (.txt, .vec), or sentence-transformers:NAME."
+    )
+    cost_taxonomy: str = option(
+        "",
+        "Tree of the classes: columns:NEAR,FAR of the class table, wordnet:FOLDER, or a CSV of child,parent.",
+    )
+    cost_taxonomy_distance: str = option(
+        "path", "Edges between two classes, or Wu-Palmer.", choices=("path", "wu_palmer")
+    )
 
     def __post_init__(self):
         validate_options(self)
-        is_path = self.cost_matrix.endswith((".npz", ".csv"))
-        if not is_path and self.cost_matrix not in COST_METRICS:
+        spec = parse_cost_spec(self.cost_matrix)
+        if self.cost_refresh_steps and not spec.looks_through_network:
             raise InputError(
-                f"`cost_matrix` must be a .npz or .csv file or one of {', '.join(COST_METRICS)}. "
-                f"Received: {self.cost_matrix!r}."
+                "`cost_refresh_steps` needs a `cost_matrix` that looks through the network. "
+                f"Received: cost_matrix={self.cost_matrix!r}."
             )
-        if self.cost_refresh_steps and self.cost_matrix != "mkmmd":
-            raise InputError(
-                f"`cost_refresh_steps` needs `cost_matrix`=mkmmd. Received: cost_matrix={self.cost_matrix!r}."
-            )
+        if ONLINE in spec.metrics and not self.cost_refresh_steps:
+            raise InputError("`cost_matrix`=online needs `cost_refresh_steps` above 0. Received: 0.")
+        if "taxonomy" in spec.metrics and not self.cost_taxonomy:
+            raise InputError("`cost_matrix`=taxonomy needs `cost_taxonomy`. Received: nothing.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,9 +62,26 @@ def _log_sum_exp(values, axis):
     return peak + np.log(np.exp(values - peak).sum(axis=axis, keepdims=True))
 
 
-def scale_to_unit_range(values):
-    """Shifts and scales the values to [0, 1]; all 0 where they are equal, to rounding, throughout."""
+def centre(values, how):
+    """Takes off the values [n, m] what `how` names: `double`, `dual` or `none`."""
+    centrings = {"double": double_centre, "dual": dual_centre, "none": lambda values: values}
+    return centrings[how](np.asarray(values, np.float64))
+
+
+def scale(values, by="max"):
+    """Shifts the values so that the least is 0, and divides them by their `max`, `mean`, `median` or `std`.
+
+    Values that are equal, to rounding, throughout become 0. The median of values that are mostly the least is 0: then
+    the mean is taken.
+    """
+    statistics = {"max": np.max, "mean": np.mean, "median": lambda x: np.median(x) or np.mean(x), "std": np.std}
     lowest, highest = values.min(), values.max()
     if highest - lowest <= 1e-7 * max(1.0, abs(highest)):
         return np.zeros_like(values)
-    return (values - lowest) / (highest - lowest)
+    shifted = values - lowest
+    return shifted / statistics[by](shifted)
+
+
+def scale_to_unit_range(values):
+    """Shifts and scales the values to [0, 1]; all 0 where they are equal, to rounding, throughout."""
+    return scale(values, "max")

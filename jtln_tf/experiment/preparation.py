@@ -2,13 +2,19 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 
+import keras
+
 from jtln_tf import workdir as files
-from jtln_tf.config import InputError
-from jtln_tf.cost_building import build_cost_matrix
+from jtln_tf.backbones import identify_backbone
+from jtln_tf.config import ONLINE, InputError, MissingInputError, parse_cost_spec
+from jtln_tf.cost_building import build_cost_matrix, build_online_costs
+from jtln_tf.costs import load_cost_matrix
 from jtln_tf.domains import load_domain
-from jtln_tf.network import build_network, features_model
+from jtln_tf.features import layer_model
+from jtln_tf.network import SIDES, build_network, features_model, predictions_model
 from jtln_tf.pairing import augment_images
 from jtln_tf.trainer import JointModel, restore_network
 
@@ -70,30 +76,118 @@ def load_trained_network(workdir):
 
 def build_model(config, network):
     """Builds the `JointModel` that trains a network; the baselines leave the transport loss out."""
-    objective = config.objective
-    if config.training.method != "jtln":
+    objective, is_jtln = config.objective, config.training.method == "jtln"
+    if not is_jtln:
         objective = dataclasses.replace(objective, transport_weight=0.0)
-    return JointModel(network, **dataclasses.asdict(objective))
+    is_online = is_jtln and config.cost.cost_matrix == ONLINE
+    memory_steps = config.cost.cost_refresh_steps if is_online else 0
+    return JointModel(network, class_memory_steps=memory_steps, **dataclasses.asdict(objective))
 
 
 def prior_costs(config, source, target, network):
     """The cost matrix known before training; None where the method needs none or estimates it while it trains."""
     if config.training.method != "jtln" or config.cost.cost_refresh_steps:
         return None
-    return estimate_costs(config, source, target, features_model(network))
+    backbone = layer_model(features_model(network), config.cost.cost_layer)
+    return estimate_costs(config, source, target, features_model=backbone)
 
 
-def estimate_costs(config, source, target, features):
-    """Builds the cost matrix of a configuration, with a model of images to features where its metric needs one."""
-    data = config.data
-    augment = functools.partial(
-        augment_images, seed=config.training.seed, random_crop=data.random_crop, random_flip=data.random_flip
+def current_costs(config, source, target, model):
+    """The cost matrix by what the model in training says of the images now; None where it has seen none.
+
+    The source head learns from many labels what tells its classes apart: how it sees the images of a target class
+    relates that class to them better than the features do, from which the target head learns by heart.
+    """
+    if config.cost.cost_matrix == ONLINE:
+        if int(model.steps_seen) == 0:
+            return None
+        means = [model.class_means[side].numpy() for side in SIDES]
+        return build_online_costs(source, target, *means, config.cost)
+    predictions = predictions_model(model.network, "source")
+    layer = config.cost.cost_layer
+    features = layer_model(features_model(model.network), layer) if layer else predictions
+    return estimate_costs(config, source, target, features_model=features, source_classifier=predictions)
+
+
+def build_costs(config, *, workdir="", cache="", progress=None):
+    """Builds the cost matrix of a configuration apart from any training.
+
+    Args:
+        config: `ExperimentConfig` with both domains named.
+        workdir: Folder of a trained run whose network is looked through: its image size and channels are taken over,
+            and its head for the source classes, where it has one, is the classifier of `prediction`. Empty takes the
+            backbone of the configuration.
+        cache: Folder in which features are kept; empty keeps none.
+        progress: Called with a title, the images done and all images, or None.
+
+    Returns:
+        `CostMatrix`.
+
+    Raises:
+        InputError: If the configuration does not fit the data, or the folder holds no trained run.
+    """
+    check_cost_files(config.cost)
+    # A backbone without weights of its own begins as that of a run with this seed does.
+    keras.utils.set_random_seed(config.training.seed)
+    classifier = None
+    if workdir:
+        run, network, *run_domains = load_trained_network(workdir)
+        size, channels = run_domains[1].image_shape[1:]
+        data = dataclasses.replace(config.data, image_size=size, channels=channels)
+        config = dataclasses.replace(config, data=data, network=run.network)
+        source, target = load_domains(config)
+        heads = {domain.class_names: side for side, domain in zip(SIDES, run_domains, strict=True)}
+        if source.class_names in heads:
+            classifier = predictions_model(network, heads[source.class_names])
+        features = features_model(network)
+    else:
+        source, target = load_domains(config)
+        needs_network = parse_cost_spec(config.cost.cost_matrix).looks_through_network
+        features = features_model(build_network_for(config, source, target)) if needs_network else None
+    if features is not None:
+        features = layer_model(features, config.cost.cost_layer)
+    return estimate_costs(
+        config,
+        source,
+        target,
+        features_model=features,
+        source_classifier=classifier,
+        cache=cache,
+        progress=progress,
     )
+
+
+def check_cost_files(settings):
+    """Raises `InputError` where a file that a `CostConfig` names is not there, or is no cost matrix."""
+    for path in parse_cost_spec(settings.cost_matrix).files:
+        load_cost_matrix(path)
+    tree, encoder = settings.cost_taxonomy, settings.cost_text
+    named = {
+        "cost_class_table": settings.cost_class_table,
+        "cost_taxonomy": tree if tree.endswith(".csv") else tree.partition("wordnet:")[2],
+        "cost_text": encoder if encoder.endswith((".txt", ".vec")) else "",
+    }
+    for name, path in named.items():
+        if path and not pathlib.Path(path).exists():
+            raise MissingInputError(f"`{name}` must name an existing file or folder. Received: {path!r}.")
+
+
+def estimate_costs(config, source, target, **options):
+    """Builds the cost matrix of a configuration; takes the models, and further options, of `build_cost_matrix`."""
+    data, seed = config.data, config.training.seed
+    crops = {"seed": seed, "random_crop": data.random_crop, "random_flip": data.random_flip}
+    augments = data.random_crop or data.random_flip
+    settings = {name.removeprefix("cost_"): value for name, value in dataclasses.asdict(config.cost).items()}
+    for name in ("matrix", "refresh_steps"):
+        settings.pop(name)
     return build_cost_matrix(
         source,
         target,
         config.cost.cost_matrix,
-        features_model=features,
-        images_per_class=config.cost.cost_images_per_class,
-        augment=augment if data.random_crop or data.random_flip else None,
+        augment=functools.partial(augment_images, **crops) if augments else None,
+        cache_key=json.dumps(crops if augments else {}),
+        backbone=identify_backbone(config.network.backbone, config.network.weights),
+        seed=seed,
+        **options,
+        **settings,
     )

@@ -7,9 +7,15 @@ import time
 import keras
 
 from jtln_tf import workdir as files
-from jtln_tf.config import COST_METRICS, InputError, MissingInputError
+from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.costs import load_cost_matrix
-from jtln_tf.experiment.preparation import build_model, build_network_for, load_domains, prior_costs
+from jtln_tf.experiment.preparation import (
+    build_model,
+    build_network_for,
+    check_cost_files,
+    load_domains,
+    prior_costs,
+)
 from jtln_tf.experiment.result import evaluate_run
 from jtln_tf.experiment.training import train
 from jtln_tf.export import check_export, export_network
@@ -57,7 +63,12 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     network = build_network_for(config, source, target)
     model, state = build_model(config, network), TrainingState()
     started = time.perf_counter()
-    cost_matrix = prior_costs(config, source, target, network)
+    saved_costs = workdir / files.COST_FILE
+    if resume and not config.cost.cost_refresh_steps and saved_costs.is_file():
+        # Found by the run itself, with the weights that it began with.
+        cost_matrix = load_cost_matrix(saved_costs).align(source.class_names, target.class_names)
+    else:
+        cost_matrix = prior_costs(config, source, target, network)
     state.seconds = time.perf_counter() - started
     weight_bytes = sum(math.prod(variable.shape) * 4 for variable in network.variables)
     needed_bytes = _DISK_PER_WEIGHT * weight_bytes
@@ -79,7 +90,7 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
 
 def _check_files(config):
     """Raises `InputError` where a file that the configuration names is not there: before any image is read."""
-    network, costs = config.network, config.cost.cost_matrix
+    network = config.network
     named = {
         "backbone": network.backbone if network.backbone.endswith(".keras") else None,
         "weights": network.weights if network.weights not in ("none", "imagenet") else None,
@@ -87,8 +98,8 @@ def _check_files(config):
     for name, path in named.items():
         if path is not None and not pathlib.Path(path).is_file():
             raise MissingInputError(f"`{name}` must name an existing file. Received: {path!r}.")
-    if config.training.method == "jtln" and costs not in COST_METRICS:
-        load_cost_matrix(costs)
+    if config.training.method == "jtln":
+        check_cost_files(config.cost)
 
 
 def _check_domains(config, target):

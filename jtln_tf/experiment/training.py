@@ -2,9 +2,8 @@
 
 from jtln_tf import workdir as files
 from jtln_tf.evaluation import evaluate
-from jtln_tf.experiment.preparation import estimate_costs
-from jtln_tf.monitoring import LogTraining, ProgressBar, RunLog
-from jtln_tf.network import source_predictions_model
+from jtln_tf.experiment.preparation import current_costs
+from jtln_tf.monitoring import LogTraining, ProgressBar, RunLog, log_costs
 from jtln_tf.pairing import count_passes, pair_domains
 from jtln_tf.trainer import (
     Checkpoints,
@@ -78,13 +77,12 @@ def _callbacks(config, workdir, model, stage, state, checkpoints, log, source, t
 
     callbacks = [StepCounter(state)]
     if training.method == "jtln" and config.cost.cost_refresh_steps:
-        # The source head learns from many labels what tells its classes apart: how it sees the images of a target class
-        # relates that class to them better than the features do, from which the target head learns by heart.
-        predictions = source_predictions_model(network)
 
         def estimate():
-            costs = estimate_costs(config, source, target, predictions)
-            costs.save(workdir / files.COST_FILE)
+            costs = current_costs(config, source, target, model)
+            if costs is not None:
+                costs.save(workdir / files.COST_FILE)
+                log_costs(log, state.step, costs, before=model.costs_in_use())
             return costs
 
         callbacks.append(

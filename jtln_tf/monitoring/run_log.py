@@ -44,6 +44,11 @@ class RunLog:
             for name, value in scalars.items():
                 tf.summary.scalar(name, float(value))
 
+    def write_image(self, step, name, pixels):
+        """Writes an image, uint8 [H, W, 3], to TensorBoard at a step."""
+        with self._writer.as_default(step):
+            tf.summary.image(name, pixels[None])
+
     def flush(self):
         """Brings what was written to the disk."""
         with self._writable():

@@ -1,0 +1,180 @@
+"""The metrics by name: what each takes from the evidence, and what it makes of it.
+
+A metric is a function from `Evidence` to `(values [n, m], parameters)`; `building.py` centres and scales the values.
+"""
+
+import itertools
+
+import numpy as np
+
+from jtln_tf.config import InputError
+from jtln_tf.cost_building.evidence import SIDES, class_rows
+from jtln_tf.costs import (
+    NUM_FREQUENCIES,
+    ClassEmbeddings,
+    class_text,
+    draw_kernel_features,
+    fit_fisher_encoder,
+    fit_source_classifier,
+    fit_whitening,
+    median_squared_distance,
+    mkmmd_cost,
+    mkmmd_of_embeddings,
+    parents_from_columns,
+    prediction_cost,
+    read_parents,
+    taxonomy_cost,
+    text_cost,
+    uniform_cost,
+    wasserstein_cost,
+    wordnet_cost,
+)
+
+# Pairs of a source and a target image beyond which `auto` takes the linear-time estimator.
+_MOST_PAIRS = 2e8
+# Images that stand for all of a domain where a scale is estimated, or descriptors are learnt.
+_SAMPLE_SIZE = 2000
+
+
+def mkmmd(evidence):
+    """Multi-kernel MMD of features; over all pairs of images, or in linear time."""
+    estimator = evidence.settings.cost_estimator
+    if estimator == "auto":
+        estimator = "exact" if evidence.count("source") * evidence.count("target") <= _MOST_PAIRS else "linear"
+    if estimator == "linear":
+        return _linear_mkmmd(evidence), {**_describe_images(evidence), "frequencies": NUM_FREQUENCIES}
+    return _compare(mkmmd_cost, evidence), _describe_images(evidence)
+
+
+def wasserstein(evidence):
+    """Wasserstein distance between Gaussians fitted to the features of each class."""
+    return _compare(wasserstein_cost, evidence), _describe_images(evidence)
+
+
+def prediction(evidence):
+    """How a source classifier votes on the target images; where there is none, one is fitted to the features."""
+    if evidence.source_classifier is not None:
+        votes, labels = evidence.source_votes
+        classifier = evidence.source_classifier.name
+    else:
+        votes, labels = evidence.target_features
+        votes, classifier = fit_source_classifier(*evidence.source_features)(votes), "logistic regression"
+    num_target_classes = evidence.domains["target"].num_classes
+    values = prediction_cost(votes, labels, num_target_classes=num_target_classes)
+    return values, {**_describe_images(evidence), "classifier": classifier}
+
+
+def fisher_mkmmd(evidence):
+    """Multi-kernel MMD of Fisher vectors of local descriptors: no network is asked."""
+    samples = [_concatenate(evidence.images(side, _few_views(evidence, side)))[0] for side in SIDES]
+    encoder = fit_fisher_encoder(np.concatenate(samples))
+    encoded = [_concatenate((encoder(images), labels) for images, labels in evidence.images(side)) for side in SIDES]
+    return _compare(mkmmd_cost, evidence, encoded), {**_describe_images(evidence), "features": "fisher"}
+
+
+def text(evidence):
+    """Distance between the names and descriptions of the classes."""
+    texts = []
+    for side in SIDES:
+        table, names = evidence.class_table[side], evidence.domains[side].class_names
+        texts.append({name: class_text(name, table.get(name, {}).get("description", "")) for name in names})
+    encoder = evidence.settings.cost_text
+    return text_cost(*texts, encoder), {"text": encoder}
+
+
+def taxonomy(evidence):
+    """Distance in a tree of the classes."""
+    tree, distance = evidence.settings.cost_taxonomy, evidence.settings.cost_taxonomy_distance
+    nodes = [list(evidence.domains[side].class_names) for side in SIDES]
+    kind, colon, rest = tree.partition(":")
+    parameters = {"taxonomy": tree, "distance": distance}
+    if colon and kind == "wordnet":
+        nodes = [
+            [row.get("synset") or name for name, row in zip(names, _rows_or_none(evidence, side, names), strict=True)]
+            for side, names in zip(SIDES, nodes, strict=True)
+        ]
+        return wordnet_cost(*nodes, rest, distance), parameters
+    if colon and kind == "columns":
+        rows = {}
+        for side, names in zip(SIDES, nodes, strict=True):
+            rows |= dict(zip(names, class_rows(evidence, side, "cost_taxonomy"), strict=True))
+        parents = parents_from_columns(rows, tuple(filter(None, rest.split(","))))
+    elif tree.endswith(".csv"):
+        parents = read_parents(tree)
+    else:
+        raise InputError(
+            f"`cost_taxonomy` must be columns:NEAR,FAR, wordnet:FOLDER or a .csv of child,parent. Received: {tree!r}."
+        )
+    return taxonomy_cost(*nodes, parents, distance), parameters
+
+
+def uniform(evidence):
+    """0 for classes of the same name, else 1."""
+    return uniform_cost(*(evidence.domains[side].class_names for side in SIDES)), {}
+
+
+METRICS = {
+    "mkmmd": mkmmd,
+    "fisher_mkmmd": fisher_mkmmd,
+    "wasserstein": wasserstein,
+    "prediction": prediction,
+    "text": text,
+    "taxonomy": taxonomy,
+    "uniform": uniform,
+}
+
+
+def _compare(cost, evidence, features=None):
+    """`cost` of the features of both domains, `(features, labels)` each, whitened where the settings ask for it."""
+    features = features or [evidence.source_features, evidence.target_features]
+    whiten = _fit_whitening(evidence, features)
+    whitened = [(whiten(of_side), labels) for of_side, labels in features]
+    return cost(*itertools.chain(*whitened), **_count_classes(evidence))
+
+
+def _fit_whitening(evidence, features):
+    matrix = fit_whitening(features) if evidence.settings.cost_whitening else None
+    return (lambda features: features) if matrix is None else (lambda features: features @ matrix)
+
+
+def _linear_mkmmd(evidence):
+    model = evidence.features_model
+    samples = [_concatenate(evidence.stream(side, model, _few_views(evidence, side))) for side in SIDES]
+    whiten = _fit_whitening(evidence, samples)
+    sample = np.concatenate([whiten(features) for features, _ in samples])
+    kernel_features = draw_kernel_features(median_squared_distance(sample), sample.shape[1], NUM_FREQUENCIES)
+    embeddings = []
+    for side in SIDES:
+        embedding = ClassEmbeddings(evidence.domains[side].num_classes, 2 * NUM_FREQUENCIES)
+        for features, labels in evidence.stream(side, model):
+            embedding.add(kernel_features(whiten(features)), labels)
+        embeddings.append(embedding)
+    return mkmmd_of_embeddings(*embeddings)
+
+
+def _few_views(evidence, side):
+    most = max(1, _SAMPLE_SIZE // evidence.domains[side].num_classes)
+    return min(most, evidence.settings.cost_images_per_class)
+
+
+def _concatenate(batches):
+    features, labels = zip(*batches, strict=True)
+    return np.concatenate(features), np.concatenate(labels)
+
+
+def _count_classes(evidence):
+    return {f"num_{side}_classes": evidence.domains[side].num_classes for side in SIDES}
+
+
+def _rows_or_none(evidence, side, names):
+    return [evidence.class_table[side].get(name, {}) for name in names]
+
+
+def _describe_images(evidence):
+    model = evidence.features_model
+    return {
+        "images_per_class": evidence.settings.cost_images_per_class,
+        "features": "pixels" if model is None else model.name,
+        "augmented": evidence.augment is not None,
+        "whitened": evidence.settings.cost_whitening,
+    }

@@ -1,0 +1,28 @@
+"""The cost matrix of a run over its steps."""
+
+import numpy as np
+
+from jtln_tf.costs import draw_picture
+
+
+def log_costs(log, step, costs, before=None):
+    """Writes a new cost matrix to the log: a picture, and how far it has drifted.
+
+    `cost_drift` is the mean absolute change of an entry, `cost_nearest_changed` the share of the target classes that
+    have another nearest source class than before.
+
+    Args:
+        log: `RunLog`.
+        step: Step at which the matrix comes into use.
+        costs: `CostMatrix`.
+        before: Values [n, m] of the matrix that it replaces, or None.
+    """
+    if before is not None:
+        log.write(
+            step,
+            {
+                "cost_drift": np.abs(costs.values - before).mean(),
+                "cost_nearest_changed": np.mean(costs.values.argmin(axis=0) != before.argmin(axis=0)),
+            },
+        )
+    log.write_image(step, "cost_matrix", draw_picture(costs))
