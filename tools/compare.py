@@ -12,11 +12,12 @@ import sys
 from absl import flags
 
 from flags import config_from_flags, define_config_flags
-from jtln_tf.config import METHODS, InputError
+from jtln_tf.config import METHODS, InputError, parse_cost_spec
 from tools.program import load_tensorflow, run_program
 
 define_config_flags()
 flags.DEFINE_list("methods", ["target_only", "consecutive", "joint", "jtln"], f"Of {', '.join(METHODS)}.")
+flags.DEFINE_list("cost_matrices", [], "Train jtln once with each of these, in place of --cost_matrix.")
 flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1)
 flags.DEFINE_string("output", "", "Folder of the comparison.")
 flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in --output.")
@@ -34,20 +35,25 @@ def main(arguments):
         raise InputError(f"`methods` must name the methods to compare. Received: --method={values.method}.")
     if not values.output:
         raise InputError("`output` must name the folder of the comparison. Received: nothing.")
+    for text in values.cost_matrices:
+        parse_cost_spec(text)
+    if values.cost_matrices and "jtln" not in values.methods:
+        raise InputError(f"`cost_matrices` needs jtln among `methods`. Received: methods={','.join(values.methods)}.")
     config = config_from_flags()
     config.require_domains()
 
     load_tensorflow()
-    from jtln_tf.comparison import format_table, run_comparison, run_folder
+    from jtln_tf.comparison import format_table, plan_variants, run_comparison, run_folder
 
+    variants = plan_variants(values.methods, values.cost_matrices)
     seeds = range(values.seed, values.seed + values.seeds)
-    rows = run_comparison(config, values.methods, seeds, values.output, overwrite=values.overwrite)
+    rows = run_comparison(config, variants, seeds, values.output, overwrite=values.overwrite)
     if values.json:
         print(json.dumps(rows))
         return
     print(f"\n{config.data.source} -> {config.data.target}, {config.training.steps} steps, {len(seeds)} seed(s)\n")
     print(format_table(rows))
-    last = run_folder(values.output, values.methods[-1], seeds[-1])
+    last = run_folder(values.output, variants[-1], seeds[-1])
     print(f"\nPlot          {values.output}/accuracy.png")
     print(f"TensorBoard   {sys.executable} -m tensorboard.main --logdir={values.output}")
     print(f"SavedModel    {last}/export")

@@ -1,0 +1,110 @@
+"""Builds the class cost matrix of two domains, and shows it.
+
+    python -m tools.build_cost_matrix --source=SPEC --target=SPEC --metric=mkmmd --backbone=NAME --output=cost.npz
+
+Writes --output (.npz, or .csv for a spreadsheet) and nearest.md beside it: the nearest source classes of each target
+class; with --plot, a picture. Features are kept in --feature_cache: a call that was stopped, or that asks for another
+metric of the same images, goes on with them.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import flags
+
+from flags import config_from_flags, define_config_flags
+from jtln_tf.config import COST_METRICS, ONLINE, InputError, parse_cost_spec
+from tools.program import load_tensorflow, run_program
+
+define_config_flags()
+flags.DEFINE_string("metric", "", f"{', '.join(COST_METRICS)}, a file, or several: 0.7*mkmmd+0.3*text.")
+flags.DEFINE_string("workdir", "", "Folder of a trained run whose network the metrics look through; else --backbone.")
+flags.DEFINE_string("output", "", "File of the matrix, .npz or .csv.")
+flags.DEFINE_string("plot", "", "File of a heat map, .png.")
+flags.DEFINE_string("feature_cache", "", "Folder of the features; empty: `features` beside --output; none: keep none.")
+flags.DEFINE_bool("overwrite", False, "Replace --output, nearest.md and --plot.")
+flags.DEFINE_bool("json", False, "Print the nearest classes as JSON only.")
+
+
+def main(arguments):
+    """Checks the flags, then builds, writes and shows the matrix."""
+    del arguments
+    values = flags.FLAGS
+    output, plot = pathlib.Path(values.output), pathlib.Path(values.plot)
+    if output.suffix not in (".npz", ".csv"):
+        raise InputError(f"`output` must be a .npz or .csv file. Received: {values.output!r}.")
+    if values.plot and plot.suffix != ".png":
+        raise InputError(f"`plot` must be a .png file. Received: {values.plot!r}.")
+    if not values.metric or ONLINE in parse_cost_spec(values.metric).metrics:
+        raise InputError(
+            f"`metric` must be one of {', '.join(COST_METRICS)}, a file, or several. Received: {values.metric!r}."
+        )
+    # Those of a preset are for training.
+    values["cost_matrix"].value = values.metric
+    values["cost_refresh_steps"].value = 0
+    config = config_from_flags()
+    config.require_domains()
+    nearest = output.with_name("nearest.md")
+    for path in (output, nearest, *([plot] if values.plot else [])):
+        if not path.parent.is_dir():
+            raise InputError(f"`output` and `plot` must stand in a folder that exists. Received: {str(path)!r}.")
+        if path.exists() and not values.overwrite:
+            raise InputError(f"`output` must not exist. Received: {str(path)!r}. Hint: --overwrite replaces it.")
+    if values.workdir:
+        from jtln_tf.workdir import read_config
+
+        read_config(values.workdir)
+
+    load_tensorflow()
+    from jtln_tf.costs import format_nearest, save_picture
+    from jtln_tf.experiment import build_costs
+
+    cache = "" if values.feature_cache == "none" else values.feature_cache or str(output.parent / "features")
+    with _Progress(is_silent=values.json) as progress:
+        matrix = build_costs(config, workdir=values.workdir, cache=cache, progress=progress)
+    matrix.save(output)
+    table = format_nearest(matrix)
+    nearest.write_text(table + "\n", "utf-8")
+    if values.plot:
+        save_picture(matrix, plot)
+    if values.json:
+        print(json.dumps(matrix.nearest()))
+        return
+    print(table)
+    print(f"\nMatrix        {output}  {list(matrix.values.shape)}")
+    print(f"Nearest       {nearest}")
+    if values.plot:
+        print(f"Picture       {plot}")
+
+
+class _Progress:
+    """A bar on stderr for each pass over the images of a domain."""
+
+    def __init__(self, is_silent):
+        self._is_silent, self._bar = is_silent, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        # What is said next begins a line.
+        self._close()
+
+    def __call__(self, title, done, total):
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc=title, unit="image", file=sys.stderr, disable=self._is_silent)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._close()
+
+    def _close(self):
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)
