@@ -54,8 +54,7 @@ def measure(config, values):
     """Returns the figures of one configuration, a dict."""
     import tensorflow as tf
 
-    from jtln_tf.experiment.preparation import build_model, build_network_for, estimate_costs, load_domains
-    from jtln_tf.network import source_predictions_model
+    from jtln_tf.experiment.preparation import build_model, build_network_for, current_costs, load_domains
     from jtln_tf.pairing import pair_domains
     from jtln_tf.trainer import compile_for_stage, plan_stages
 
@@ -83,7 +82,7 @@ def measure(config, values):
     for index in range(warm):
         # The prior of a preset without refreshing is estimated from features; here the source head will do for both.
         if index == start:
-            model.set_cost_matrix(estimate_costs(config, source, target, source_predictions_model(network)))
+            model.set_cost_matrix(current_costs(config, source, target, model))
         step(next(pairs))
 
     def seconds_a_step(has_costs):
