@@ -7,8 +7,9 @@ import re
 import statistics
 
 from jtln_tf import workdir as files
-from jtln_tf.config import ONLINE, CostConfig, InputError, parse_cost_spec
-from jtln_tf.experiment import run_experiment
+from jtln_tf.config import ONLINE, CostConfig, InputError, parse_cost_spec, parse_domain_spec
+from jtln_tf.costs import load_cost_matrix
+from jtln_tf.experiment import check_cost_files, run_experiment
 
 _TITLES = {
     "target_only": "target only",
@@ -95,6 +96,8 @@ def run_comparison(config, variants, seeds, output, *, overwrite=False):
     configs = {run: run[0].configure(config, run[1]) for run in plan}
     # All folders are looked at before the first run: a refusal after an hour would be late.
     resumes = {run: not overwrite or _holds(output, run, configs[run]) for run in plan}
+    for variant in variants:
+        _check_cost_files(variant, configs[variant, seeds[0]], len(seeds))
     for run in plan:
         files.check_workdir(run_folder(output, *run), configs[run], resume=resumes[run], overwrite=not resumes[run])
     results = {variant: [] for variant in variants}
@@ -128,6 +131,19 @@ def format_table(rows):
         accuracy = f"{100 * row['target_accuracy']:.1f}{spread}"
         lines.append(f"| {row['title']} | {accuracy} | {row['train_seconds']:.0f} |")
     return "\n".join(lines)
+
+
+def _check_cost_files(variant, config, num_seeds):
+    if variant.method != "jtln":
+        return
+    check_cost_files(config.cost)
+    draws_labels = parse_domain_spec(config.data.target, per_class=config.data.labels_per_class or None).per_class
+    for path in parse_cost_spec(config.cost.cost_matrix).files:
+        if load_cost_matrix(path).data and draws_labels and num_seeds > 1:
+            raise InputError(
+                "`seeds` must be 1 with a cost matrix that was built from one draw of the labels. "
+                f"Received: {num_seeds}, {path!r}. Hint: its metric in place of the file builds it for each seed."
+            )
 
 
 def _slug(cost_matrix):

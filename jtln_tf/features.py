@@ -60,7 +60,10 @@ def layer_model(backbone, layer):
             f"`cost_layer` must name a layer with features or feature maps. Received: {layer!r} with the output shape "
             f"{list(output.shape)}."
         )
-    return keras.Model(backbone.input, output, name=f"{backbone.name}_{layer}")
+    try:
+        return keras.Model(backbone.input, output, name=f"{backbone.name}_{layer}")
+    except ValueError as error:
+        raise InputError(f"`cost_layer` must not name a model inside the backbone. Received: {layer!r}.") from error
 
 
 class FeatureCache:
@@ -148,6 +151,8 @@ def stream_class_features(model, split, views_per_class, augment=None, batch_siz
             features = np.array(cache.read(paths[number], len(batch)))
         else:
             features = _look_at(model, next(images))
+            if not np.isfinite(features).all():
+                raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")
             if cache:
                 cache.write(paths[number], features)
         if progress:

@@ -1,9 +1,12 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
-from jtln_tf.comparison import Variant, format_table, plan_variants, run_folder
-from jtln_tf.config import CostConfig, ExperimentConfig, InputError, TrainingConfig
+from jtln_tf import comparison
+from jtln_tf.comparison import Variant, format_table, plan_variants, run_comparison, run_folder
+from jtln_tf.config import CostConfig, DataConfig, ExperimentConfig, InputError, MissingInputError, TrainingConfig
+from jtln_tf.costs import CostMatrix
 
 
 def test_a_variant_is_a_method_under_one_configuration():
@@ -74,3 +77,18 @@ def test_table():
     }
     assert format_table([row]).splitlines()[2] == "| JTLN, text | 50.0 | 10 |"
     assert format_table([{**row, "seeds": [0, 1]}]).splitlines()[2] == "| JTLN, text | 50.0 ± 1.5 | 10 |"
+
+
+def test_cost_files_are_looked_at_before_the_first_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "run_experiment", None)
+    config = ExperimentConfig(data=DataConfig(source="builtin:mnist5k", target="builtin:optdigits?per_class=3"))
+    variants = plan_variants(["joint", "jtln"], [str(tmp_path / "none.npz")])
+    with pytest.raises(MissingInputError, match="`cost_matrix` must name an existing file"):
+        run_comparison(config, variants, range(2), tmp_path / "out")
+    CostMatrix(np.zeros((1, 1)), ("a",), ("b",), data={"target": {"fingerprint": "1"}}).save(tmp_path / "cost.npz")
+    variants = plan_variants(["joint", "jtln"], [str(tmp_path / "cost.npz")])
+    with pytest.raises(
+        InputError, match="`seeds` must be 1 with a cost matrix .* one draw of the labels. Received: 2, "
+    ):
+        run_comparison(config, variants, range(2), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -338,3 +338,15 @@ def test_missing_input_is_an_input_error_and_a_file_not_found_error():
 def test_import_needs_no_tensorflow(module):
     program = f"import sys, {module}; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("start", "refresh"), [(0, 500), (500, 10), (600, 10)])
+def test_online_costs_must_be_found_before_the_last_step(start, refresh):
+    sections = {
+        "objective": ObjectiveConfig(transport_start_step=start),
+        "cost": CostConfig(cost_matrix="online", cost_refresh_steps=refresh),
+    }
+    with pytest.raises(InputError, match="`cost_matrix`=online must find costs before .* Received: .* of 500 steps"):
+        ExperimentConfig(**sections)
+    ExperimentConfig(**sections, training=TrainingConfig(method="joint"))
+    ExperimentConfig(**sections, training=TrainingConfig(steps=601))

@@ -1,5 +1,7 @@
 import dataclasses
 import functools
+import io
+import zipfile
 
 import keras
 import numpy as np
@@ -530,3 +532,86 @@ def test_whitened_features_are_compared(source, target, metric):
     matrix = build_cost_matrix(source, target, metric)
     np.testing.assert_allclose(matrix.values, (centred - centred.min()) / np.ptp(centred), rtol=1e-4, atol=1e-4)
     assert np.abs(matrix.values - build_values(source, target, metric, whitening=False)).max() > 0.01
+
+
+def test_a_matrix_made_of_a_file_stays_bound_to_its_images(source, target, tmp_path):
+    build_cost_matrix(source, target, backbone="small_cnn").save(tmp_path / "one.npz")
+    both = build_cost_matrix(source, target, f"{tmp_path / 'one.npz'}+text", backbone="small_cnn")
+    assert both.backbone == "small_cnn" and both.data["target"]["images"] == 15
+    both.save(tmp_path / "both.npz")
+    other = keep_classes(load_domain("builtin:optdigits?per_class=5", image_size=8, seed=1), [1, 2, 7])
+    with pytest.raises(InputError, match="must be built from the target training images of this run"):
+        build_cost_matrix(source, other, str(tmp_path / "both.npz"))
+
+
+def test_a_matrix_that_asked_no_network_fits_any_backbone(source, target, tmp_path):
+    pytest.importorskip("skimage")
+    matrix = build_cost_matrix(source, target, "fisher_mkmmd", backbone="small_cnn", images_per_class=3)
+    assert matrix.backbone == "" and matrix.data["source"]["images"] == 48
+    matrix.save(tmp_path / "cost.npz")
+    build_cost_matrix(source, target, str(tmp_path / "cost.npz"), backbone="alexnet")
+
+
+def test_images_without_a_fingerprint_are_not_cached(source, target, features_model, tmp_path):
+    nameless = [dataclasses.replace(domain, fingerprint="") for domain in (source, target)]
+    build_cost_matrix(*nameless, features_model=features_model, cache=str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cache_of_augmented_views_needs_a_key(source, target, features_model, tmp_path):
+    options = {"features_model": features_model, "cache": str(tmp_path), "augment": mirror}
+    with pytest.raises(InputError, match="`cache_key` must tell what `augment` follows"):
+        build_cost_matrix(source, target, **options)
+    plain = build_values(source, target, "mkmmd", features_model=features_model, cache=str(tmp_path))
+    mirrored = build_values(source, target, "mkmmd", **options, cache_key="mirror")
+    assert np.abs(plain - mirrored).max() > 1e-3
+
+
+def test_features_that_are_not_finite_are_told(source, target):
+    image = keras.Input((8, 8, 1))
+    roots = keras.layers.Lambda(lambda x: keras.ops.sqrt(x - 300.0))(keras.layers.Flatten()(image))
+    with pytest.raises(InputError, match="`backbone` must give finite features. Received: NaN"):
+        build_cost_matrix(source, target, features_model=keras.Model(image, roots))
+
+
+def test_what_was_whitened_is_stated(source, target):
+    assert build_cost_matrix(source, target).parameters["whitened"] is True
+    assert build_cost_matrix(source, target, whitening=False).parameters["whitened"] is False
+    assert "whitened" not in build_cost_matrix(source, target, "prediction").parameters
+
+
+def test_small_features_are_not_taken_for_equal_ones(source, target):
+    image = keras.Input((8, 8, 1))
+    small = keras.Model(image, keras.layers.Rescaling(1e-7)(keras.layers.Flatten()(image)))
+    values = build_values(source, target, "wasserstein", features_model=small, whitening=False)
+    np.testing.assert_allclose(values, build_values(source, target, "wasserstein", whitening=False), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        '{"data": {"source": "x"}}',
+        '{"data": []}',
+        '{"metric": 5}',
+        '{"backbone": {}}',
+        '{"parameters": 1}',
+        "[" * 100_000,
+    ],
+)
+def test_provenance_of_another_kind_is_refused(source, target, tmp_path, provenance):
+    path = tmp_path / "cost.npz"
+    names = {"source_classes": np.array(source.class_names), "target_classes": np.array(target.class_names)}
+    np.savez(path, values=np.zeros((4, 3)), provenance=np.array(provenance), **names)
+    with pytest.raises(InputError, match="`cost_matrix` must be a cost matrix file. Received: "):
+        build_cost_matrix(source, target, str(path))
+
+
+def test_an_array_that_no_memory_holds_is_refused(source, target, tmp_path):
+    path = tmp_path / "cost.npz"
+    header = io.BytesIO()
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (10**15, 2)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("values.npy", header.getvalue())
+    with pytest.raises(InputError, match="`cost_matrix` must be a cost matrix file. Received: "):
+        build_cost_matrix(source, target, str(path))

@@ -22,7 +22,7 @@ def test_a_file(path):
         ("mkmmd+text", ((1.0, "mkmmd"), (1.0, "text"))),
         ("0.7*mkmmd+0.3*text", ((0.7, "mkmmd"), (0.3, "text"))),
         ("2*a+b.csv+mkmmd+.5*c.npz", ((2.0, "a+b.csv"), (1.0, "mkmmd"), (0.5, "c.npz"))),
-        ("1e-3*uniform", ((1e-3, "uniform"),)),
+        ("1e-3*uniform+1*text", ((1e-3, "uniform"), (1.0, "text"))),
     ],
 )
 def test_a_combination(text, terms):
@@ -47,6 +47,12 @@ def test_what_is_neither_metric_nor_file(text):
 def test_weights_are_positive_numbers(weight):
     with pytest.raises(InputError, match=f"must have weights above 0, .* Received: '{weight}' in "):
         parse_cost_spec(f"{weight}*mkmmd+text")
+
+
+@pytest.mark.parametrize("text", ["0.5*mkmmd", "shuffled:2*cost.csv"])
+def test_a_weight_alone_is_refused(text):
+    with pytest.raises(InputError, match="weights only where several are combined. Received: "):
+        parse_cost_spec(text)
 
 
 @pytest.mark.parametrize("text", ["online+mkmmd", "0.5*online+0.5*text", "shuffled:online"])

@@ -188,3 +188,24 @@ def test_a_disk_that_fills_up_while_training_stops_the_run_with_one_line(bars, t
     with pytest.raises(RunStoppedError, match=r"A checkpoint must be writable\. Received: .* at step 4 "):
         run_experiment(make_config(bars, method="joint"), small_disk / "run")
     assert not (small_disk / "run" / "result.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cost_layer": "typo"},
+        {"cost_matrix": "mkmmd+taxonomy", "cost_taxonomy": "columns:kind"},
+        {"cost_matrix": "0.5*mkmmd+0.5*OTHER.csv"},
+    ],
+)
+def test_costs_that_cannot_be_estimated_are_told_before_an_old_run_is_replaced(bars, tmp_path, options):
+    run_experiment(make_config(bars, method="target_only"), tmp_path / "run", export=False)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.json")}
+    (tmp_path / "other.csv").write_text(",x\ny,1\n")
+    options = {name: value.replace("OTHER.csv", str(tmp_path / "other.csv")) for name, value in options.items()}
+    config = make_config(bars)
+    config = dataclasses.replace(config, cost=dataclasses.replace(config.cost, **options))
+    with pytest.raises(InputError):
+        run_experiment(config, tmp_path / "run", overwrite=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.json")} == before

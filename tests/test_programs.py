@@ -297,7 +297,7 @@ def test_a_cost_matrix_is_built_seen_and_used(repository, tmp_path, tiny, bars):
     flags = build_flags(bars, tmp_path, "--metric=0.8*mkmmd+0.2*text", f"--plot={tmp_path / 'cost.png'}")
     result = run(repository, "build_cost_matrix", *flags)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith((tmp_path / "nearest.md").read_text())
+    assert result.stdout.startswith((tmp_path / "cost.nearest.md").read_text())
     with Image.open(tmp_path / "cost.png") as picture:
         assert min(picture.size) > 200
     matrix = load_cost_matrix(tmp_path / "cost.npz")

@@ -1,16 +1,16 @@
 """Whether cost matrices relate classes as people would: on real images, of which nothing is told."""
 
-import csv
 import dataclasses
 import os
-import pathlib
+import subprocess
+import sys
 
 import pytest
 
 import jtln_tf as jt
-from flags import preset_path
-from jtln_tf.config import CostConfig, DataConfig, NetworkConfig, TrainingConfig
+from jtln_tf.config import DataConfig, TrainingConfig
 from jtln_tf.experiment import build_costs, run_experiment
+from tests.conftest import make_image_folder
 
 SHARED = os.environ.get("JTLN_SHARED")
 
@@ -29,34 +29,42 @@ def test_a_backbone_that_knows_mnist_relates_other_scans_of_the_same_digit(tmp_p
         assert sum(found == [digit] for digit, found in nearest.items()) >= 9, seed
 
 
-def read_preset(name):
-    lines = [line for line in preset_path(name).read_text().splitlines() if line.startswith("--")]
-    return dict(line[2:].split("=", 1) for line in lines)
+def count_relations(repository, *arguments):
+    command = [sys.executable, "-m", "benchmarks.relations", *map(str, arguments)]
+    result = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return {line.split()[0]: (int(line.split()[-3]), int(line.split()[-1])) for line in result.stdout.splitlines()}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED, reason="JTLN_SHARED does not name the folder of the grocery images")
-def test_products_are_nearest_to_their_own_kind():
-    folder = pathlib.Path(SHARED)
-    preset = read_preset("grocery_related")
-    with (folder / "data" / "grocery" / "classes.csv").open() as file:
-        kinds = {row["class"]: row["coarse_class"] for row in csv.DictReader(file)}
-    config = jt.ExperimentConfig(
-        data=DataConfig(
-            source=preset["source"],
-            target=preset["target"],
-            data_root=str(folder / "data" / "grocery"),
-            image_size=224,
-            random_crop=False,
-            random_flip=False,
-        ),
-        network=NetworkConfig(backbone=str(folder / "models" / "efficientnet_lite0_imagenet.keras")),
-        cost=CostConfig(cost_images_per_class=1000),
+def test_products_are_nearest_to_their_own_kind(repository):
+    counts = count_relations(
+        repository,
+        "--preset=grocery_related",
+        "--labels_per_class=0",
+        f"--data_root={SHARED}/data/grocery",
+        f"--backbone={SHARED}/models/efficientnet_lite0_imagenet.keras",
+        "--image_size=224",
+        "--cost_images_per_class=1000",
+        "--norandom_crop",
+        "--norandom_flip",
+        "--metrics=mkmmd,text,taxonomy",
+        "--kind=coarse_class",
     )
-    matrix = build_costs(config)
-    source_kinds = {kinds[name] for name in matrix.source_classes}
-    nearest = matrix.nearest(1)
-    with_sibling = [name for name in matrix.target_classes if kinds[name] in source_kinds]
-    assert len(with_sibling) == 22
-    found = sum(kinds[nearest[name][0]] == kinds[name] for name in with_sibling)
-    assert found >= 19, f"{found} of 22"
+    # 85 %.
+    assert counts["mkmmd"][0] >= 19 and counts["mkmmd"][1] == 22
+    assert counts["text"][0] >= 17 and counts["taxonomy"] == (22, 22)
+
+
+@pytest.mark.slow
+def test_relations_are_counted_by_a_column_of_the_class_table(repository, tmp_path):
+    make_image_folder(tmp_path / "source", ["oak", "elm", "cat"], 3)
+    make_image_folder(tmp_path / "target", ["lynx", "ash", "fern"], 3)
+    table = "class,kind,description\noak,tree,\nelm,tree,\ncat,animal,\nlynx,animal,{}\nash,tree,{}\nfern,herb,\n"
+    for name in ("source", "target"):
+        (tmp_path / name / "classes.csv").write_text(table.format("a cat", "a cat too"))
+    flags = ["--source=folder:source", "--target=folder:target", f"--data_root={tmp_path}", "--image_size=16"]
+    flags += ["--metrics=text,taxonomy", "--cost_taxonomy=columns:kind", "--cost_centring=none", "--kind=kind"]
+    # The text takes the ash for a cat; there is no herb in the source.
+    assert count_relations(repository, *flags) == {"text": (1, 2), "taxonomy": (2, 2)}

@@ -2,9 +2,9 @@
 
     python -m tools.build_cost_matrix --source=SPEC --target=SPEC --metric=mkmmd --backbone=NAME --output=cost.npz
 
-Writes --output (.npz, or .csv for a spreadsheet) and nearest.md beside it: the nearest source classes of each target
-class; with --plot, a picture. Features are kept in --feature_cache: a call that was stopped, or that asks for another
-metric of the same images, goes on with them.
+Writes --output (.npz, or .csv for a spreadsheet) and NAME.nearest.md beside it: the nearest source classes of each
+target class; with --plot, a picture. Features are kept in --feature_cache: a call that was stopped, or that asks for
+another metric of the same images, goes on with them.
 """
 
 import json
@@ -23,7 +23,7 @@ flags.DEFINE_string("workdir", "", "Folder of a trained run whose network the me
 flags.DEFINE_string("output", "", "File of the matrix, .npz or .csv.")
 flags.DEFINE_string("plot", "", "File of a heat map, .png.")
 flags.DEFINE_string("feature_cache", "", "Folder of the features; empty: `features` beside --output; none: keep none.")
-flags.DEFINE_bool("overwrite", False, "Replace --output, nearest.md and --plot.")
+flags.DEFINE_bool("overwrite", False, "Replace --output, NAME.nearest.md and --plot.")
 flags.DEFINE_bool("json", False, "Print the nearest classes as JSON only.")
 
 
@@ -45,7 +45,7 @@ def main(arguments):
     values["cost_refresh_steps"].value = 0
     config = config_from_flags()
     config.require_domains()
-    nearest = output.with_name("nearest.md")
+    nearest = output.with_name(f"{output.stem}.nearest.md")
     for path in (output, nearest, *([plot] if values.plot else [])):
         if not path.parent.is_dir():
             raise InputError(f"`output` and `plot` must stand in a folder that exists. Received: {str(path)!r}.")
@@ -59,13 +59,14 @@ def main(arguments):
     load_tensorflow()
     from jtln_tf.costs import format_nearest, save_picture
     from jtln_tf.experiment import build_costs
+    from jtln_tf.workdir import write_whole
 
     cache = "" if values.feature_cache == "none" else values.feature_cache or str(output.parent / "features")
     with _Progress(is_silent=values.json) as progress:
         matrix = build_costs(config, workdir=values.workdir, cache=cache, progress=progress)
     matrix.save(output)
     table = format_nearest(matrix)
-    nearest.write_text(table + "\n", "utf-8")
+    write_whole(nearest, table + "\n")
     if values.plot:
         save_picture(matrix, plot)
     if values.json:

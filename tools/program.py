@@ -47,7 +47,7 @@ def run_program(main, description, *, positional=None):
         _say(f"{error.strerror or error}: {error.filename}" if error.filename else error)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        _say("interrupted; `tools.train --resume`, or `tools.compare` again, goes on from the last checkpoint.")
+        _say("interrupted; `tools.train --resume`, or another program called again, goes on from what was saved.")
         sys.exit(INTERRUPTED)
 
 

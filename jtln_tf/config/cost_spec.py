@@ -83,6 +83,8 @@ def parse_cost_spec(text):
         )
     if any(name == ONLINE for _, name in terms) and (len(terms) > 1 or is_shuffled):
         raise InputError(f"`cost_matrix`=online must stand alone. Received: {text!r}.")
+    if len(terms) == 1 and terms[0][0] != 1:
+        raise InputError(f"`cost_matrix` must have weights only where several are combined. Received: {text!r}.")
     return CostSpec(text, tuple(terms), is_shuffled)
 
 

@@ -212,6 +212,14 @@ class ExperimentConfig:
     cost: CostConfig = dataclasses.field(default_factory=CostConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
+    def __post_init__(self):
+        first = self.objective.transport_start_step or self.cost.cost_refresh_steps
+        if self.training.method == "jtln" and self.cost.cost_matrix == ONLINE and first >= self.training.steps:
+            raise InputError(
+                "`cost_matrix`=online must find costs before the last step: after `transport_start_step`, or the first "
+                f"`cost_refresh_steps` where that is 0. Received: {first} of {self.training.steps} steps."
+            )
+
     def to_json(self):
         """Returns the configuration as indented JSON text."""
         # NumPy's whole numbers are valid values, which JSON does not know.

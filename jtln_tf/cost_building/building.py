@@ -57,6 +57,8 @@ def build_cost_matrix(
     unknown = [name for name in spec.metrics if name not in METRICS]
     if unknown:
         raise InputError(f"`metric` must be a file or one of {', '.join(METRICS)}. Received: {metric!r}.")
+    if cache and augment is not None and not cache_key:
+        raise InputError("`cache_key` must tell what `augment` follows where a `cache` is given. Received: nothing.")
     evidence = Evidence(
         {"source": source, "target": target},
         settings,
@@ -68,11 +70,17 @@ def build_cost_matrix(
         progress,
     )
     is_alone = len(spec.terms) == 1
-    parts = [(weight, name, *_build_term(name, evidence, backbone, is_alone)) for weight, name in spec.terms]
-    _, _, values, parameters = parts[0]
+    parts = [_build_term(name, evidence, backbone, is_alone) for _, name in spec.terms]
+    values, parameters = parts[0].values, parts[0].parameters
     if not is_alone:
-        values = scale(sum(weight * values for weight, _, values, _ in parts), settings.cost_scale)
-        described = [{"weight": weight, "name": name, **parameters} for weight, name, _, parameters in parts]
+        weights = [weight for weight, _ in spec.terms]
+        values = scale(
+            sum(weight * part.values for weight, part in zip(weights, parts, strict=True)), settings.cost_scale
+        )
+        described = [
+            {"weight": weight, "name": name, **part.parameters}
+            for (weight, name), part in zip(spec.terms, parts, strict=True)
+        ]
         parameters = {"parts": described, "scale": settings.cost_scale}
     if spec.is_shuffled:
         values, parameters = _shuffle(values, seed), {**parameters, "shuffle_seed": seed}
@@ -82,8 +90,9 @@ def build_cost_matrix(
         target.class_names,
         metric,
         parameters,
-        backbone=backbone if spec.looks_at_images else "",
-        data={side: _describe_domain(evidence.domains[side]) for side in SIDES} if spec.looks_at_images else {},
+        # What any part was built from binds the whole.
+        backbone=next((part.backbone for part in parts if part.backbone), ""),
+        data=next((part.data for part in parts if part.data), {}),
     )
 
 
@@ -100,7 +109,8 @@ def build_online_costs(source, target, source_means, target_means, settings):
     Returns:
         `CostMatrix`.
     """
-    values = scale(centre(class_means_cost(source_means, target_means), settings.cost_centring), settings.cost_scale)
+    raw = class_means_cost(source_means, target_means)
+    values = scale(centre(raw, settings.cost_centring), settings.cost_scale, float(np.abs(raw).max()))
     parameters = {
         "features": "source_predictions",
         "memory_steps": settings.cost_refresh_steps,
@@ -136,20 +146,22 @@ def check_provenance(matrix, source, target, backbone):
 
 
 def _build_term(name, evidence, backbone, is_alone):
-    settings = evidence.settings
+    """Returns a part of a specification as a `CostMatrix`."""
+    settings, source, target = evidence.settings, *(evidence.domains[side] for side in SIDES)
     if name in METRICS:
-        values, parameters = METRICS[name](evidence)
-        if name == "uniform":
-            return values, parameters
+        spec, (values, parameters) = parse_cost_spec(name), METRICS[name](evidence)
+        backbone = backbone if spec.looks_through_network else ""
+        data = {side: _describe_domain(evidence.domains[side]) for side in SIDES} if spec.looks_at_images else {}
     else:
-        source, target = (evidence.domains[side] for side in SIDES)
         matrix = load_cost_matrix(name).align(source.class_names, target.class_names)
         check_provenance(matrix, source, target, backbone)
-        values, parameters = matrix.values, {"file_metric": matrix.metric, **matrix.parameters}
-        if is_alone:
-            return values, parameters
-    values = scale(centre(values, settings.cost_centring), settings.cost_scale)
-    return values, {**parameters, "centring": settings.cost_centring, "scale": settings.cost_scale}
+        values, parameters = matrix.values, {**matrix.parameters, "file_metric": matrix.metric}
+        backbone, data = matrix.backbone, matrix.data
+    if not (is_alone and (name == "uniform" or name not in METRICS)):
+        unit = float(np.abs(values).max())
+        values = scale(centre(values, settings.cost_centring), settings.cost_scale, unit)
+        parameters = {**parameters, "centring": settings.cost_centring, "scale": settings.cost_scale}
+    return CostMatrix(values, source.class_names, target.class_names, name, parameters, backbone, data)
 
 
 def _shuffle(values, seed):

@@ -82,7 +82,8 @@ class Evidence:
     def _request(self, side, model, views_per_class):
         domain, views = self.domains[side], views_per_class or self.settings.cost_images_per_class
         cache, total, done = None, None, 0
-        if self.cache:
+        # Without a fingerprint the features of these images cannot be told from those of others.
+        if self.cache and domain.fingerprint:
             shape = list(domain.image_shape)
             cache = FeatureCache(self.cache, data=domain.fingerprint, shape=shape, augmented=self.cache_key)
 

@@ -42,26 +42,28 @@ def mkmmd(evidence):
     if estimator == "auto":
         estimator = "exact" if evidence.count("source") * evidence.count("target") <= _MOST_PAIRS else "linear"
     if estimator == "linear":
-        return _linear_mkmmd(evidence), {**_describe_images(evidence), "frequencies": NUM_FREQUENCIES}
-    return _compare(mkmmd_cost, evidence), _describe_images(evidence)
+        values, is_whitened = _linear_mkmmd(evidence)
+        return values, {**_describe_images(evidence), "whitened": is_whitened, "frequencies": NUM_FREQUENCIES}
+    return _compare(mkmmd_cost, evidence)
 
 
 def wasserstein(evidence):
     """Wasserstein distance between Gaussians fitted to the features of each class."""
-    return _compare(wasserstein_cost, evidence), _describe_images(evidence)
+    return _compare(wasserstein_cost, evidence)
 
 
 def prediction(evidence):
     """How a source classifier votes on the target images; where there is none, one is fitted to the features."""
+    described = _describe_images(evidence)
     if evidence.source_classifier is not None:
         votes, labels = evidence.source_votes
-        classifier = evidence.source_classifier.name
+        described |= {"features": evidence.source_classifier.name, "classifier": evidence.source_classifier.name}
     else:
         votes, labels = evidence.target_features
-        votes, classifier = fit_source_classifier(*evidence.source_features)(votes), "logistic regression"
+        votes = fit_source_classifier(*evidence.source_features)(votes)
+        described |= {"classifier": "logistic regression"}
     num_target_classes = evidence.domains["target"].num_classes
-    values = prediction_cost(votes, labels, num_target_classes=num_target_classes)
-    return values, {**_describe_images(evidence), "classifier": classifier}
+    return prediction_cost(votes, labels, num_target_classes=num_target_classes), described
 
 
 def fisher_mkmmd(evidence):
@@ -69,7 +71,8 @@ def fisher_mkmmd(evidence):
     samples = [_concatenate(evidence.images(side, _few_views(evidence, side)))[0] for side in SIDES]
     encoder = fit_fisher_encoder(np.concatenate(samples))
     encoded = [_concatenate((encoder(images), labels) for images, labels in evidence.images(side)) for side in SIDES]
-    return _compare(mkmmd_cost, evidence, encoded), {**_describe_images(evidence), "features": "fisher"}
+    values, parameters = _compare(mkmmd_cost, evidence, encoded)
+    return values, {**parameters, "features": "fisher"}
 
 
 def text(evidence):
@@ -125,22 +128,28 @@ METRICS = {
 
 
 def _compare(cost, evidence, features=None):
-    """`cost` of the features of both domains, `(features, labels)` each, whitened where the settings ask for it."""
+    """`cost` of the features of both domains, whitened where the settings ask for it, and its parameters.
+
+    `features` are `(features, labels)` of each domain in place of the evidence's own.
+    """
     features = features or [evidence.source_features, evidence.target_features]
-    whiten = _fit_whitening(evidence, features)
+    whiten, is_whitened = _fit_whitening(evidence, features)
     whitened = [(whiten(of_side), labels) for of_side, labels in features]
-    return cost(*itertools.chain(*whitened), **_count_classes(evidence))
+    values = cost(*itertools.chain(*whitened), **_count_classes(evidence))
+    return values, {**_describe_images(evidence), "whitened": is_whitened}
 
 
 def _fit_whitening(evidence, features):
     matrix = fit_whitening(features) if evidence.settings.cost_whitening else None
-    return (lambda features: features) if matrix is None else (lambda features: features @ matrix)
+    if matrix is None:
+        return (lambda features: features), False
+    return (lambda features: features @ matrix), True
 
 
 def _linear_mkmmd(evidence):
     model = evidence.features_model
     samples = [_concatenate(evidence.stream(side, model, _few_views(evidence, side))) for side in SIDES]
-    whiten = _fit_whitening(evidence, samples)
+    whiten, is_whitened = _fit_whitening(evidence, samples)
     sample = np.concatenate([whiten(features) for features, _ in samples])
     kernel_features = draw_kernel_features(median_squared_distance(sample), sample.shape[1], NUM_FREQUENCIES)
     embeddings = []
@@ -149,11 +158,12 @@ def _linear_mkmmd(evidence):
         for features, labels in evidence.stream(side, model):
             embedding.add(kernel_features(whiten(features)), labels)
         embeddings.append(embedding)
-    return mkmmd_of_embeddings(*embeddings)
+    return mkmmd_of_embeddings(*embeddings), is_whitened
 
 
 def _few_views(evidence, side):
-    most = max(1, _SAMPLE_SIZE // evidence.domains[side].num_classes)
+    # Of one view there is nothing to tell how views of a class differ.
+    most = max(2, _SAMPLE_SIZE // evidence.domains[side].num_classes)
     return min(most, evidence.settings.cost_images_per_class)
 
 
@@ -176,5 +186,4 @@ def _describe_images(evidence):
         "images_per_class": evidence.settings.cost_images_per_class,
         "features": "pixels" if model is None else model.name,
         "augmented": evidence.augment is not None,
-        "whitened": evidence.settings.cost_whitening,
     }

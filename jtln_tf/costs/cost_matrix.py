@@ -20,6 +20,8 @@ _CSV_CORNER = "source \\ target"
 _READING_ERRORS = (
     *(ValueError, KeyError, TypeError, AttributeError, EOFError, OSError),
     *(zipfile.BadZipFile, zlib.error, csv.Error),
+    # JSON nested without end; a header that promises an array larger than the memory.
+    *(RecursionError, MemoryError),
 )
 
 
@@ -171,14 +173,20 @@ def _read_npz(path):
             raise InputError(
                 f"`cost_matrix` must have format {_FORMAT_VERSION} or older. Received: format {provenance['format']}."
             )
-        if not all(isinstance(provenance.get(name, {}), dict) for name in ("parameters", "data")):
-            raise ValueError("its provenance")
+        _check_provenance_types(provenance)
         return CostMatrix(
             file["values"],
             tuple(file["source_classes"].tolist()),
             tuple(file["target_classes"].tolist()),
             **{name: provenance[name] for name in _PROVENANCE if name in provenance},
         )
+
+
+def _check_provenance_types(provenance):
+    kinds = {"metric": str, "parameters": dict, "backbone": str, "data": dict}
+    fits = all(isinstance(provenance.get(name, kind()), kind) for name, kind in kinds.items())
+    if not fits or not all(isinstance(described, dict) for described in provenance.get("data", {}).values()):
+        raise ValueError("its provenance is of another kind")
 
 
 def _read_csv(path):

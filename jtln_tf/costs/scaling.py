@@ -37,7 +37,8 @@ def dual_centre(values, epsilon=0.03):
     Reference:
         Peyre and Cuturi, 2019, Computational Optimal Transport, arXiv:1803.00567, sections 3.3 and 4.4.
     """
-    centred = scale_to_unit_range(double_centre(np.asarray(values, np.float64)))
+    values = np.asarray(values, np.float64)
+    centred = scale(double_centre(values), unit=float(np.abs(values).max()))
     # Updates end with the columns. Where classes match one to one the potentials are not unique, and the two orders end
     # at different ones: their mean treats source and target alike.
     reduced = (_take_off_potentials(centred, epsilon) + _take_off_potentials(centred.T, epsilon).T) / 2
@@ -68,15 +69,22 @@ def centre(values, how):
     return centrings[how](np.asarray(values, np.float64))
 
 
-def scale(values, by="max"):
+def scale(values, by="max", unit=None):
     """Shifts the values so that the least is 0, and divides them by their `max`, `mean`, `median` or `std`.
 
     Values that are equal, to rounding, throughout become 0. The median of values that are mostly the least is 0: then
     the mean is taken.
+
+    Args:
+        values: [n, m].
+        by: What of the shifted values becomes 1.
+        unit: Magnitude of the values before they were centred, which tells how large rounding is; None is their own.
     """
     statistics = {"max": np.max, "mean": np.mean, "median": lambda x: np.median(x) or np.mean(x), "std": np.std}
     lowest, highest = values.min(), values.max()
-    if highest - lowest <= 1e-7 * max(1.0, abs(highest)):
+    unit = max(abs(lowest), abs(highest)) if unit is None else unit
+    # Kernel values near 1 that cancel leave 1e-16 or so.
+    if highest - lowest <= max(1e-7 * unit, 1e-12):
         return np.zeros_like(values)
     shifted = values - lowest
     return shifted / statistics[by](shifted)

@@ -84,11 +84,20 @@ def build_model(config, network):
     return JointModel(network, class_memory_steps=memory_steps, **dataclasses.asdict(objective))
 
 
-def prior_costs(config, source, target, network):
-    """The cost matrix known before training; None where the method needs none or estimates it while it trains."""
-    if config.training.method != "jtln" or config.cost.cost_refresh_steps:
+def prior_costs(config, source, target, model):
+    """The cost matrix known before training; None where the method needs none or estimates it while it trains.
+
+    Raises:
+        InputError: If the matrix cannot be built; also where that will be done while training.
+    """
+    if config.training.method != "jtln":
         return None
-    backbone = layer_model(features_model(network), config.cost.cost_layer)
+    if config.cost.cost_refresh_steps:
+        # A rehearsal with one image a class: what is wrong is told before anything is written.
+        cost = dataclasses.replace(config.cost, cost_images_per_class=1)
+        current_costs(dataclasses.replace(config, cost=cost), source, target, model)
+        return None
+    backbone = layer_model(features_model(model.network), config.cost.cost_layer)
     return estimate_costs(config, source, target, features_model=backbone)
 
 
@@ -136,9 +145,11 @@ def build_costs(config, *, workdir="", cache="", progress=None):
         data = dataclasses.replace(config.data, image_size=size, channels=channels)
         config = dataclasses.replace(config, data=data, network=run.network)
         source, target = load_domains(config)
-        heads = {domain.class_names: side for side, domain in zip(SIDES, run_domains, strict=True)}
-        if source.class_names in heads:
-            classifier = predictions_model(network, heads[source.class_names])
+        # The source head first, where both have these names: the target head knows the images that it would vote on.
+        heads = [
+            side for side, domain in zip(SIDES, run_domains, strict=True) if domain.class_names == source.class_names
+        ]
+        classifier = predictions_model(network, heads[0]) if heads else None
         features = features_model(network)
     else:
         source, target = load_domains(config)

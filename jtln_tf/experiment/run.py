@@ -68,7 +68,7 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
         # Found by the run itself, with the weights that it began with.
         cost_matrix = load_cost_matrix(saved_costs).align(source.class_names, target.class_names)
     else:
-        cost_matrix = prior_costs(config, source, target, network)
+        cost_matrix = prior_costs(config, source, target, model)
     state.seconds = time.perf_counter() - started
     weight_bytes = sum(math.prod(variable.shape) * 4 for variable in network.variables)
     needed_bytes = _DISK_PER_WEIGHT * weight_bytes

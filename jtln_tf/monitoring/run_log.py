@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 
@@ -124,7 +125,9 @@ def _entries_until(path, step):
     kept = []
     for line in path.read_text().splitlines(keepends=True):
         try:
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
+            entry = json.loads(line) if line.endswith("\n") else {"step": math.inf}
+            # Costs change before a step, after the checkpoint of the step before: they will be told again.
+            if entry["step"] < step or (entry["step"] == step and "cost_drift" not in entry):
                 kept.append(line)
         except ValueError:
             # The line that a kill cut short.
