@@ -115,7 +115,7 @@ DIGITS = COMPARE[:2]
         ("compare", ["--preset=digits", "--output=unused", "--method=joint"], ["methods", "--method=joint"]),
         ("compare", [*COMPARE, "--cost_matrices=mkmmd,textt"], ["cost_matrix", "textt"]),
         ("compare", [*COMPARE, "--cost_matrices=mkmmd", "--methods=joint"], ["cost_matrices", "jtln"]),
-        ("build_cost_matrix", ["--preset=digits", "--metric=mkmmd"], ["cost_matrix"]),
+        ("build_cost_matrix", ["--preset=digits", "--metric=mkmmd"], ["output", ".npz"]),
         ("build_cost_matrix", [*DIGITS, "--output=unused.npy"], ["output", ".npz", "unused.npy"]),
         ("build_cost_matrix", [*DIGITS, "--output=unused.npz"], ["metric", "mkmmd", "''"]),
         ("build_cost_matrix", [*DIGITS, "--output=unused.npz", "--metric=mkmd"], ["cost_matrix", "mkmd"]),
