@@ -43,6 +43,20 @@ def config_from_flags(flag_values=flags.FLAGS):
     return ExperimentConfig(**sections)
 
 
+def with_given_flags(config, flag_values=flags.FLAGS):
+    """Returns a configuration with the values of those flags that were given, in place of its own."""
+    sections = {}
+    for section in dataclasses.fields(ExperimentConfig):
+        types = typing.get_type_hints(section.type)
+        given = {
+            field.name: _convert(field.name, flag_values[field.name].value, types[field.name])
+            for field in dataclasses.fields(section.type)
+            if field.name in flag_values and flag_values[field.name].present
+        }
+        sections[section.name] = dataclasses.replace(getattr(config, section.name), **given)
+    return ExperimentConfig(**sections)
+
+
 def preset_path(name):
     """Returns the flag file of a preset.
 

@@ -373,7 +373,8 @@ def test_text_reads_the_class_table(source, target):
         describe_digits(source, DESCRIPTIONS), describe_digits(target, DESCRIPTIONS), "text", centring="none"
     )
     assert matrix.nearest(1) == {"1": ["1"], "2": ["2"], "7": ["1"]}
-    assert matrix.parameters["text"] == "tfidf" and matrix.data == {} and matrix.backbone == ""
+    assert matrix.parameters["text"] == "tfidf" and matrix.parameters["described_target_classes"] == 3
+    assert matrix.data == {} and matrix.backbone == ""
 
 
 def test_taxonomy_by_columns_of_the_class_table(source, target, tmp_path):
@@ -615,3 +616,20 @@ def test_an_array_that_no_memory_holds_is_refused(source, target, tmp_path):
         file.writestr("values.npy", header.getvalue())
     with pytest.raises(InputError, match="`cost_matrix` must be a cost matrix file. Received: "):
         build_cost_matrix(source, target, str(path))
+
+
+def test_classes_without_a_description_are_told(source, target, caplog):
+    bare = {name: {key: row[key] for key in ("class", "shape")} for name, row in DESCRIPTIONS.items()}
+    matrix = build_cost_matrix(describe_digits(source, DESCRIPTIONS), describe_digits(target, bare), "text")
+    (record,) = caplog.records
+    assert "3 of 3 target classes have no description in the class table, '1' among them" in record.getMessage()
+    assert matrix.parameters["described_source_classes"] == 4 and matrix.parameters["described_target_classes"] == 0
+
+
+def test_costs_that_are_all_equal_are_told(source, target, caplog):
+    build_cost_matrix(source, rename(target, "xyz"), "uniform")
+    (record,) = caplog.records
+    assert "the costs by 'uniform' are all equal" in record.getMessage()
+    caplog.clear()
+    build_cost_matrix(source, target, "uniform")
+    assert not caplog.records

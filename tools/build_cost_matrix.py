@@ -36,10 +36,12 @@ def main(arguments):
         raise InputError(f"`output` must be a .npz or .csv file. Received: {values.output!r}.")
     if values.plot and plot.suffix != ".png":
         raise InputError(f"`plot` must be a .png file. Received: {values.plot!r}.")
-    if not values.metric or ONLINE in parse_cost_spec(values.metric).metrics:
+    if not values.metric or values.metric == ONLINE:
         raise InputError(
-            f"`metric` must be one of {', '.join(COST_METRICS)}, a file, or several. Received: {values.metric!r}."
+            f"`metric` must be one of {', '.join(COST_METRICS)}, a file, or several (--cost_matrix is for training). "
+            f"Received: {values.metric!r}."
         )
+    parse_cost_spec(values.metric, option="metric")
     # Those of a preset are for training.
     values["cost_matrix"].value = values.metric
     values["cost_refresh_steps"].value = 0
@@ -47,8 +49,6 @@ def main(arguments):
     config.require_domains()
     nearest = output.with_name(f"{output.stem}.nearest.md")
     for path in (output, nearest, *([plot] if values.plot else [])):
-        if not path.parent.is_dir():
-            raise InputError(f"`output` and `plot` must stand in a folder that exists. Received: {str(path)!r}.")
         if path.exists() and not values.overwrite:
             raise InputError(f"`output` must not exist. Received: {str(path)!r}. Hint: --overwrite replaces it.")
     if values.workdir:
@@ -61,6 +61,8 @@ def main(arguments):
     from jtln_tf.experiment import build_costs
     from jtln_tf.workdir import write_whole
 
+    for path in (output, plot):
+        path.parent.mkdir(parents=True, exist_ok=True)
     cache = "" if values.feature_cache == "none" else values.feature_cache or str(output.parent / "features")
     with _Progress(is_silent=values.json) as progress:
         matrix = build_costs(config, workdir=values.workdir, cache=cache, progress=progress)

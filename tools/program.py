@@ -47,7 +47,10 @@ def run_program(main, description, *, positional=None):
         _say(f"{error.strerror or error}: {error.filename}" if error.filename else error)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        _say("interrupted; `tools.train --resume`, or another program called again, goes on from what was saved.")
+        _say(
+            "interrupted; `tools.train --resume` goes on from the last checkpoint (one every --steps_per_epoch), "
+            "another program called again from what was saved."
+        )
         sys.exit(INTERRUPTED)
 
 

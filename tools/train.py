@@ -11,7 +11,7 @@ import sys
 
 from absl import flags
 
-from flags import config_from_flags, define_config_flags
+from flags import config_from_flags, define_config_flags, with_given_flags
 from tools.program import load_tensorflow, run_program
 
 define_config_flags()
@@ -33,7 +33,7 @@ def main(arguments):
     if values.workdir and values.resume and not values.overwrite:
         begun = read_config(values.workdir)
         # --resume alone goes on with the run as it was begun.
-        config = config if config.data.source or config.data.target else begun
+        config = config if config.data.source or config.data.target else with_given_flags(begun)
     config.require_domains()
     if not values.workdir:
         raise InputError("`workdir` must name the folder of the run. Received: nothing.")

@@ -55,11 +55,12 @@ def is_cost_file(name):
     return name.endswith(_FILE_SUFFIXES)
 
 
-def parse_cost_spec(text):
+def parse_cost_spec(text, option="cost_matrix"):
     """Parses `[shuffled:][WEIGHT*]NAME[+[WEIGHT*]NAME...]`; a NAME is a metric or the path of a .npz or .csv file.
 
     Args:
         text: The specification, such as `mkmmd`, `cost.csv`, `0.7*mkmmd+0.3*text` or `shuffled:mkmmd`.
+        option: What the specification is called in messages.
 
     Returns:
         A `CostSpec`.
@@ -74,21 +75,21 @@ def parse_cost_spec(text):
         # A path may hold a plus: a term goes on until it is a metric or ends like a file.
         part = piece if part is None else f"{part}+{piece}"
         if is_cost_file(part) or part.rpartition("*")[2] in (*COST_METRICS, ONLINE):
-            terms.append(_parse_term(part, text))
+            terms.append(_parse_term(part, text, option))
             part = None
     if part is not None:
         raise InputError(
-            f"`cost_matrix` must be a .npz or .csv file or one of {', '.join(COST_METRICS)}, {ONLINE}; several are "
+            f"`{option}` must be a .npz or .csv file or one of {', '.join(COST_METRICS)}, {ONLINE}; several are "
             f"written 0.7*mkmmd+0.3*text, a control shuffled:mkmmd. Received: {text!r}."
         )
     if any(name == ONLINE for _, name in terms) and (len(terms) > 1 or is_shuffled):
-        raise InputError(f"`cost_matrix`=online must stand alone. Received: {text!r}.")
+        raise InputError(f"`{option}`=online must stand alone. Received: {text!r}.")
     if len(terms) == 1 and terms[0][0] != 1:
-        raise InputError(f"`cost_matrix` must have weights only where several are combined. Received: {text!r}.")
+        raise InputError(f"`{option}` must have weights only where several are combined. Received: {text!r}.")
     return CostSpec(text, tuple(terms), is_shuffled)
 
 
-def _parse_term(part, text):
+def _parse_term(part, text, option):
     factor, star, name = part.partition("*")
     if not star:
         factor, name = "1", part
@@ -97,7 +98,5 @@ def _parse_term(part, text):
     except ValueError:
         weight = math.nan
     if not (weight > 0 and math.isfinite(weight)):
-        raise InputError(
-            f"`cost_matrix` must have weights above 0, written 0.5*NAME. Received: {factor!r} in {text!r}."
-        )
+        raise InputError(f"`{option}` must have weights above 0, written 0.5*NAME. Received: {factor!r} in {text!r}.")
     return weight, name

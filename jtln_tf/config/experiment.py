@@ -121,7 +121,9 @@ class CostConfig:
         "backbone.",
         minimum=0,
     )
-    cost_images_per_class: int = option(50, "Most images of a class that a metric looks at.", minimum=1)
+    cost_images_per_class: int = option(
+        50, "Most images of a class that a metric looks at; fewer are filled up with augmented views.", minimum=1
+    )
     cost_layer: str = option("", "Backbone layer whose output the metrics compare; empty: its last.")
     cost_estimator: str = option(
         "auto",

@@ -1,6 +1,7 @@
 """A cost matrix specification to the matrix: its metrics and files, centred, scaled, combined, and where it is from."""
 
 import numpy as np
+from absl import logging
 
 from jtln_tf.config import ONLINE, CostConfig, InputError, parse_cost_spec
 from jtln_tf.cost_building.evidence import SIDES, Evidence
@@ -82,6 +83,8 @@ def build_cost_matrix(
             for (weight, name), part in zip(spec.terms, parts, strict=True)
         ]
         parameters = {"parts": described, "scale": settings.cost_scale}
+    if np.ptp(values) == 0:
+        logging.warning("the costs by %r are all equal: they tell nothing of how classes are related.", metric)
     if spec.is_shuffled:
         values, parameters = _shuffle(values, seed), {**parameters, "shuffle_seed": seed}
     return CostMatrix(

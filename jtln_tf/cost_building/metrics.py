@@ -6,6 +6,7 @@ A metric is a function from `Evidence` to `(values [n, m], parameters)`; `buildi
 import itertools
 
 import numpy as np
+from absl import logging
 
 from jtln_tf.config import InputError
 from jtln_tf.cost_building.evidence import SIDES, class_rows
@@ -77,12 +78,20 @@ def fisher_mkmmd(evidence):
 
 def text(evidence):
     """Distance between the names and descriptions of the classes."""
-    texts = []
+    texts, described = [], {}
     for side in SIDES:
         table, names = evidence.class_table[side], evidence.domains[side].class_names
-        texts.append({name: class_text(name, table.get(name, {}).get("description", "")) for name in names})
+        descriptions = {name: table.get(name, {}).get("description", "") for name in names}
+        texts.append({name: class_text(name, description) for name, description in descriptions.items()})
+        bare = [name for name, description in descriptions.items() if not description]
+        described[f"described_{side}_classes"] = len(names) - len(bare)
+        if table and bare:
+            logging.warning(
+                "%d of %d %s classes have no description in the class table, %r among them: only names are compared.",
+                *(len(bare), len(names), side, bare[0]),
+            )
     encoder = evidence.settings.cost_text
-    return text_cost(*texts, encoder), {"text": encoder}
+    return text_cost(*texts, encoder), {"text": encoder, **described}
 
 
 def taxonomy(evidence):

@@ -6,6 +6,7 @@ import json
 import pathlib
 
 import keras
+from absl import logging
 
 from jtln_tf import workdir as files
 from jtln_tf.backbones import identify_backbone
@@ -97,6 +98,7 @@ def prior_costs(config, source, target, model):
         cost = dataclasses.replace(config.cost, cost_images_per_class=1)
         current_costs(dataclasses.replace(config, cost=cost), source, target, model)
         return None
+    _warn_of_untrained_backbone(config)
     backbone = layer_model(features_model(model.network), config.cost.cost_layer)
     return estimate_costs(config, source, target, features_model=backbone)
 
@@ -155,6 +157,7 @@ def build_costs(config, *, workdir="", cache="", progress=None):
         source, target = load_domains(config)
         needs_network = parse_cost_spec(config.cost.cost_matrix).looks_through_network
         features = features_model(build_network_for(config, source, target)) if needs_network else None
+        _warn_of_untrained_backbone(config)
     if features is not None:
         features = layer_model(features, config.cost.cost_layer)
     return estimate_costs(
@@ -166,6 +169,17 @@ def build_costs(config, *, workdir="", cache="", progress=None):
         cache=cache,
         progress=progress,
     )
+
+
+def _warn_of_untrained_backbone(config):
+    network, metric = config.network, config.cost.cost_matrix
+    is_untrained = network.weights == "none" and not network.backbone.endswith(".keras")
+    if is_untrained and parse_cost_spec(metric).looks_through_network:
+        logging.warning(
+            "--cost_matrix=%s compares features of %s, which has learnt nothing yet: --cost_matrix=online "
+            "--cost_refresh_steps=100, or a trained backbone, knows more.",
+            *(metric, network.backbone),
+        )
 
 
 def check_cost_files(settings):

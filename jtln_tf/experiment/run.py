@@ -52,7 +52,9 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     finished = files.read_result(workdir) if resume else None
     if finished and (not export or (workdir / files.EXPORT_FOLDER).is_dir()):
         return finished
-    _check_files(config)
+    saved_costs = workdir / files.COST_FILE
+    has_costs = resume and not config.cost.cost_refresh_steps and saved_costs.is_file()
+    _check_files(config, needs_costs=config.training.method == "jtln" and not has_costs)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.training.seed)
     source, target = load_domains(config)
@@ -63,8 +65,7 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     network = build_network_for(config, source, target)
     model, state = build_model(config, network), TrainingState()
     started = time.perf_counter()
-    saved_costs = workdir / files.COST_FILE
-    if resume and not config.cost.cost_refresh_steps and saved_costs.is_file():
+    if has_costs:
         # Found by the run itself, with the weights that it began with.
         cost_matrix = load_cost_matrix(saved_costs).align(source.class_names, target.class_names)
     else:
@@ -88,7 +89,7 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     return result
 
 
-def _check_files(config):
+def _check_files(config, *, needs_costs):
     """Raises `InputError` where a file that the configuration names is not there: before any image is read."""
     network = config.network
     named = {
@@ -98,7 +99,7 @@ def _check_files(config):
     for name, path in named.items():
         if path is not None and not pathlib.Path(path).is_file():
             raise MissingInputError(f"`{name}` must name an existing file. Received: {path!r}.")
-    if config.training.method == "jtln":
+    if needs_costs:
         check_cost_files(config.cost)
 
 
