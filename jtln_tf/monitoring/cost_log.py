@@ -6,7 +6,7 @@ from jtln_tf.costs import draw_picture
 
 
 def log_costs(log, step, costs, before=None):
-    """Writes a new cost matrix to the log: a picture, and how far it has drifted.
+    """Writes a new cost matrix to the log: how far it has drifted, and a picture where what it says has changed.
 
     `cost_drift` is the mean absolute change of an entry, `cost_nearest_changed` the share of the target classes that
     have another nearest source class than before.
@@ -17,12 +17,10 @@ def log_costs(log, step, costs, before=None):
         costs: `CostMatrix`.
         before: Values [n, m] of the matrix that it replaces, or None.
     """
+    nearest_changed = 1.0
     if before is not None:
-        log.write(
-            step,
-            {
-                "cost_drift": np.abs(costs.values - before).mean(),
-                "cost_nearest_changed": np.mean(costs.values.argmin(axis=0) != before.argmin(axis=0)),
-            },
-        )
-    log.write_image(step, "cost_matrix", draw_picture(costs))
+        nearest_changed = np.mean(costs.values.argmin(axis=0) != before.argmin(axis=0))
+        log.write(step, {"cost_drift": np.abs(costs.values - before).mean(), "cost_nearest_changed": nearest_changed})
+    # Drawing takes as long as some dozens of small training steps.
+    if nearest_changed:
+        log.write_image(step, "cost_matrix", draw_picture(costs))
