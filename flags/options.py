@@ -31,29 +31,28 @@ def config_from_flags(flag_values=flags.FLAGS):
     Raises:
         InputError: If a value does not fit.
     """
+    return _replace(ExperimentConfig(), flag_values, lambda flag: True)
+
+
+def with_given_flags(config, flag_values=flags.FLAGS):
+    """Returns a configuration with the values of those flags that were given, in place of its own.
+
+    Raises:
+        InputError: If a value does not fit.
+    """
+    return _replace(config, flag_values, lambda flag: flag.present)
+
+
+def _replace(config, flag_values, counts):
     sections = {}
     for section in dataclasses.fields(ExperimentConfig):
         types = typing.get_type_hints(section.type)
         values = {
             field.name: _convert(field.name, flag_values[field.name].value, types[field.name])
             for field in dataclasses.fields(section.type)
-            if field.name in flag_values
+            if field.name in flag_values and counts(flag_values[field.name])
         }
-        sections[section.name] = section.type(**values)
-    return ExperimentConfig(**sections)
-
-
-def with_given_flags(config, flag_values=flags.FLAGS):
-    """Returns a configuration with the values of those flags that were given, in place of its own."""
-    sections = {}
-    for section in dataclasses.fields(ExperimentConfig):
-        types = typing.get_type_hints(section.type)
-        given = {
-            field.name: _convert(field.name, flag_values[field.name].value, types[field.name])
-            for field in dataclasses.fields(section.type)
-            if field.name in flag_values and flag_values[field.name].present
-        }
-        sections[section.name] = dataclasses.replace(getattr(config, section.name), **given)
+        sections[section.name] = dataclasses.replace(getattr(config, section.name), **values)
     return ExperimentConfig(**sections)
 
 
