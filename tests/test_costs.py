@@ -15,7 +15,7 @@ from jtln_tf.costs import (
     double_centre,
     dual_centre,
     load_cost_matrix,
-    scale_to_unit_range,
+    scale,
     uniform_cost,
 )
 
@@ -366,8 +366,8 @@ def test_dual_centre_does_not_see_constants_of_classes_or_the_unit(shape):
     shifted = values + np.arange(shape[0])[:, None] - 3 * np.arange(shape[1])[None]
     # Rounding of numbers up to 20, grown by up to thousands of updates.
     np.testing.assert_allclose(dual_centre(shifted), reduced, rtol=0, atol=1e-9)
-    for scale in (1e-3, 30.0, 1e6):
-        np.testing.assert_allclose(dual_centre(scale * values), reduced, rtol=0, atol=1e-9)
+    for unit in (1e-3, 30.0, 1e6):
+        np.testing.assert_allclose(dual_centre(unit * values), reduced, rtol=0, atol=1e-9)
 
 
 def test_dual_centre_follows_the_order_of_the_classes():
@@ -390,7 +390,7 @@ def test_dual_centre_of_integers_leaves_them():
 def test_dual_centre_of_nothing_to_choose_is_zero(values):
     reduced = dual_centre(values)
     np.testing.assert_allclose(reduced, 0, atol=1e-15)
-    np.testing.assert_array_equal(scale_to_unit_range(reduced), 0)
+    np.testing.assert_array_equal(scale(reduced), 0)
 
 
 def test_dual_centre_ends_where_the_potentials_do_not_settle():
@@ -399,13 +399,13 @@ def test_dual_centre_ends_where_the_potentials_do_not_settle():
     assert np.isfinite(reduced).all() and abs(reduced.mean()) < 1e-12
 
 
-def test_scale_to_unit_range():
+def test_scale_spans_0_to_1():
     values = np.random.default_rng(0).normal(size=(5, 7)) * 30 - 100
-    scaled = scale_to_unit_range(values)
+    scaled = scale(values)
     assert scaled.min() == 0 and scaled.max() == 1
     np.testing.assert_allclose(scaled * np.ptp(values) + values.min(), values, rtol=1e-12)
 
 
 @pytest.mark.parametrize("values", [np.full((2, 3), 5.0), np.zeros((2, 3)), 3.0 + 1e-16 * np.arange(6).reshape(2, 3)])
 def test_scale_of_equal_values_is_zero(values):
-    np.testing.assert_array_equal(scale_to_unit_range(values), np.zeros((2, 3)))
+    np.testing.assert_array_equal(scale(values), np.zeros((2, 3)))

@@ -4,7 +4,7 @@ import reference
 from scipy.stats import spearmanr
 
 from jtln_tf.config import InputError
-from jtln_tf.costs import double_centre, dual_centre, mkmmd, mkmmd_cost, scale_to_unit_range
+from jtln_tf.costs import double_centre, dual_centre, mkmmd, mkmmd_cost, scale
 from jtln_tf.costs.kernel_features import ClassEmbeddings, KernelFeatures, draw_kernel_features, mkmmd_of_embeddings
 from jtln_tf.costs.mkmmd import median_squared_distance
 
@@ -122,7 +122,7 @@ def test_constant_features_cost_nothing():
     source, target = (np.full((6, 3), 0.7), labels), (np.full((4, 3), 0.7), labels[:4])
     cost = cost_of(source, target)
     np.testing.assert_allclose(cost, 0, atol=1e-13)
-    np.testing.assert_array_equal(scale_to_unit_range(dual_centre(cost)), 0)
+    np.testing.assert_array_equal(scale(dual_centre(cost)), 0)
 
 
 def test_where_most_images_are_the_same():

@@ -7,7 +7,7 @@ from jtln_tf.costs.kernel_features import NUM_FREQUENCIES, ClassEmbeddings, draw
 from jtln_tf.costs.mkmmd import median_squared_distance, mkmmd_cost
 from jtln_tf.costs.picture import draw_picture, format_nearest, save_picture
 from jtln_tf.costs.prediction import fit_source_classifier, prediction_cost
-from jtln_tf.costs.scaling import centre, double_centre, dual_centre, scale, scale_to_unit_range
+from jtln_tf.costs.scaling import centre, double_centre, dual_centre, scale
 from jtln_tf.costs.taxonomy import parents_from_columns, read_parents, taxonomy_cost, wordnet_cost
 from jtln_tf.costs.text import class_text, text_cost
 from jtln_tf.costs.uniform import uniform_cost
@@ -38,7 +38,6 @@ __all__ = [
     "read_parents",
     "save_picture",
     "scale",
-    "scale_to_unit_range",
     "taxonomy_cost",
     "text_cost",
     "uniform_cost",

@@ -88,8 +88,3 @@ def scale(values, by="max", unit=None):
         return np.zeros_like(values)
     shifted = values - lowest
     return shifted / statistics[by](shifted)
-
-
-def scale_to_unit_range(values):
-    """Shifts and scales the values to [0, 1]; all 0 where they are equal, to rounding, throughout."""
-    return scale(values, "max")
