@@ -43,7 +43,7 @@ def test_documented_commands_name_programs_and_flags_that_exist(document, words)
 
 @pytest.mark.parametrize("name", set(re.findall(r"`--(\w+)", "".join(path.read_text() for path in DOCUMENTS))))
 def test_flags_named_in_the_text_exist(name):
-    texts = [path.read_text() for path in (REPOSITORY / "tools").glob("*.py")]
+    texts = [path.read_text() for folder in ("tools", "benchmarks") for path in (REPOSITORY / folder).glob("*.py")]
     texts.append((REPOSITORY / "jtln_tf" / "config" / "experiment.py").read_text())
     own = {"help", "check", "flagfile"}
     names = (name, name.removeprefix("no"))
