@@ -1,0 +1,84 @@
+"""Two endless streams of training batches, one a domain."""
+
+import tensorflow as tf
+
+from jtln_tf.pairing.augmentation import augment_images
+from jtln_tf.pairing.shuffling import mix_seed, shuffled_rows
+
+
+def pair_domains(
+    source,
+    target,
+    *,
+    source_batch=64,
+    target_batch=32,
+    steps=None,
+    first_step=0,
+    seed=0,
+    random_crop=True,
+    random_flip=False,
+):
+    """Pairs two domains for training.
+
+    Args:
+        source: Source `Domain`, or None to train on the target alone.
+        target: Target `Domain`, or None to train on the source alone.
+        source_batch: Source images in a step.
+        target_batch: Target images in a step.
+        steps: Step at which the stream ends; None is never.
+        first_step: Step of the first batch.
+        seed: Seed of order and augmentation.
+        random_crop: Shift each image by up to an eighth of its side, the border mirrored.
+        random_flip: Mirror each image left to right with probability one half.
+
+    Returns:
+        `tf.data.Dataset` of dicts with the keys `source` and `target` (only the given domains), each a pair of float32
+        images [batch, H, W, C] in 0..255 and int32 labels [batch]. Batches are always full: where a pass over a domain
+        ends inside a batch, the next pass begins.
+
+    Raises:
+        ValueError: If neither domain is given.
+    """
+    domains = {"source": (source, source_batch, 0), "target": (target, target_batch, 1)}
+    streams = {
+        name: _stream(domain.train, batch, first_step, steps, (seed, index), random_crop, random_flip)
+        for name, (domain, batch, index) in domains.items()
+        if domain is not None
+    }
+    if not streams:
+        raise ValueError("`source` or `target` must be a Domain. Received: neither.")
+    return tf.data.Dataset.zip(streams).prefetch(tf.data.AUTOTUNE)
+
+
+def count_passes(domain, batch, step):
+    """Passes over the training images of a domain after `step` steps."""
+    return step * batch / len(domain.train)
+
+
+def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
+    with tf.device("CPU:0"):
+        # A GPU's memory is for the network.
+        labels = tf.constant(split.labels)
+        images_or_paths = tf.constant(split.images if split.is_decoded else split.images.tolist())
+    last_step = steps if steps is not None else tf.int64.max
+    step_numbers = tf.data.Dataset.range(first_step, last_step)
+
+    def finish(step, images, rows):
+        return augment_images(
+            images, mix_seed(*seed), step, random_crop=random_crop, random_flip=random_flip
+        ), tf.gather(labels, rows)
+
+    if split.is_decoded:
+
+        def read(step):
+            rows = shuffled_rows(step, batch, len(split), seed)
+            return finish(step, tf.gather(images_or_paths, rows), rows)
+
+        # Deterministic order, and one batch at a time: gathering is cheap next to a training step.
+        return step_numbers.map(read, num_parallel_calls=1)
+    rows = step_numbers.flat_map(
+        lambda step: tf.data.Dataset.from_tensor_slices(shuffled_rows(step, batch, len(split), seed))
+    )
+    images = rows.map(lambda row: (split.decode(images_or_paths[row]), row), num_parallel_calls=tf.data.AUTOTUNE)
+    batches = tf.data.Dataset.zip(step_numbers, images.batch(batch, drop_remainder=True))
+    return batches.map(lambda step, pair: finish(step, *pair))
