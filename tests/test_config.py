@@ -97,10 +97,10 @@ def test_spec_column_may_be_called_like_an_attribute(column):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "builtin:NAME, folder:PATH or tfds:NAME.*''"),
-        ("mnist5k", "builtin:NAME, folder:PATH or tfds:NAME.*'mnist5k'"),
-        ("http://x", "builtin:NAME, folder:PATH or tfds:NAME.*'http://x'"),
-        ("Folder:x", "builtin:NAME, folder:PATH or tfds:NAME"),
+        ("", "KIND:NAME, KIND one of builtin, folder.*''"),
+        ("mnist5k", "KIND:NAME, KIND one of builtin, folder.*'mnist5k'"),
+        ("http://x", "KIND:NAME, KIND one of builtin, folder.*'http://x'"),
+        ("Folder:x", "KIND:NAME, KIND one of builtin, folder"),
         ("folder:", "needs a name after 'folder:'"),
         ("folder:?per_class=3", "needs a name after 'folder:'"),
         ("folder:d?classes", "name=value.*'classes'"),

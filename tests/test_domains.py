@@ -512,7 +512,7 @@ def test_unknown_builtin():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cache": "disk"}, "`cache` must be one of memory, none. Received: 'disk'"),
+        ({"cache": "ram"}, "`cache` must be one of memory, disk, none. Received: 'ram'"),
         ({"channels": 2}, "`channels` must be 1 or 3. Received: 2"),
         ({"labels_per_class": 5}, "`labels_per_class` must agree with per_class"),
     ],

@@ -1,11 +1,11 @@
-"""The text that names a domain: `builtin:NAME`, `folder:PATH` or `tfds:NAME[/CONFIG][:SPLIT]`, each with `?options`."""
+"""The text that names a domain: `KIND:NAME`, such as `folder:PATH` or `tfds:NAME[/CONFIG][:SPLIT]`, with `?options`."""
 
 import dataclasses
 import urllib.parse
 
 from jtln_tf.config.errors import InputError
 
-KINDS = ("builtin", "folder", "tfds")
+KINDS = ("builtin", "folder", "records", "tfds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +14,7 @@ class DomainSpec:
 
     Attributes:
         text: The specification as given.
-        kind: `builtin`, `folder` or `tfds`.
+        kind: One of `KINDS`.
         name: What stands between the kind and the `?`: a name or a path.
         classes: Names or shell patterns (`Greek_*`) of the classes to use; empty means all.
         exclude: Names or shell patterns of the classes to leave out.
@@ -53,7 +53,7 @@ def parse_domain_spec(text, *, per_class=None):
     """
     kind, colon, rest = text.partition(":")
     if not colon or kind not in KINDS:
-        raise InputError(f"A domain must be written builtin:NAME, folder:PATH or tfds:NAME. Received: {text!r}.")
+        raise InputError(f"A domain must be written KIND:NAME, KIND one of {', '.join(KINDS)}. Received: {text!r}.")
     name, _, query = rest.partition("?")
     if not name:
         raise InputError(f"A domain needs a name after '{kind}:'. Received: {text!r}.")
@@ -73,7 +73,7 @@ def parse_domain_spec(text, *, per_class=None):
             values[key] = _parse_number(key, value, int, lambda count: count >= 1, "a whole number of at least 1", text)
         elif key in ("test_fraction", "validation_fraction"):
             values[key] = _parse_number(key, value, float, lambda share: 0 <= share < 1, "in [0, 1)", text)
-        elif kind == "folder":
+        elif kind in ("folder", "records"):
             filters.append((key, _split_names(value)))
         else:
             raise InputError(

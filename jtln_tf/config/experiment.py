@@ -16,7 +16,8 @@ class DataConfig:
     """The two domains and how their images reach the network."""
 
     source: str = option(
-        "", "Source domain: builtin:NAME, folder:PATH or tfds:NAME, with ?classes=&per_class=&exclude=."
+        "",
+        "Source domain: builtin:, folder:, list:, records: or tfds:NAME, with ?classes=&per_class=&exclude=.",
     )
     target: str = option("", "Target domain, written like --source.")
     data_root: str = option("", "Folder that relative folder: paths, and tfds: data, are looked up in.")
@@ -30,8 +31,12 @@ class DataConfig:
     random_crop: bool = option(True, "Shift training images by up to an eighth of their side.")
     random_flip: bool = option(True, "Mirror training images left to right at random. Off for digits and letters.")
     cache: str = option(
-        "memory", "memory: decode every image once and keep it; none: decode in every step.", choices=("memory", "none")
+        "memory",
+        "memory: decode every image once and keep it; disk: keep it in a file that other runs read too; none: decode "
+        "in every step.",
+        choices=("memory", "disk", "none"),
     )
+    cache_dir: str = option("", "Folder of what is kept on the disk; empty: .jtln_cache in --data_root.")
     skip_bad_images: bool = option(False, "Leave out unreadable images (they are counted) instead of stopping.")
 
     def __post_init__(self):

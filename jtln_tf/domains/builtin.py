@@ -7,17 +7,18 @@ from jtln_tf.domains.examples import Examples
 from jtln_tf.domains.listing import Listing, select_classes
 
 
-def list_builtin(spec, data_root=""):
+def list_builtin(spec, data_root="", cache_dir=""):
     """Lists a `builtin:` domain.
 
     Args:
         spec: `DomainSpec`; its `name` is one of `BUILTINS`.
         data_root: Unused; builtin domains need no folder.
+        cache_dir: Unused.
 
     Raises:
         InputError: If there is no such domain, or no such class in it.
     """
-    del data_root
+    del data_root, cache_dir
     if spec.name not in BUILTINS:
         raise InputError(f"A builtin domain must be one of {', '.join(BUILTINS)}. Received: {spec.name!r}.")
     load, test_fraction = BUILTINS[spec.name]

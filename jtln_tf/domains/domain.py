@@ -1,61 +1,23 @@
 """A domain: class names that travel with labelled images, in three splits."""
 
 import dataclasses
+import os
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from jtln_tf.config import InputError, parse_domain_spec
 from jtln_tf.domains.builtin import list_builtin
-from jtln_tf.domains.decoding import decode_image, resize_images
 from jtln_tf.domains.examples import fingerprint, hold_out, sample_per_class
 from jtln_tf.domains.folder import list_folder
+from jtln_tf.domains.loading import CACHES, load_split
+from jtln_tf.domains.records import list_records
+from jtln_tf.domains.split import Split
 from jtln_tf.domains.tfds import list_tfds
 
-_LISTERS = {"builtin": list_builtin, "folder": list_folder, "tfds": list_tfds}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """Labelled images, ready to be read.
-
-    Attributes:
-        images: uint8 pixels [N, image_size, image_size, channels]; or, not decoded yet, [N] file paths or bytes.
-        labels: int32 class indices [N].
-        image_size: Side of an image in pixels.
-        channels: 1 or 3.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    image_size: int
-    channels: int
-
-    def __len__(self):
-        return len(self.labels)
-
-    @property
-    def is_decoded(self):
-        """Whether `images` are pixels."""
-        return self.images.ndim == 4
-
-    def take(self, indices):
-        """Returns the split of the images at `indices`."""
-        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices])
-
-    def dataset(self, batch_size):
-        """Returns a `tf.data.Dataset` of (uint8 images [b, H, W, C], labels [b]), every image once, in order."""
-        images = self.images if self.is_decoded else tf.constant(self.images.tolist(), tf.string)
-        rows = tf.data.Dataset.from_tensor_slices((images, self.labels))
-        if not self.is_decoded:
-            rows = rows.map(lambda image, label: (self.decode(image), label), num_parallel_calls=tf.data.AUTOTUNE)
-        return rows.batch(batch_size).prefetch(1)
-
-    def decode(self, image):
-        """Decodes one entry of `images` that is a path or bytes (scalar string tensor) to pixels [H, W, C]."""
-        is_path = len(self) > 0 and isinstance(self.images[0], str)
-        return _decode_entry(image, self.image_size, self.channels, is_path)
+_LISTERS = {"builtin": list_builtin, "folder": list_folder, "records": list_records, "tfds": list_tfds}
+# Where --cache_dir names no folder; in --data_root.
+_CACHE_FOLDER = ".jtln_cache"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,6 +71,7 @@ def load_domain(
     channels=None,
     data_root="",
     cache="memory",
+    cache_dir="",
     skip_bad_images=False,
 ):
     """Loads a domain.
@@ -118,13 +81,16 @@ def load_domain(
     class are drawn by the seed. Every image in use is decoded once here, so that a broken one is found before training.
 
     Args:
-        spec: `builtin:NAME`, `folder:PATH` or `tfds:NAME[/CONFIG][:SPLIT]` with options; see `parse_domain_spec`.
+        spec: `builtin:NAME`, `folder:PATH`, `records:PATH` or `tfds:NAME[/CONFIG][:SPLIT]` with options; see
+            `parse_domain_spec`.
         seed: Seed of the label draw.
         labels_per_class: Training images of each class, or None for all.
         image_size: Side of the square images in pixels; None is 28 for builtin domains, else 224.
         channels: 1 (gray) or 3 (RGB); None is 1 for builtin domains, else 3.
-        data_root: Folder of relative `folder:` paths and of `tfds:` data.
-        cache: `memory` keeps the decoded images; `none` decodes them each time they are read.
+        data_root: Folder of relative paths and of `tfds:` data.
+        cache: `memory` keeps the decoded images; `disk` keeps them in files of `cache_dir`, which other runs on
+            the same images read too; `none` decodes them each time they are read.
+        cache_dir: Folder of what is kept on the disk; empty is `.jtln_cache` in `data_root`.
         skip_bad_images: Leave out unreadable images instead of raising.
 
     Returns:
@@ -135,11 +101,12 @@ def load_domain(
         InputError: If the specification does not fit the data, or an image cannot be decoded.
     """
     parsed = parse_domain_spec(spec, per_class=labels_per_class or None)
-    if cache not in ("memory", "none"):
-        raise InputError(f"`cache` must be one of memory, none. Received: {cache!r}.")
+    if cache not in CACHES:
+        raise InputError(f"`cache` must be one of {', '.join(CACHES)}. Received: {cache!r}.")
     if channels not in (None, 1, 3):
         raise InputError(f"`channels` must be 1 or 3. Received: {channels!r}.")
-    listing = _LISTERS[parsed.kind](parsed, data_root)
+    cache_dir = cache_dir or os.path.join(data_root, _CACHE_FOLDER)
+    listing = list_domain(parsed, data_root=data_root, cache_dir=cache_dir)
     image_size = image_size or listing.image_size
     channels = channels or (1 if parsed.kind == "builtin" else 3)
     bad_names = set()
@@ -147,7 +114,7 @@ def load_domain(
         splits = _divide(listing, parsed, seed, bad_names)
         loaded, found_bad = {}, {}
         for name, examples in splits.items():
-            loaded[name], bad = _load_split(listing, examples, image_size, channels, cache)
+            loaded[name], bad = load_split(listing, examples, image_size, channels, cache, cache_dir)
             found_bad.update(bad)
         if not found_bad:
             return Domain(
@@ -155,7 +122,7 @@ def load_domain(
                 listing.class_names,
                 **loaded,
                 num_bad_images=len(bad_names),
-                fingerprint=fingerprint(splits["train"], listing.class_names),
+                fingerprint=fingerprint(splits["train"], listing.class_names, listing.content),
                 class_table=listing.class_table,
             )
         if not skip_bad_images:
@@ -170,6 +137,25 @@ def load_domain(
         logging.warning(
             "%s: left out %d unreadable images, %s among them.", spec, len(bad_names), next(iter(found_bad))
         )
+
+
+def list_domain(spec, *, data_root="", cache_dir=""):
+    """Lists the images of a domain, with their classes and the splits that the data has; decodes none.
+
+    Args:
+        spec: As for `load_domain`, or a `DomainSpec`.
+        data_root: See `load_domain`.
+        cache_dir: See `load_domain`.
+
+    Returns:
+        A `Listing`.
+
+    Raises:
+        MissingInputError: If a folder does not exist.
+        InputError: If the specification does not fit the data.
+    """
+    spec = parse_domain_spec(spec) if isinstance(spec, str) else spec
+    return _LISTERS[spec.kind](spec, data_root, cache_dir or os.path.join(data_root, _CACHE_FOLDER))
 
 
 def _divide(listing, spec, seed, bad_names):
@@ -189,57 +175,3 @@ def _divide(listing, spec, seed, bad_names):
     if spec.per_class:
         splits["train"] = sample_per_class(splits["train"], spec.per_class, listing.class_names, seed)
     return splits
-
-
-def _load_split(listing, examples, image_size, channels, cache):
-    """Returns a `Split` and the reasons of the images that could not be decoded, by name."""
-    if listing.fetch is not None:
-        examples = listing.fetch(examples)
-    if examples.images.ndim == 4:
-        pixels = examples.images
-        if pixels.shape[-1] != channels:
-            pixels = (
-                np.repeat(pixels, channels, axis=-1) if channels == 3 else tf.image.rgb_to_grayscale(pixels).numpy()
-            )
-        if pixels.shape[1:3] != (image_size, image_size) and len(pixels):
-            pixels = resize_images(pixels, image_size).numpy()
-        return Split(pixels, examples.labels, image_size, channels), {}
-    pixels, bad = _decode_all(examples, image_size, channels, keep=cache == "memory")
-    images = examples.images if pixels is None else pixels
-    return Split(images, examples.labels, image_size, channels), bad
-
-
-def _decode_all(examples, image_size, channels, keep):
-    shape = (image_size, image_size, channels)
-    pixels = np.empty((len(examples), *shape), np.uint8) if keep else None
-    if not len(examples):
-        return pixels, {}
-    is_path = isinstance(examples.images[0], str)
-    rows = tf.data.Dataset.from_tensor_slices((np.arange(len(examples)), examples.images.tolist()))
-
-    def decode(index, image):
-        return index, _decode_entry(image, image_size, channels, is_path)
-
-    # ignore_errors drops what cannot be decoded: the indices that do not come out are the broken images.
-    rows = rows.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    is_readable = np.zeros(len(examples), bool)
-    for index, image in rows.as_numpy_iterator():
-        is_readable[index] = True
-        if keep:
-            pixels[index] = image
-    return pixels, {
-        str(examples.names[index]): _reason(examples.images[index], image_size, channels, is_path)
-        for index in np.flatnonzero(~is_readable)
-    }
-
-
-def _decode_entry(image, image_size, channels, is_path):
-    return decode_image(tf.io.read_file(image) if is_path else image, image_size, channels)
-
-
-def _reason(image, image_size, channels, is_path):
-    try:
-        _decode_entry(tf.constant(image), image_size, channels, is_path)
-    except tf.errors.OpError as error:
-        return error.message.splitlines()[0].split("}} ")[-1].split(" [Op:")[0]
-    return "unreadable"

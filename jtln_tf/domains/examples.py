@@ -18,7 +18,7 @@ class Examples:
     """Images and labels of one split.
 
     Attributes:
-        images: uint8 pixels [N, H, W, C]; or [N] file paths; or [N] encoded bytes.
+        images: uint8 pixels [N, H, W, C]; or [N] file paths; or [N] encoded bytes; or what the domain finds them by.
         labels: int32 class indices [N].
         names: What each image is called in messages, [N].
     """
@@ -74,19 +74,19 @@ def sample_per_class(examples, per_class, class_names, seed):
     return examples.take(np.sort(chosen))
 
 
-def fingerprint(examples, class_names):
+def fingerprint(examples, class_names, content=""):
     """Tells whether these are the same labelled images as at another time, without reading files: hex digits.
 
     It follows the class names, the order, the labels and names of the images, and their pixels, encoded bytes or (for
-    paths) file sizes. A file that is changed and keeps its name and size goes unnoticed; so does an image of TensorFlow
-    Datasets that is changed under the same version.
+    paths) file sizes, and what else tells their content. A file that is changed and keeps its name and size goes
+    unnoticed; so does an image of TensorFlow Datasets that is changed under the same version.
     """
-    digest = hashlib.sha256(json.dumps([*class_names]).encode())
+    digest = hashlib.sha256(json.dumps([*class_names, *filter(None, [content])]).encode())
     digest.update(np.ascontiguousarray(examples.labels, np.int32).tobytes())
     digest.update(json.dumps([str(name) for name in examples.names]).encode())
     if examples.images.ndim == 4:
         digest.update(np.ascontiguousarray(examples.images).tobytes())
-    elif examples.images.ndim == 1:
+    elif examples.images.dtype == object and examples.images.ndim == 1:
         for image in examples.images:
             # Another length must not be made up for by the next image.
             size = os.path.getsize(image) if isinstance(image, str) else len(image)

@@ -22,7 +22,7 @@ _SPLIT_FOLDERS = {
 }
 
 
-def list_folder(spec, data_root=""):
+def list_folder(spec, data_root="", cache_dir=""):
     """Lists a `folder:` domain; opens no image.
 
     Classes are numbered in the order of their sorted names. A `classes.csv` in the folder (first column: class) gives
@@ -31,6 +31,7 @@ def list_folder(spec, data_root=""):
     Args:
         spec: `DomainSpec`; a relative `name` is looked up in `data_root`.
         data_root: Folder of relative paths; empty is the current one.
+        cache_dir: Unused.
 
     Returns:
         `Listing` of file paths, its classes already selected.
@@ -39,6 +40,7 @@ def list_folder(spec, data_root=""):
         MissingInputError: If the folder does not exist.
         InputError: If it holds no images, a class is empty, or a class of another split is not in `train`.
     """
+    del cache_dir
     root = pathlib.Path(data_root) / spec.name
     if not root.is_dir():
         raise MissingInputError(f"`folder:` must name an existing folder. Received: {str(root)!r}.")

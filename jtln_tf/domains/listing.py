@@ -9,6 +9,7 @@ import numpy as np
 
 from jtln_tf.config import InputError
 from jtln_tf.domains.examples import Examples
+from jtln_tf.domains.record_reader import RecordReader
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,6 +22,8 @@ class Listing:
         default_test_fraction: Share held out where there is no test split and the specification does not say.
         image_size: Side in pixels to use where none is asked for.
         fetch: Called with the examples that are used, where their images must still be read; or None.
+        reader: Where the images of the examples are numbers: its `read(numbers)` returns the bytes of their files.
+        content: Another text where the content of such images changed.
         class_table: Columns of each class by class name, where the data has such a table.
     """
 
@@ -29,6 +32,8 @@ class Listing:
     default_test_fraction: float = 0.2
     image_size: int = 224
     fetch: Callable[[Examples], Examples] | None = None
+    reader: RecordReader | None = None
+    content: str = ""
     class_table: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from jtln_tf.domains.examples import Examples
 from jtln_tf.domains.listing import Listing, select_classes
 
 
-def list_tfds(spec, data_root=""):
+def list_tfds(spec, data_root="", cache_dir=""):
     """Lists a `tfds:NAME[/CONFIG][:SPLIT]` domain; the data set is prepared (downloaded) where it is not yet.
 
     Labels are read first, in a pass that decodes nothing; the bytes of images that are not used are never held. A
@@ -19,10 +19,12 @@ def list_tfds(spec, data_root=""):
     Args:
         spec: `DomainSpec`.
         data_root: Folder of the prepared data sets; empty is TFDS's own default.
+        cache_dir: Unused.
 
     Raises:
         InputError: If there is no such data set or split, or it has no image with one class label.
     """
+    del cache_dir
     import tensorflow_datasets as tfds
 
     name, _, split = spec.name.partition(":")

@@ -36,6 +36,7 @@ def load_domains(config):
         channels=data.channels,
         data_root=data.data_root,
         cache=data.cache,
+        cache_dir=data.cache_dir,
         skip_bad_images=data.skip_bad_images,
     )
     return load(data.source), load(data.target, labels_per_class=data.labels_per_class or None)

@@ -59,26 +59,18 @@ def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
     with tf.device("CPU:0"):
         # A GPU's memory is for the network.
         labels = tf.constant(split.labels)
-        images_or_paths = tf.constant(split.images if split.is_decoded else split.images.tolist())
     last_step = steps if steps is not None else tf.int64.max
     step_numbers = tf.data.Dataset.range(first_step, last_step)
 
-    def finish(step, images, rows):
-        return augment_images(
-            images, mix_seed(*seed), step, random_crop=random_crop, random_flip=random_flip
-        ), tf.gather(labels, rows)
+    def find(step):
+        rows, passes = shuffled_rows(step, batch, len(split), seed)
+        return rows, rows * split.views + passes % split.views
 
-    if split.is_decoded:
+    def finish(step, images):
+        rows, _ = find(step)
+        images = augment_images(images, mix_seed(*seed), step, random_crop=random_crop, random_flip=random_flip)
+        return images, tf.gather(labels, rows)
 
-        def read(step):
-            rows = shuffled_rows(step, batch, len(split), seed)
-            return finish(step, tf.gather(images_or_paths, rows), rows)
-
-        # Deterministic order, and one batch at a time: gathering is cheap next to a training step.
-        return step_numbers.map(read, num_parallel_calls=1)
-    rows = step_numbers.flat_map(
-        lambda step: tf.data.Dataset.from_tensor_slices(shuffled_rows(step, batch, len(split), seed))
-    )
-    images = rows.map(lambda row: (split.decode(images_or_paths[row]), row), num_parallel_calls=tf.data.AUTOTUNE)
-    batches = tf.data.Dataset.zip(step_numbers, images.batch(batch, drop_remainder=True))
-    return batches.map(lambda step, pair: finish(step, *pair))
+    images = split.read(step_numbers.map(lambda step: find(step)[1]), batch)
+    # Deterministic order, and one batch at a time: the images are read in parallel.
+    return tf.data.Dataset.zip(step_numbers, images).map(finish, num_parallel_calls=1)

@@ -22,7 +22,8 @@ def shuffled_rows(step, batch, num_examples, seed):
         seed: Two whole numbers: the seed of the run, and the number of the stream.
 
     Returns:
-        Positions int64 [batch]. Where a pass over the examples ends inside the batch, the next pass begins.
+        Positions and the numbers of their passes over the examples, both int64 [batch]. Where a pass ends inside the
+        batch, the next one begins.
     """
     positions = step * batch + tf.range(batch, dtype=tf.int64)
     passes, within = positions // num_examples, positions % num_examples
@@ -32,7 +33,8 @@ def shuffled_rows(step, batch, num_examples, seed):
     words = (_hash(first), tf.bitwise.right_shift(_hash(first), 32), _hash(_hash(first)))
     keys = tf.stack([tf.cast(word, tf.uint32) for word in words], axis=1)
     # tf.random.experimental.index_shuffle has no choice of rounds.
-    return tf.raw_ops.RandomIndexShuffle(index=within, seed=keys, max_index=num_examples - 1, rounds=8)
+    rows = tf.raw_ops.RandomIndexShuffle(index=within, seed=keys, max_index=num_examples - 1, rounds=8)
+    return rows, passes
 
 
 def _hash(numbers):

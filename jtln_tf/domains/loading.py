@@ -1,0 +1,140 @@
+"""Examples to a split: every image is decoded once, so that a broken one is found, and kept where that is asked for."""
+
+import hashlib
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from jtln_tf.domains.array_file import cached_array
+from jtln_tf.domains.decoding import resize_images
+from jtln_tf.domains.split import Split, decode_entry
+
+CACHES = ("memory", "disk", "none")
+# Another number where `decode_image` gives other pixels: files of the cache are made anew then.
+_DECODER = 1
+_BATCH = 64
+
+
+def load_split(listing, examples, image_size, channels, cache, cache_dir):
+    """Decodes the images of a split once.
+
+    Args:
+        listing: `Listing` that the examples are from.
+        examples: `Examples`.
+        image_size: Side of the square images in pixels.
+        channels: 1 or 3.
+        cache: One of `CACHES`.
+        cache_dir: Folder of `disk`.
+
+    Returns:
+        A `Split`, and the reasons of the images that could not be decoded, by name.
+
+    Raises:
+        InputError: If the cache cannot be written.
+    """
+    if listing.fetch is not None:
+        examples = listing.fetch(examples)
+    if examples.images.ndim == 4:
+        return Split(_fit(examples.images, image_size, channels), examples.labels, image_size, channels), {}
+    split = Split(examples.images, examples.labels, image_size, channels, listing.reader)
+    shape, bad = (len(examples), image_size, image_size, channels), []
+    if cache == "none" or not len(examples):
+        bad = decode_all(split)
+        pixels = np.empty(shape, np.uint8) if cache != "none" else None
+    elif cache == "memory":
+        pixels = np.empty(shape, np.uint8)
+
+        def keep(rows, images):
+            pixels[rows] = images
+
+        bad = decode_all(split, keep)
+    else:
+        name = f"pixels_{_identify(examples, listing.content, shape)}"
+        try:
+            pixels = cached_array(cache_dir, name, shape, np.uint8, lambda write: _fill(split, write))
+        except _BrokenImages as error:
+            pixels, bad = None, error.rows
+    if pixels is not None:
+        split = Split(pixels, examples.labels, image_size, channels)
+    return split, {str(examples.names[row]): find_reason(examples, row, listing.reader) for row in bad}
+
+
+class _BrokenImages(Exception):
+    def __init__(self, rows):
+        self.rows = rows
+
+
+def _fill(split, write):
+    def keep(rows, images):
+        # An image that cannot be decoded is left out: the others keep their places.
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        for part, pixels in zip(np.split(rows, breaks), np.split(images, breaks), strict=True):
+            write(part[0], pixels)
+
+    bad = decode_all(split, keep)
+    if len(bad):
+        raise _BrokenImages(bad)
+
+
+def decode_all(split, keep=None):
+    """Decodes every image of a split.
+
+    Args:
+        split: `Split` that is not decoded.
+        keep: Called with the positions of each batch, ascending, and its images [b, H, W, C]; or None.
+
+    Returns:
+        Positions of the images that cannot be decoded.
+    """
+    is_readable = np.zeros(len(split), bool)
+    if not len(split):
+        return np.flatnonzero(~is_readable)
+    entries = split.entries(tf.data.Dataset.range(len(split)).batch(_BATCH))
+
+    def decode(row, entry):
+        image = split.decode(entry)
+        # What is not kept need not leave TensorFlow.
+        return (row, image) if keep else (row, tf.reduce_max(image))
+
+    # ignore_errors drops what cannot be decoded: the positions that do not come out are the broken images.
+    images = entries.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(_BATCH).prefetch(1)
+    for rows, batch in images.as_numpy_iterator():
+        is_readable[rows] = True
+        if keep:
+            keep(rows, batch)
+    return np.flatnonzero(~is_readable)
+
+
+def find_reason(examples, row, reader=None):
+    """Returns why an image cannot be decoded, in one line."""
+    image = examples.images[row]
+    entry = reader.read([image])[0] if reader else image
+    try:
+        decode_entry(tf.constant(entry), 32, 3, isinstance(entry, str))
+    except tf.errors.OpError as error:
+        return error.message.splitlines()[0].split("}} ")[-1].split(" [Op:")[0]
+    return "unreadable"
+
+
+def _fit(pixels, image_size, channels):
+    if pixels.shape[-1] != channels:
+        pixels = np.repeat(pixels, channels, axis=-1) if channels == 3 else tf.image.rgb_to_grayscale(pixels).numpy()
+    if pixels.shape[1:3] != (image_size, image_size) and len(pixels):
+        pixels = resize_images(pixels, image_size).numpy()
+    return pixels
+
+
+def _identify(examples, content, shape):
+    """Returns hex digits that follow the content of the images, as far as it is known without reading files."""
+    digest = hashlib.sha256(json.dumps([_DECODER, content, shape]).encode())
+    for image in examples.images:
+        if isinstance(image, str):
+            status = os.stat(image)
+            digest.update(json.dumps([image, status.st_size, status.st_mtime_ns]).encode())
+        elif isinstance(image, bytes):
+            digest.update(hashlib.sha256(image).digest())
+        else:
+            digest.update(f"{image},".encode())
+    return digest.hexdigest()[:24]

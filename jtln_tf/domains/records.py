@@ -1,0 +1,161 @@
+"""Image files packed into a few large ones (ArrayRecord), any of which is read at once. Imports no TensorFlow.
+
+DIR/domain.json                        class names, class table, and of each split its shards and their sizes
+DIR/labels_train.npy                   class index of each record
+DIR/train-00000-of-00008.array_record  the images' files, byte by byte
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+
+import numpy as np
+
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.domains.examples import Examples
+from jtln_tf.domains.listing import Listing, select_classes
+from jtln_tf.domains.record_reader import RecordReader
+
+_INDEX_FILE = "domain.json"
+_FORMAT = 1
+# A group of one: a record is read without its neighbours.
+_WRITER_OPTIONS = "group_size:1,uncompressed"
+_SHARD_NAME = re.compile(r"[a-z]+-\d{5}-of-\d{5}\.array_record")
+
+
+def list_records(spec, data_root="", cache_dir=""):
+    """Lists a `records:` domain, a folder that `write_records` wrote; reads no image.
+
+    Args:
+        spec: `DomainSpec`; a relative `name` is looked up in `data_root`.
+        data_root: Folder of relative paths; empty is the current one.
+        cache_dir: Unused.
+
+    Returns:
+        `Listing` of record numbers, its classes already selected.
+
+    Raises:
+        MissingInputError: If there is no such folder.
+        InputError: If it holds no such domain, or not all of it.
+    """
+    del cache_dir
+    folder = pathlib.Path(data_root) / spec.name
+    if not (folder / _INDEX_FILE).is_file():
+        raise MissingInputError(f"`records:` must name a folder with {_INDEX_FILE}. Received: {str(folder)!r}.")
+    try:
+        index = json.loads((folder / _INDEX_FILE).read_text("utf-8"))
+        if index["format"] != _FORMAT:
+            raise InputError(f"Records must be of format {_FORMAT}. Received: {index['format']!r} in {str(folder)!r}.")
+        class_names, table = tuple(index["class_names"]), dict(index["class_table"])
+        fraction, content = float(index["test_fraction"]), str(index["content"])
+        paths, sizes, splits = [], [], {}
+        for name, split in index["splits"].items():
+            first = sum(sizes)
+            for shard in split["shards"]:
+                if not _SHARD_NAME.fullmatch(shard["file"]):
+                    raise ValueError(f"{shard['file']!r} is no name of a shard")
+                paths.append(str(folder / shard["file"]))
+                sizes.append(int(shard["records"]))
+            splits[name] = _list_split(folder, name, first, sum(sizes), len(class_names))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"`records:` must name what prepare_data wrote. Received: {str(folder)!r} ({error})."
+        ) from error
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise InputError(f"A domain of records must have all its shards. Received: {missing[0]!r} is missing.")
+    reader = RecordReader(paths, sizes)
+    options = {"default_test_fraction": fraction, "content": content, "class_table": table}
+    return select_classes(Listing(class_names, splits, reader=reader, **options), spec)
+
+
+def _list_split(folder, name, first, end, num_classes):
+    if name not in ("train", "validation", "test"):
+        raise ValueError(f"{name!r} is no split")
+    labels = np.load(folder / f"labels_{name}.npy", allow_pickle=False)
+    if labels.shape != (end - first,) or (len(labels) and not 0 <= labels.min() <= labels.max() < num_classes):
+        raise ValueError(f"labels_{name}.npy does not fit")
+    names = np.array([f"{folder.name}/{name}[{position}]" for position in range(len(labels))], object)
+    return Examples(np.arange(first, end), labels.astype(np.int32), names)
+
+
+def write_records(listing, output, *, images_per_shard, overwrite=False, progress=None):
+    """Writes all images of a domain as records: their files as they are, no image is decoded.
+
+    Args:
+        listing: `Listing`.
+        output: Folder to write; it is written beside first, so that it is whole or not there.
+        images_per_shard: Most images in a file.
+        overwrite: Replace what an earlier call wrote there.
+        progress: Called with the number of images of each chunk that is done, or None.
+
+    Raises:
+        InputError: If the folder exists, or the domain's images are not files.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    output = pathlib.Path(output)
+    if output.exists() and not (overwrite and (output / _INDEX_FILE).is_file()):
+        raise InputError(
+            f"`output` must be a new folder. Received: {str(output)!r}. "
+            "Hint: --overwrite replaces a folder that this program wrote."
+        )
+    unfinished = output.with_name(output.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    index = {
+        "format": _FORMAT,
+        "class_names": list(listing.class_names),
+        "class_table": listing.class_table,
+        "test_fraction": listing.default_test_fraction,
+        "splits": {},
+    }
+    content = hashlib.sha256()
+    try:
+        unfinished.mkdir(parents=True)
+        for name, examples in listing.splits.items():
+            # Classes come mixed, so that a part of the shards is a sample of the whole.
+            examples = examples.take(np.random.default_rng(0).permutation(len(examples)))
+            starts = range(0, len(examples), images_per_shard)
+            shards = []
+            for number, start in enumerate(starts):
+                chunk = examples.take(np.arange(start, min(start + images_per_shard, len(examples))))
+                file = f"{name}-{number:05d}-of-{len(starts):05d}.array_record"
+                writer = ArrayRecordWriter(str(unfinished / file), _WRITER_OPTIONS)
+                for encoded in _encoded(listing, chunk):
+                    writer.write(encoded)
+                    content.update(hashlib.sha256(encoded).digest())
+                    if progress:
+                        progress(1)
+                writer.close()
+                shards.append({"file": file, "records": len(chunk)})
+            np.save(unfinished / f"labels_{name}.npy", examples.labels, allow_pickle=False)
+            index["splits"][name] = {"shards": shards}
+        index["content"] = content.hexdigest()[:16]
+        (unfinished / _INDEX_FILE).write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        if output.exists():
+            shutil.rmtree(output)
+        os.replace(unfinished, output)
+    except (RuntimeError, OSError) as error:
+        # ArrayRecord tells of a full disk by a RuntimeError.
+        reason = str(error).split(";")[0]
+        raise InputError(
+            f"`output` must be a folder that can be written. Received: {str(output)!r} ({reason})."
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _encoded(listing, examples):
+    """Yields the bytes of the images' files."""
+    if listing.reader is not None:
+        yield from listing.reader.read(examples.images)
+        return
+    if listing.fetch is not None:
+        examples = listing.fetch(examples)
+    if examples.images.ndim != 1:
+        raise InputError("A domain must have image files to be written as records. Received: one of pixels.")
+    for image in examples.images:
+        yield pathlib.Path(image).read_bytes() if isinstance(image, str) else image

@@ -1,0 +1,121 @@
+"""Labelled images of one split, and how batches of them are read."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from jtln_tf.domains.decoding import decode_image
+from jtln_tf.domains.record_reader import RecordReader
+
+# TensorFlow reads fastest from a copy of its own; of arrays beyond this many bytes there is none.
+_COPIED_BYTES = 2**28
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled images, ready to be read.
+
+    Attributes:
+        images: uint8 pixels [N, image_size, image_size, channels], in memory or mapped from a file; or, not decoded
+            yet, [N] file paths or bytes (objects), or [N] numbers of records. What a frozen part of a network makes of
+            the images, float32 [N * views, ...], stands in their place where only the rest of it is trained.
+        labels: int32 class indices [N].
+        image_size: Side of an image in pixels.
+        channels: 1 or 3.
+        reader: `RecordReader` of the numbers of records; else None.
+        views: Entries of `images` for each label; those of an image stand together.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    image_size: int
+    channels: int
+    reader: RecordReader | None = None
+    views: int = 1
+
+    def __len__(self):
+        return len(self.labels)
+
+    @property
+    def is_decoded(self):
+        """Whether `images` are numbers that a network takes as they are."""
+        return self.reader is None and self.images.dtype != object
+
+    def take(self, indices):
+        """Returns the split of the images at `indices`, with all views of each."""
+        indices = np.asarray(indices)
+        entries = (indices[:, None] * self.views + np.arange(self.views)).reshape(-1)
+        return dataclasses.replace(self, images=self.images[entries], labels=self.labels[indices])
+
+    def dataset(self, batch_size):
+        """Returns a `tf.data.Dataset` of (images [b, ...], labels [b]): every image once, its first view, in order."""
+        rows = tf.data.Dataset.range(len(self)).batch(batch_size)
+        labels = tf.data.Dataset.from_tensor_slices(self.labels).batch(batch_size)
+        images = self.read(rows.map(lambda batch: batch * self.views), batch_size)
+        return tf.data.Dataset.zip(images, labels).prefetch(1)
+
+    def read(self, batches, batch_size):
+        """Reads batches of entries, in the order given.
+
+        Args:
+            batches: `tf.data.Dataset` of positions in `images`, int64 [batch_size]; the last may be shorter.
+            batch_size: Entries in a batch.
+
+        Returns:
+            `tf.data.Dataset` of images [b, H, W, C], uint8 (or what else `images` holds).
+        """
+        if self.is_decoded:
+            # One batch at a time: gathering is cheap next to a training step.
+            return batches.map(self._gather(), num_parallel_calls=1)
+        images = self.entries(batches).map(lambda _, entry: self.decode(entry), num_parallel_calls=tf.data.AUTOTUNE)
+        return images.batch(batch_size)
+
+    def entries(self, batches):
+        """Finds what `decode` takes, one by one.
+
+        Args:
+            batches: `tf.data.Dataset` of positions in `images`, int64 [b].
+
+        Returns:
+            `tf.data.Dataset` of pairs: a position, and the path or bytes there.
+        """
+        if self.reader is not None:
+            return batches.map(self._read_records, num_parallel_calls=1).prefetch(2).unbatch()
+        entries = _constant(self.images.tolist(), tf.string)
+        return batches.map(lambda rows: (rows, tf.gather(entries, rows))).unbatch()
+
+    def decode(self, entry):
+        """Decodes a path, or the bytes of a file (scalar string tensor), to pixels [H, W, C]."""
+        is_path = self.reader is None and len(self) > 0 and isinstance(self.images[0], str)
+        return decode_entry(entry, self.image_size, self.channels, is_path)
+
+    def _gather(self):
+        shape = (None, *self.images.shape[1:])
+        if isinstance(self.images, np.memmap) or self.images.nbytes > _COPIED_BYTES:
+
+            def gather(rows):
+                found = tf.numpy_function(self._take_entries, [rows], self.images.dtype)
+                return tf.ensure_shape(found, shape)
+
+            return gather
+        images = _constant(self.images)
+        return lambda rows: tf.gather(images, rows)
+
+    def _take_entries(self, rows):
+        return np.asarray(self.images[rows])
+
+    def _read_records(self, rows):
+        encoded = tf.numpy_function(lambda numbers: self.reader.read(self.images[numbers]), [rows], tf.string)
+        return rows, tf.ensure_shape(encoded, [None])
+
+
+def decode_entry(entry, image_size, channels, is_path):
+    """Decodes the path of a file, or its bytes (scalar string tensor), to uint8 pixels [H, W, C]."""
+    return decode_image(tf.io.read_file(entry) if is_path else entry, image_size, channels)
+
+
+def _constant(values, dtype=None):
+    with tf.device("CPU:0"):
+        # A GPU's memory is for the network.
+        return tf.constant(values, dtype)

@@ -1,0 +1,177 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.domains import list_domain, load_domain, write_records
+from jtln_tf.pairing import pair_domains
+from tests.conftest import REPOSITORY, make_image_folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of three splits with a class table, and the records made of it."""
+    root = tmp_path_factory.mktemp("photos")
+    for split, images in (("train", 7), ("val", 2), ("test", 3)):
+        make_image_folder(root / "photos" / split, ["a", "b", "c"], images, seed=images, mode="RGB")
+    (root / "photos" / "classes.csv").write_text("class,family\na,x\nb,x\nc,y\n")
+    write_records(list_domain(f"folder:{root}/photos"), root / "records", images_per_shard=4)
+    return root
+
+
+def pixels_by_label(split):
+    images, labels = next(iter(split.dataset(1000)))
+    return sorted((int(label), image.tobytes()) for image, label in zip(images.numpy(), labels.numpy(), strict=True))
+
+
+@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
+def test_records_hold_the_images_of_the_folder(photos, tmp_path, cache):
+    folder = load_domain(f"folder:{photos}/photos", image_size=16)
+    records = load_domain(f"records:{photos}/records", image_size=16, cache=cache, cache_dir=tmp_path)
+    assert records.class_names == folder.class_names and records.class_table == folder.class_table
+    for name in ("train", "validation", "test"):
+        assert pixels_by_label(records.split(name)) == pixels_by_label(folder.split(name))
+
+
+def test_files_are_kept_byte_by_byte(photos):
+    listing = list_domain(f"records:{photos}/records")
+    found = sorted(listing.reader.read(listing.splits["train"].images))
+    assert found == sorted(path.read_bytes() for path in (photos / "photos" / "train").rglob("*.png"))
+
+
+def test_any_records_are_read_in_the_order_asked_for(photos):
+    listing = list_domain(f"records:{photos}/records")
+    everything = listing.reader.read(np.arange(36))
+    for numbers in ([35, 0, 17, 0], [5], []):
+        assert list(listing.reader.read(numbers)) == [everything[number] for number in numbers]
+
+
+def test_classes_and_columns_are_chosen_as_in_a_folder(photos):
+    domain = load_domain(f"records:{photos}/records?family=x&per_class=2", image_size=16, cache="none")
+    assert domain.class_names == ("a", "b") and len(domain.train) == 4
+
+
+@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
+def test_batches_are_the_same_from_every_cache(photos, tmp_path, cache):
+    options = {"image_size": 16, "cache_dir": tmp_path}
+    expected = load_domain(f"records:{photos}/records", cache="memory", **options)
+    domain = load_domain(f"records:{photos}/records", cache=cache, **options)
+    batches = [iter(pair_domains(one, None, source_batch=8, first_step=3)) for one in (expected, domain)]
+    for _ in range(4):
+        left, right = (next(each)["source"] for each in batches)
+        np.testing.assert_array_equal(left[0], right[0])
+        np.testing.assert_array_equal(left[1], right[1])
+
+
+def test_another_content_has_another_fingerprint(photos, tmp_path):
+    shutil.copytree(photos / "photos", tmp_path / "photos")
+    Image.new("RGB", (16, 16), 3).save(next((tmp_path / "photos" / "train" / "a").iterdir()))
+    write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "records", images_per_shard=4)
+    fingerprints = {load_domain(f"records:{root}/records", image_size=16).fingerprint for root in (photos, tmp_path)}
+    assert len(fingerprints) == 2
+
+
+def test_records_can_be_packed_again(photos, tmp_path):
+    write_records(list_domain(f"records:{photos}/records?classes=b"), tmp_path / "again", images_per_shard=100)
+    domain = load_domain(f"records:{tmp_path}/again", image_size=16)
+    expected = load_domain(f"folder:{photos}/photos?classes=b", image_size=16)
+    assert pixels_by_label(domain.train) == pixels_by_label(expected.train)
+
+
+@pytest.mark.parametrize("cache", ["none", "disk"])
+def test_a_broken_image_is_named_or_left_out(tmp_path, cache):
+    make_image_folder(tmp_path / "photos", ["a", "b"], 6)
+    (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"no image")
+    write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "records", images_per_shard=5)
+    options = {"image_size": 16, "cache": cache, "cache_dir": tmp_path / "cache"}
+    with pytest.raises(InputError, match=r"Every image must be readable\. Received: 'records/train\[\d+\]'"):
+        load_domain(f"records:{tmp_path}/records", **options)
+    domain = load_domain(f"records:{tmp_path}/records", skip_bad_images=True, **options)
+    assert domain.num_bad_images == 1
+    assert len(domain.train) + len(domain.validation) + len(domain.test) == 12
+
+
+def test_damaged_records_are_told(photos, tmp_path):
+    with pytest.raises(MissingInputError, match=r"`records:` must name a folder with domain\.json"):
+        load_domain(f"records:{photos}")
+    broken = tmp_path / "broken"
+    shutil.copytree(photos / "records", broken)
+    index = json.loads((broken / "domain.json").read_text())
+    shard = broken / index["splits"]["train"]["shards"][0]["file"]
+    whole = shard.read_bytes()
+    shard.unlink()
+    with pytest.raises(InputError, match="must have all its shards.*train-00000-of-00006"):
+        load_domain(f"records:{broken}")
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="A shard must be whole.*train-00000-of-00006"):
+        load_domain(f"records:{broken}", image_size=16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "of format 1"),
+        ({"class_names": ["a"]}, "labels_.*npy does not fit"),
+        ({"splits": {"train": {"shards": [{"file": "../x.array_record", "records": 1}]}}}, "no name of a shard"),
+        ({"splits": {"../train": {"shards": []}}}, "is no split"),
+        ({"class_table": 3}, "prepare_data wrote"),
+    ],
+)
+def test_a_foreign_index_is_refused(photos, tmp_path, change, message):
+    foreign = tmp_path / "foreign"
+    shutil.copytree(photos / "records", foreign)
+    index = json.loads((foreign / "domain.json").read_text())
+    (foreign / "domain.json").write_text(json.dumps(index | change))
+    with pytest.raises(InputError, match=message):
+        list_domain(f"records:{foreign}")
+
+
+def test_pixels_are_no_records(tmp_path):
+    with pytest.raises(InputError, match="must have image files"):
+        write_records(list_domain("builtin:optdigits"), tmp_path / "out", images_per_shard=10)
+    assert os.listdir(tmp_path) == []
+
+
+def prepare(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tools.prepare_data", *arguments], cwd=REPOSITORY, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_program_writes_whole_or_not_at_all(photos, tmp_path, small_disk):
+    done = prepare(f"--domain=folder:{photos}/photos", f"--output={tmp_path}/out", "--images_per_shard=5")
+    assert done.returncode == 0, done.stderr
+    assert "36 images, 3 classes, test, train, validation" in done.stdout
+    again = prepare(f"--domain=folder:{photos}/photos", f"--output={tmp_path}/out")
+    assert again.returncode == 2 and "`output` must be a new folder" in again.stderr
+    assert "Traceback" not in again.stderr
+    assert prepare(f"--domain=folder:{photos}/photos", f"--output={tmp_path}/out", "--overwrite").returncode == 0
+
+    big = tmp_path / "big" / "a"
+    big.mkdir(parents=True)
+    for index in range(4):
+        noise = np.random.default_rng(index).integers(0, 256, (400, 400, 3), np.uint8)
+        Image.fromarray(noise).save(big / f"{index}.png")
+    full = prepare(f"--domain=folder:{tmp_path}/big", f"--output={small_disk}/out")
+    assert full.returncode == 2 and len(full.stderr.strip().splitlines()[-1]) < 300, full.stderr
+    assert "Traceback" not in full.stderr and os.listdir(small_disk) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output=x"], "`domain` must be given"),
+        (["--domain=folder:x"], "`output` must be given"),
+        (["--domain=folder:x?per_class=3", "--output=y"], "must not draw images"),
+    ],
+)
+def test_program_tells_of_bad_flags(arguments, message):
+    result = prepare(*arguments)
+    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr

@@ -1,0 +1,54 @@
+"""Packs the images of a domain into a few large files, any image of which is read at once.
+
+    python -m tools.prepare_data --domain=folder:photos --output=shards/photos
+
+Use the result as --source=records:shards/photos: for sets whose many small files are slow to open, such as on a network
+disk. The images' files are kept as they are, with all splits, classes and the class table.
+"""
+
+import sys
+
+from absl import flags
+
+from jtln_tf.config import InputError, parse_domain_spec
+from tools.program import load_tensorflow, run_program
+
+flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train; without per_class.")
+flags.DEFINE_string("data_root", "", "Folder that relative paths, and tfds: data, are looked up in.")
+flags.DEFINE_string("cache_dir", "", "Folder that archives are unpacked in; empty: .jtln_cache in --data_root.")
+flags.DEFINE_string("output", "", "Folder of the records.")
+flags.DEFINE_integer("images_per_shard", 10_000, "Most images in a file.", lower_bound=1)
+flags.DEFINE_bool("overwrite", False, "Replace what an earlier call wrote into --output.")
+
+
+def main(arguments):
+    """Checks the flags, then writes."""
+    del arguments
+    values = flags.FLAGS
+    for name in ("domain", "output"):
+        if not values[name].value:
+            raise InputError(f"`{name}` must be given. Received: nothing.")
+    if parse_domain_spec(values.domain).per_class:
+        raise InputError(f"`domain` must not draw images: a run does. Received: per_class in {values.domain!r}.")
+
+    load_tensorflow()
+    from tqdm import tqdm
+
+    from jtln_tf.domains import list_domain, write_records
+
+    listing = list_domain(values.domain, data_root=values.data_root, cache_dir=values.cache_dir)
+    total = sum(len(examples) for examples in listing.splits.values())
+    with tqdm(total=total, unit="image", file=sys.stderr) as bar:
+        write_records(
+            listing,
+            values.output,
+            images_per_shard=values.images_per_shard,
+            overwrite=values.overwrite,
+            progress=bar.update,
+        )
+    splits = ", ".join(sorted(listing.splits))
+    print(f"records:{values.output}  {total} images, {len(listing.class_names)} classes, {splits}")
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)
