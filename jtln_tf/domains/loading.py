@@ -91,7 +91,6 @@ def decode_all(split, keep=None):
     is_readable = np.zeros(len(split), bool)
     if not len(split):
         return np.flatnonzero(~is_readable)
-    entries = split.entries(tf.data.Dataset.range(len(split)).batch(_BATCH))
 
     def decode(row, entry):
         image = split.decode(entry)
@@ -99,7 +98,7 @@ def decode_all(split, keep=None):
         return (row, image) if keep else (row, tf.reduce_max(image))
 
     # ignore_errors drops what cannot be decoded: the positions that do not come out are the broken images.
-    images = entries.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(_BATCH).prefetch(1)
+    images = split.entries().map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(_BATCH).prefetch(1)
     for rows, batch in images.as_numpy_iterator():
         is_readable[rows] = True
         if keep:

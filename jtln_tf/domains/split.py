@@ -10,6 +10,7 @@ from jtln_tf.domains.record_reader import RecordReader
 
 # TensorFlow reads fastest from a copy of its own; of arrays beyond this many bytes there is none.
 _COPIED_BYTES = 2**28
+_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,15 +53,14 @@ class Split:
         """Returns a `tf.data.Dataset` of (images [b, ...], labels [b]): every image once, its first view, in order."""
         rows = tf.data.Dataset.range(len(self)).batch(batch_size)
         labels = tf.data.Dataset.from_tensor_slices(self.labels).batch(batch_size)
-        images = self.read(rows.map(lambda batch: batch * self.views), batch_size)
+        images = self.read(rows.map(lambda batch: batch * self.views))
         return tf.data.Dataset.zip(images, labels).prefetch(1)
 
-    def read(self, batches, batch_size):
+    def read(self, batches):
         """Reads batches of entries, in the order given.
 
         Args:
-            batches: `tf.data.Dataset` of positions in `images`, int64 [batch_size]; the last may be shorter.
-            batch_size: Entries in a batch.
+            batches: `tf.data.Dataset` of positions in `images`, int64 [b].
 
         Returns:
             `tf.data.Dataset` of images [b, H, W, C], uint8 (or what else `images` holds).
@@ -68,27 +68,28 @@ class Split:
         if self.is_decoded:
             # One batch at a time: gathering is cheap next to a training step.
             return batches.map(self._gather(), num_parallel_calls=1)
-        images = self.entries(batches).map(lambda _, entry: self.decode(entry), num_parallel_calls=tf.data.AUTOTUNE)
-        return images.batch(batch_size)
+        # A batch a call: to hand over single images costs as much as to resize them.
+        entries = self._find_entries(batches)
+        return entries.map(lambda _, found: self._decode_all(found), num_parallel_calls=tf.data.AUTOTUNE)
 
-    def entries(self, batches):
-        """Finds what `decode` takes, one by one.
-
-        Args:
-            batches: `tf.data.Dataset` of positions in `images`, int64 [b].
-
-        Returns:
-            `tf.data.Dataset` of pairs: a position, and the path or bytes there.
-        """
-        if self.reader is not None:
-            return batches.map(self._read_records, num_parallel_calls=1).prefetch(2).unbatch()
-        entries = _constant(self.images.tolist(), tf.string)
-        return batches.map(lambda rows: (rows, tf.gather(entries, rows))).unbatch()
+    def entries(self):
+        """Returns a `tf.data.Dataset` of pairs, in order: a position, and the path or bytes that `decode` takes."""
+        return self._find_entries(tf.data.Dataset.range(len(self)).batch(_BATCH)).unbatch()
 
     def decode(self, entry):
         """Decodes a path, or the bytes of a file (scalar string tensor), to pixels [H, W, C]."""
         is_path = self.reader is None and len(self) > 0 and isinstance(self.images[0], str)
         return decode_entry(entry, self.image_size, self.channels, is_path)
+
+    def _decode_all(self, entries):
+        shape = (self.image_size, self.image_size, self.channels)
+        return tf.map_fn(self.decode, entries, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+
+    def _find_entries(self, batches):
+        if self.reader is not None:
+            return batches.map(self._read_records, num_parallel_calls=1).prefetch(2)
+        entries = _constant(self.images.tolist(), tf.string)
+        return batches.map(lambda rows: (rows, tf.gather(entries, rows)))
 
     def _gather(self):
         shape = (None, *self.images.shape[1:])

@@ -71,6 +71,5 @@ def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
         images = augment_images(images, mix_seed(*seed), step, random_crop=random_crop, random_flip=random_flip)
         return images, tf.gather(labels, rows)
 
-    images = split.read(step_numbers.map(lambda step: find(step)[1]), batch)
-    # Deterministic order, and one batch at a time: the images are read in parallel.
-    return tf.data.Dataset.zip(step_numbers, images).map(finish, num_parallel_calls=1)
+    images = split.read(step_numbers.map(lambda step: find(step)[1]))
+    return tf.data.Dataset.zip(step_numbers, images).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
