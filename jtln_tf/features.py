@@ -1,5 +1,6 @@
 """A split and a model to feature arrays. Floor 2."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from jtln_tf.config import InputError
+from jtln_tf.domains import cached_array
 
 
 def choose_views(labels, views_per_class, *, fill):
@@ -143,7 +145,7 @@ def stream_class_features(model, split, views_per_class, augment=None, batch_siz
             images = next(iter(split.take(used).dataset(batch_size)))[0].numpy()[positions]
             yield np.asarray(images if augment is None else augment(images, step=int(number)), np.float32)
 
-    shape = (None, split.image_size, split.image_size, split.channels)
+    shape = (None, *split.item_shape)
     # The next batch is decoded while the model looks at this one.
     images = iter(tf.data.Dataset.from_generator(read_images, output_signature=tf.TensorSpec(shape)).prefetch(1))
     for number, batch in enumerate(batches):
@@ -164,6 +166,54 @@ def extract_class_features(model, split, views_per_class, augment=None, batch_si
     """Returns all that `stream_class_features` yields: float32 features [M, D] and their class indices [M]."""
     parts = list(stream_class_features(model, split, views_per_class, augment, batch_size, cache, progress))
     return np.concatenate([features for features, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+
+def extract_activations(trunk, split, *, views=1, augment=None, batch_size=64, folder="", key="", progress=None):
+    """Puts what a trunk makes of the images of a split in their place.
+
+    Args:
+        trunk: Model from images [B, H, W, C] in 0..255 to activations [B, ...].
+        split: `Split` of images.
+        views: Activations of each image: the image itself, and augmented views of it.
+        augment: Called as `augment(images, step=n)` with the n-th batch of all further views; needed for them.
+        batch_size: Images in a forward pass.
+        folder: Cache folder in which the activations are kept, and found again; empty keeps them in memory.
+        key: Text that follows all that the views depend on beside the trunk: the images, the augmentation.
+        progress: Called with the number of images of each batch that is done, or None.
+
+    Returns:
+        A `Split` of activations, float32 [views * N, ...], with the same labels.
+
+    Raises:
+        InputError: If activations are not finite, or the folder cannot be written.
+    """
+    shape = (len(split) * views, *trunk.output.shape[1:])
+
+    def fill(write):
+        step = 0
+        for view in range(views):
+            first = 0
+            for images, _ in split.dataset(batch_size):
+                looked_at = augment(images, step=step) if view else tf.cast(images, tf.float32)
+                activations = np.asarray(trunk.predict_on_batch(looked_at), np.float32)
+                if not np.isfinite(activations).all():
+                    raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")
+                write(view * len(split) + first, activations)
+                first, step = first + len(activations), step + 1
+                if progress:
+                    progress(len(activations))
+
+    if folder:
+        digest = hashlib.sha256(f"{key} {fingerprint_model(trunk)} {shape} {batch_size}".encode()).hexdigest()[:24]
+        activations = cached_array(folder, f"activations_{digest}", shape, np.float32, fill)
+    else:
+        activations = np.empty(shape, np.float32)
+
+        def write(row, values):
+            activations[row : row + len(values)] = values
+
+        fill(write)
+    return dataclasses.replace(split, images=activations, reader=None, views=views)
 
 
 def fingerprint_model(model):

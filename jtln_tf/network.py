@@ -1,5 +1,7 @@
 """The network: one shared backbone and two softmax heads, and views of its parts."""
 
+import itertools
+
 import keras
 
 from jtln_tf.backbones import build_backbone
@@ -71,7 +73,10 @@ def logits_model(network):
 
     Losses start here: the logarithm of an underflowed probability is minus infinity.
     """
-    return keras.Model(network.input, {side: network.get_layer(f"{side}_logits").output for side in SIDES})
+    # Not the outputs that the layers know of: those of a layer that stands in two networks may be the other's.
+    image = keras.Input(network.input.shape[1:], name=network.input.name)
+    features = features_model(network)(image)
+    return keras.Model(image, {side: _call_head(network, side, features) for side in SIDES})
 
 
 def features_model(network):
@@ -82,6 +87,61 @@ def features_model(network):
 def predictions_model(network, side):
     """Returns images [B, H, W, C] in 0..255 to the probabilities of one head, `source` [B, n] or `target` [B, m]."""
     return keras.Model(network.input, network.output[side], name=f"{side}_predictions")
+
+
+def cut_network(network, layer):
+    """Cuts a network in two behind a layer of its backbone; both parts share its weights.
+
+    Args:
+        network: What `build_network` returns.
+        layer: Name of the backbone layer. Everything after it must depend on the image through its output alone.
+
+    Returns:
+        `(trunk, rest)`: a model from `image` [B, H, W, C] to the layer's output [B, ...], and a network from there to
+        the probabilities of both heads, whose parts are named and found like those of the whole.
+
+    Raises:
+        InputError: If there is no such layer, or more than its output is needed further on.
+    """
+    backbone = features_model(network)
+    names = [each.name for each in backbone.layers]
+    if layer not in names:
+        raise InputError(f"`freeze_until` must name a layer of the backbone, such as {names[-1]}. Received: {layer!r}.")
+    rest = _layers_behind(backbone, layer)
+    if rest is None:
+        position = names.index(layer)
+        others = sorted(range(len(names)), key=lambda index: (abs(index - position), index))
+        possible = (names[index] for index in others if _layers_behind(backbone, names[index]) is not None)
+        raise InputError(
+            "`freeze_until` must name a layer whose output is all that `cache_features` needs to keep, such as "
+            f"{', '.join(itertools.islice(possible, 3))}. Received: {layer!r}."
+        )
+    activations = keras.Input(rest.input.shape[1:], name="activations")
+    features = rest(activations)
+    probabilities = {side: network.get_layer(side)(_call_head(network, side, features)) for side in SIDES}
+    trunk = keras.Model(backbone.input, backbone.get_layer(layer).output, name="trunk")
+    return trunk, keras.Model(activations, probabilities, name="rest")
+
+
+def _call_head(network, side, features):
+    """Returns the logits of a head for features."""
+    x = features
+    for layer in network.layers:
+        if layer.name.startswith(f"{side}_"):
+            x = layer(x)
+    return x
+
+
+def _layers_behind(backbone, layer):
+    """Returns the part of a backbone behind a layer, or None where it needs more than the layer's output."""
+    output = backbone.get_layer(layer).output
+    if output is backbone.output:
+        features = keras.Input(output.shape[1:])
+        return keras.Model(features, keras.layers.Identity()(features), name="backbone")
+    try:
+        return keras.Model(output, backbone.output, name="backbone")
+    except ValueError:
+        return None
 
 
 def backbone_variables(network):

@@ -59,6 +59,12 @@ class NetworkConfig:
         "0_255", "Input range that a PATH.keras backbone was trained on.", choices=("0_255", "0_1", "-1_1")
     )
     freeze_until: str = option("", "Name of the last backbone layer that is not trained; empty trains all.")
+    cache_features: bool = option(
+        False, "Compute what the layers up to --freeze_until make of the images once, and train the rest on that."
+    )
+    cached_views: int = option(
+        8, "Views of a training image that --cache_features keeps at most: itself, and augmented ones.", minimum=1
+    )
     head_hidden_units: tuple[int, ...] = option(
         (), "Sizes of the hidden layers of each head, comma separated.", minimum=1
     )
@@ -66,6 +72,10 @@ class NetworkConfig:
 
     def __post_init__(self):
         validate_options(self)
+        if self.cache_features and not self.freeze_until:
+            raise InputError(
+                "`cache_features` needs `freeze_until`, the last layer that is not trained. Received: nothing."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,7 +105,7 @@ def load_domain(
         raise InputError(f"`cache` must be one of {', '.join(CACHES)}. Received: {cache!r}.")
     if channels not in (None, 1, 3):
         raise InputError(f"`channels` must be 1 or 3. Received: {channels!r}.")
-    cache_dir = cache_dir or os.path.join(data_root, _CACHE_FOLDER)
+    cache_dir = cache_dir or default_cache_folder(data_root)
     listing = list_domain(parsed, data_root=data_root, cache_dir=cache_dir)
     image_size = image_size or listing.image_size
     channels = channels or (1 if parsed.kind == "builtin" else 3)
@@ -139,6 +139,11 @@ def load_domain(
         )
 
 
+def default_cache_folder(data_root=""):
+    """Returns the folder of what is kept on the disk where none is named."""
+    return os.path.join(data_root, _CACHE_FOLDER)
+
+
 def list_domain(spec, *, data_root="", cache_dir=""):
     """Lists the images of a domain, with their classes and the splits that the data has; decodes none.
 
@@ -155,7 +160,7 @@ def list_domain(spec, *, data_root="", cache_dir=""):
         InputError: If the specification does not fit the data.
     """
     spec = parse_domain_spec(spec) if isinstance(spec, str) else spec
-    return _LISTERS[spec.kind](spec, data_root, cache_dir or os.path.join(data_root, _CACHE_FOLDER))
+    return _LISTERS[spec.kind](spec, data_root, cache_dir or default_cache_folder(data_root))
 
 
 def _divide(listing, spec, seed, bad_names):

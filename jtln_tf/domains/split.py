@@ -20,12 +20,12 @@ class Split:
     Attributes:
         images: uint8 pixels [N, image_size, image_size, channels], in memory or mapped from a file; or, not decoded
             yet, [N] file paths or bytes (objects), or [N] numbers of records. What a frozen part of a network makes of
-            the images, float32 [N * views, ...], stands in their place where only the rest of it is trained.
+            the images, float32 [views * N, ...], stands in their place where only the rest of it is trained.
         labels: int32 class indices [N].
         image_size: Side of an image in pixels.
         channels: 1 or 3.
         reader: `RecordReader` of the numbers of records; else None.
-        views: Entries of `images` for each label; those of an image stand together.
+        views: Entries of `images` for each label: the first N are the images themselves, then come further views.
     """
 
     images: np.ndarray
@@ -43,18 +43,27 @@ class Split:
         """Whether `images` are numbers that a network takes as they are."""
         return self.reader is None and self.images.dtype != object
 
+    @property
+    def item_shape(self):
+        """Shape of what a network takes for one image."""
+        return self.images.shape[1:] if self.is_decoded else (self.image_size, self.image_size, self.channels)
+
+    @property
+    def holds_images(self):
+        """Whether it is pixels that a network takes, which can be augmented."""
+        return not self.is_decoded or self.images.dtype == np.uint8
+
     def take(self, indices):
         """Returns the split of the images at `indices`, with all views of each."""
         indices = np.asarray(indices)
-        entries = (indices[:, None] * self.views + np.arange(self.views)).reshape(-1)
+        entries = (np.arange(self.views)[:, None] * len(self) + indices).reshape(-1)
         return dataclasses.replace(self, images=self.images[entries], labels=self.labels[indices])
 
     def dataset(self, batch_size):
         """Returns a `tf.data.Dataset` of (images [b, ...], labels [b]): every image once, its first view, in order."""
         rows = tf.data.Dataset.range(len(self)).batch(batch_size)
         labels = tf.data.Dataset.from_tensor_slices(self.labels).batch(batch_size)
-        images = self.read(rows.map(lambda batch: batch * self.views))
-        return tf.data.Dataset.zip(images, labels).prefetch(1)
+        return tf.data.Dataset.zip(self.read(rows), labels).prefetch(1)
 
     def read(self, batches):
         """Reads batches of entries, in the order given.

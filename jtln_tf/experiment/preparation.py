@@ -86,21 +86,21 @@ def build_model(config, network):
     return JointModel(network, class_memory_steps=memory_steps, **dataclasses.asdict(objective))
 
 
-def prior_costs(config, source, target, model):
+def prior_costs(config, source, target, network):
     """The cost matrix known before training; None where the method needs none or estimates it while it trains.
 
     Raises:
         InputError: If the matrix cannot be built; also where that will be done while training.
     """
-    if config.training.method != "jtln":
+    if config.training.method != "jtln" or config.cost.cost_matrix == ONLINE:
         return None
     if config.cost.cost_refresh_steps:
         # A rehearsal with one image a class: what is wrong is told before anything is written.
         cost = dataclasses.replace(config.cost, cost_images_per_class=1)
-        current_costs(dataclasses.replace(config, cost=cost), source, target, model)
+        _costs_by_source_head(dataclasses.replace(config, cost=cost), source, target, network)
         return None
     _warn_of_untrained_backbone(config)
-    backbone = layer_model(features_model(model.network), config.cost.cost_layer)
+    backbone = layer_model(features_model(network), config.cost.cost_layer)
     return estimate_costs(config, source, target, features_model=backbone)
 
 
@@ -115,9 +115,12 @@ def current_costs(config, source, target, model):
             return None
         means = [model.class_means[side].numpy() for side in SIDES]
         return build_online_costs(source, target, *means, config.cost)
-    predictions = predictions_model(model.network, "source")
-    layer = config.cost.cost_layer
-    features = layer_model(features_model(model.network), layer) if layer else predictions
+    return _costs_by_source_head(config, source, target, model.network)
+
+
+def _costs_by_source_head(config, source, target, network):
+    predictions, layer = predictions_model(network, "source"), config.cost.cost_layer
+    features = layer_model(features_model(network), layer) if layer else predictions
     return estimate_costs(config, source, target, features_model=features, source_classifier=predictions)
 
 
@@ -202,7 +205,7 @@ def estimate_costs(config, source, target, **options):
     """Builds the cost matrix of a configuration; takes the models, and further options, of `build_cost_matrix`."""
     data, seed = config.data, config.training.seed
     crops = {"seed": seed, "random_crop": data.random_crop, "random_flip": data.random_flip}
-    augments = data.random_crop or data.random_flip
+    augments = (data.random_crop or data.random_flip) and target.train.holds_images
     settings = {name.removeprefix("cost_"): value for name, value in dataclasses.asdict(config.cost).items()}
     for name in ("matrix", "refresh_steps"):
         settings.pop(name)

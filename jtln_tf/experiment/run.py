@@ -9,6 +9,7 @@ import keras
 from jtln_tf import workdir as files
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.costs import load_cost_matrix
+from jtln_tf.experiment.cached_trunk import cache_trunk
 from jtln_tf.experiment.preparation import (
     build_model,
     build_network_for,
@@ -62,14 +63,15 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     _check_domains(config, target)
     if resume:
         files.check_classes(workdir, class_names)
-    network = build_network_for(config, source, target)
-    model, state = build_model(config, network), TrainingState()
+    network, state = build_network_for(config, source, target), TrainingState()
     started = time.perf_counter()
     if has_costs:
         # Found by the run itself, with the weights that it began with.
         cost_matrix = load_cost_matrix(saved_costs).align(source.class_names, target.class_names)
     else:
-        cost_matrix = prior_costs(config, source, target, model)
+        cost_matrix = prior_costs(config, source, target, network)
+    trained = cache_trunk(config, network, source, target) if config.network.cache_features else None
+    model = build_model(config, trained.network if trained else network)
     state.seconds = time.perf_counter() - started
     weight_bytes = sum(math.prod(variable.shape) * 4 for variable in network.variables)
     needed_bytes = _DISK_PER_WEIGHT * weight_bytes
@@ -77,7 +79,8 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     if cost_matrix is not None:
         model.set_cost_matrix(cost_matrix)
         cost_matrix.save(workdir / files.COST_FILE)
-    state = train(config, workdir, model, state, source, target, resume)
+    domains = trained.domains if trained else (source, target)
+    state = train(config, workdir, model, network, state, *domains, resume)
     result = finished or evaluate_run(config, workdir, network, state, source, target)
     files.write_json(workdir / files.RESULT_FILE, result)
     if export:

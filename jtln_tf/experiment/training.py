@@ -17,8 +17,19 @@ from jtln_tf.trainer import (
 )
 
 
-def train(config, workdir, model, state, source, target, resume):
-    """Takes the model through the stages of its method; returns the final `TrainingState`."""
+def train(config, workdir, model, network, state, source, target, resume):
+    """Takes the model through the stages of its method; returns the final `TrainingState`.
+
+    Args:
+        config: `ExperimentConfig`.
+        workdir: Folder of the run, a `pathlib.Path`.
+        model: `JointModel`.
+        network: The whole network, of which the model may train only a part.
+        state: `TrainingState` to begin with.
+        source: Source `Domain` of what the model takes.
+        target: Target `Domain` of what the model takes.
+        resume: Whether to go on from the last checkpoint in the folder.
+    """
     folder = workdir / files.CHECKPOINTS_FOLDER
     stages = plan_stages(config.training.method, config.training.steps)
     found = restore_state(folder) if resume else None
@@ -30,7 +41,7 @@ def train(config, workdir, model, state, source, target, resume):
         for index in range(state.stage, len(stages)):
             stage = stages[index]
             compile_for_stage(model, config.training, stage)
-            checkpoints = Checkpoints(folder, model, state)
+            checkpoints = Checkpoints(folder, model, state, network)
             if found and index == found.stage:
                 checkpoints.restore_last()
             if state.finished:
@@ -65,7 +76,7 @@ def _pairs(config, stage, first_step, source, target):
 
 
 def _callbacks(config, workdir, model, stage, state, checkpoints, log, source, target):
-    training, network = config.training, model.network
+    training = config.training
     batches = {"source": (source, config.data.source_batch), "target": (target, config.data.target_batch)}
 
     def passes(step):
@@ -73,7 +84,7 @@ def _callbacks(config, workdir, model, stage, state, checkpoints, log, source, t
         return {name: count_passes(*batches[name], since) for name in stage.domains}
 
     def validate():
-        return evaluate(network, target, split="validation").accuracy
+        return evaluate(model.network, target, split="validation").accuracy
 
     callbacks = [StepCounter(state)]
     if training.method == "jtln" and config.cost.cost_refresh_steps:

@@ -64,11 +64,12 @@ def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
 
     def find(step):
         rows, passes = shuffled_rows(step, batch, len(split), seed)
-        return rows, rows * split.views + passes % split.views
+        return rows, rows + passes % split.views * len(split)
 
     def finish(step, images):
         rows, _ = find(step)
-        images = augment_images(images, mix_seed(*seed), step, random_crop=random_crop, random_flip=random_flip)
+        if split.holds_images:
+            images = augment_images(images, mix_seed(*seed), step, random_crop=random_crop, random_flip=random_flip)
         return images, tf.gather(labels, rows)
 
     images = split.read(step_numbers.map(lambda step: find(step)[1]))

@@ -38,26 +38,28 @@ class Checkpoints:
     kill at any moment leaves one that can be read.
     """
 
-    def __init__(self, folder, model, state):
+    def __init__(self, folder, model, state, network=None):
         """Prepares to save and restore; touches no file.
 
         Args:
             folder: Folder of the run's checkpoints.
             model: A compiled `JointModel`; both its optimizers are saved.
             state: `TrainingState`.
+            network: The network whose part the model trains; None where that is all of it.
         """
+        network = network or model.network
         self._state = state
         self._state_variables = _state_variables()
         optimizers = [optimizer for optimizer in (model.optimizer, model.backbone_optimizer) if optimizer is not None]
         means = [variable for side in model.class_means.values() for variable in side.variables]
         checkpoint = tf.train.Checkpoint(
             state=self._state_variables,
-            network=_list_variables(model.network.variables),
+            network=_list_variables(network.variables),
             schedule=_list_variables([model.cost_values, model.has_costs, model.steps_seen, *means]),
             optimizers=[_list_variables(optimizer.variables) for optimizer in optimizers],
         )
         # Weights alone: the best step is gone back to for its network, not to train on from there.
-        weights = tf.train.Checkpoint(network=_list_variables(model.network.variables))
+        weights = tf.train.Checkpoint(network=_list_variables(network.variables))
         self._last = tf.train.CheckpointManager(checkpoint, pathlib.Path(folder) / "last", max_to_keep=1)
         self._best = tf.train.CheckpointManager(weights, pathlib.Path(folder) / "best", max_to_keep=1)
 

@@ -1,0 +1,91 @@
+"""A frozen trunk that looks at every image once, before training."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+import sys
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tqdm
+
+from jtln_tf.domains import Domain, default_cache_folder
+from jtln_tf.features import extract_activations
+from jtln_tf.network import SIDES, cut_network
+from jtln_tf.pairing import augment_images, count_passes
+from jtln_tf.trainer import plan_stages
+
+
+class CachedTrunk(NamedTuple):
+    """What is left to train.
+
+    Attributes:
+        network: The part of the network behind the trunk.
+        domains: Source and target `Domain` with the trunk's activations in place of training and validation images.
+    """
+
+    network: keras.Model
+    domains: tuple[Domain, Domain]
+
+
+def cache_trunk(config, network, source, target):
+    """Computes what the layers up to `freeze_until` make of the images of both domains.
+
+    The trunk is computed as at inference: its dropout layers do nothing.
+
+    Args:
+        config: `ExperimentConfig` with `cache_features`.
+        network: The whole network; its part behind the trunk is trained in place.
+        source: Source `Domain`.
+        target: Target `Domain`.
+
+    Returns:
+        `CachedTrunk`.
+
+    Raises:
+        InputError: If the network cannot be cut there.
+    """
+    trunk, rest = cut_network(network, config.network.freeze_until)
+    stages = plan_stages(config.training.method, config.training.steps)
+    batches = {"source": config.data.source_batch, "target": config.data.target_batch}
+    domains = []
+    for side, domain in zip(SIDES, (source, target), strict=True):
+        steps = sum(stage.steps for stage in stages if side in stage.domains)
+        if steps:
+            # More views than passes would not be seen.
+            passes = math.ceil(count_passes(domain, batches[side], steps))
+            views = min(config.network.cached_views, passes) if _augments(config.data) else 1
+            domain = _with_activations(config, side, domain, trunk, views)
+        domains.append(domain)
+    return CachedTrunk(rest, tuple(domains))
+
+
+def _augments(data):
+    return data.random_crop or data.random_flip
+
+
+def _with_activations(config, side, domain, trunk, views):
+    data = config.data
+    crops = {"random_crop": data.random_crop, "random_flip": data.random_flip, "seed": config.training.seed}
+    folder = (data.cache_dir or default_cache_folder(data.data_root)) if data.cache == "disk" else ""
+    total = views * len(domain.train) + len(domain.validation)
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    with tqdm.tqdm(total=total, desc=f"{side} trunk", unit="image", mininterval=interval, dynamic_ncols=True) as bar:
+        extract = functools.partial(extract_activations, trunk, folder=folder, progress=bar.update)
+        splits = {"validation": extract(domain.validation, key=_identify(domain.validation))}
+        key = _identify(domain.train) + (json.dumps(crops) if views > 1 else "")
+        augment = functools.partial(augment_images, **crops)
+        splits["train"] = extract(domain.train, views=views, augment=augment, key=key)
+    return dataclasses.replace(domain, **splits)
+
+
+def _identify(split):
+    """Returns a text that follows the images of a split that is kept on the disk."""
+    if isinstance(split.images, np.memmap):
+        # Its name follows its content.
+        return os.path.basename(split.images.filename)
+    return hashlib.sha256(np.ascontiguousarray(split.images).data).hexdigest() if split.is_decoded else ""
