@@ -25,12 +25,14 @@ class Split:
         labels: int32 class indices [N].
         image_size: Side of an image in pixels.
         channels: 1 or 3.
+        crop_bottom: Rows that decoding cuts off the bottom of an image first.
     """
 
     images: np.ndarray
     labels: np.ndarray
     image_size: int
     channels: int
+    crop_bottom: int = 0
 
     def __len__(self):
         return len(self.labels)
@@ -55,7 +57,7 @@ class Split:
     def decode(self, image):
         """Decodes one entry of `images` that is a path or bytes (scalar string tensor) to pixels [H, W, C]."""
         is_path = len(self) > 0 and isinstance(self.images[0], str)
-        return _decode_entry(image, self.image_size, self.channels, is_path)
+        return _decode_entry(image, self.image_size, self.channels, self.crop_bottom, is_path)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +72,8 @@ class Domain:
         test: `Split` for the final figure; nothing is chosen by it.
         num_bad_images: Unreadable images that were left out.
         fingerprint: Of the training images and their labels; another one where they changed.
-        class_table: What is known of each class: dicts from column to text by class name (a folder's `classes.csv`).
+        class_table: What is known of each class: dicts from column to text by class name (a folder's `classes.csv`,
+            or the other class labels of a `tfds:` data set).
     """
 
     name: str
@@ -147,7 +150,7 @@ def load_domain(
         splits = _divide(listing, parsed, seed, bad_names)
         loaded, found_bad = {}, {}
         for name, examples in splits.items():
-            loaded[name], bad = _load_split(listing, examples, image_size, channels, cache)
+            loaded[name], bad = _load_split(listing, examples, image_size, channels, parsed.crop_bottom, cache)
             found_bad.update(bad)
         if not found_bad:
             return Domain(
@@ -155,7 +158,7 @@ def load_domain(
                 listing.class_names,
                 **loaded,
                 num_bad_images=len(bad_names),
-                fingerprint=fingerprint(splits["train"], listing.class_names),
+                fingerprint=fingerprint(splits["train"], listing.class_names, parsed.crop_bottom),
                 class_table=listing.class_table,
             )
         if not skip_bad_images:
@@ -191,7 +194,7 @@ def _divide(listing, spec, seed, bad_names):
     return splits
 
 
-def _load_split(listing, examples, image_size, channels, cache):
+def _load_split(listing, examples, image_size, channels, crop_bottom, cache):
     """Returns a `Split` and the reasons of the images that could not be decoded, by name."""
     if listing.fetch is not None:
         examples = listing.fetch(examples)
@@ -204,12 +207,12 @@ def _load_split(listing, examples, image_size, channels, cache):
         if pixels.shape[1:3] != (image_size, image_size) and len(pixels):
             pixels = resize_images(pixels, image_size).numpy()
         return Split(pixels, examples.labels, image_size, channels), {}
-    pixels, bad = _decode_all(examples, image_size, channels, keep=cache == "memory")
+    pixels, bad = _decode_all(examples, image_size, channels, crop_bottom, keep=cache == "memory")
     images = examples.images if pixels is None else pixels
-    return Split(images, examples.labels, image_size, channels), bad
+    return Split(images, examples.labels, image_size, channels, crop_bottom), bad
 
 
-def _decode_all(examples, image_size, channels, keep):
+def _decode_all(examples, image_size, channels, crop_bottom, keep):
     shape = (image_size, image_size, channels)
     pixels = np.empty((len(examples), *shape), np.uint8) if keep else None
     if not len(examples):
@@ -218,7 +221,7 @@ def _decode_all(examples, image_size, channels, keep):
     rows = tf.data.Dataset.from_tensor_slices((np.arange(len(examples)), examples.images.tolist()))
 
     def decode(index, image):
-        return index, _decode_entry(image, image_size, channels, is_path)
+        return index, _decode_entry(image, image_size, channels, crop_bottom, is_path)
 
     # ignore_errors drops what cannot be decoded: the indices that do not come out are the broken images.
     rows = rows.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
@@ -228,18 +231,18 @@ def _decode_all(examples, image_size, channels, keep):
         if keep:
             pixels[index] = image
     return pixels, {
-        str(examples.names[index]): _reason(examples.images[index], image_size, channels, is_path)
+        str(examples.names[index]): _reason(examples.images[index], image_size, channels, crop_bottom, is_path)
         for index in np.flatnonzero(~is_readable)
     }
 
 
-def _decode_entry(image, image_size, channels, is_path):
-    return decode_image(tf.io.read_file(image) if is_path else image, image_size, channels)
+def _decode_entry(image, image_size, channels, crop_bottom, is_path):
+    return decode_image(tf.io.read_file(image) if is_path else image, image_size, channels, crop_bottom)
 
 
-def _reason(image, image_size, channels, is_path):
+def _reason(image, image_size, channels, crop_bottom, is_path):
     try:
-        _decode_entry(tf.constant(image), image_size, channels, is_path)
+        _decode_entry(tf.constant(image), image_size, channels, crop_bottom, is_path)
     except tf.errors.OpError as error:
         return error.message.splitlines()[0].split("}} ")[-1].split(" [Op:")[0]
     return "unreadable"

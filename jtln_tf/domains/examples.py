@@ -74,14 +74,16 @@ def sample_per_class(examples, per_class, class_names, seed):
     return examples.take(np.sort(chosen))
 
 
-def fingerprint(examples, class_names):
+def fingerprint(examples, class_names, crop_bottom=0):
     """Tells whether these are the same labelled images as at another time, without reading files: hex digits.
 
-    It follows the class names, the order, the labels and names of the images, and their pixels, encoded bytes or (for
-    paths) file sizes. A file that is changed and keeps its name and size goes unnoticed; so does an image of TensorFlow
-    Datasets that is changed under the same version.
+    It follows the class names, the order, the labels and names of the images, what is cropped of them, and their
+    pixels, encoded bytes or (for paths) file sizes. A file that is changed and keeps its name and size goes unnoticed;
+    so does an image of TensorFlow Datasets that is changed under the same version.
     """
     digest = hashlib.sha256(json.dumps([*class_names]).encode())
+    if crop_bottom:
+        digest.update(f"crop_bottom={crop_bottom},".encode())
     digest.update(np.ascontiguousarray(examples.labels, np.int32).tobytes())
     digest.update(json.dumps([str(name) for name in examples.names]).encode())
     if examples.images.ndim == 4:
