@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.cost_building import build_cost_matrix
 from jtln_tf.domains import load_domain
 from jtln_tf.domains.builders import FgvcAircraft, Office31
 from jtln_tf.domains.builders.office31 import CLASS_NAMES
@@ -105,6 +106,15 @@ def test_class_table_relates_variant_family_and_manufacturer(data_root):
     table = load(data_root, "fgvc_aircraft").class_table
     expected = {name: {"variant": name, "family": row[0], "manufacturer": row[1]} for name, row in AIRCRAFT.items()}
     assert table == expected
+
+
+def test_taxonomy_cost_reads_the_columns(data_root):
+    source = load(data_root, "fgvc_aircraft?exclude=A320,BAE*")
+    target = load(data_root, "fgvc_aircraft?manufacturer=Boeing")
+    columns = "columns:family,manufacturer"
+    matrix = build_cost_matrix(source, target, "taxonomy", taxonomy=columns, centring="none")
+    # Edges: 0 to itself, 4 inside a manufacturer, 6 to another.
+    np.testing.assert_allclose(matrix.values * 6, [[0, 4], [4, 0], [6, 6]])
 
 
 def test_other_levels_are_configurations(data_root):

@@ -67,19 +67,20 @@ def _make_builder(name, data_root):
 
 
 def _prepare(builder, name):
+    import tensorflow as tf
+
     try:
         builder.download_and_prepare()
-    # What a builder raises is its own affair: an AssertionError, say, where files are missing.
+    # What a builder raises is its own affair.
     except Exception as error:
         _remove_empty(pathlib.Path(builder.data_dir_root, builder.name))
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # TFDS's own message has the instructions in it, on several lines.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(" Create it and ")[0]
         instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
-        if instructions:
-            # Already a sentence where it comes from a builder of ours.
-            kind = InputError if isinstance(error, InputError) else MissingInputError
-            kind = MissingInputError if isinstance(error, MissingInputError) else kind
+        is_missing = isinstance(error, AssertionError | FileNotFoundError | tf.errors.NotFoundError)
+        if instructions and (is_missing or isinstance(error, InputError)):
             manual_dir = pathlib.Path(builder.data_dir_root, "downloads", "manual")
-            raise kind(
+            raise (MissingInputError if is_missing else InputError)(
                 f"`tfds:{name}` needs files that are downloaded by hand, in manual_dir = {str(manual_dir)!r}. {reason} "
                 f"Hint: {instructions}"
             ) from error
