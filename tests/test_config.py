@@ -117,7 +117,8 @@ def test_spec_column_may_be_called_like_an_attribute(column):
         ("folder:d?test_fraction=nan", r"`test_fraction` must be in \[0, 1\)"),
         ("folder:d?validation_fraction=half", r"`validation_fraction` must be in \[0, 1\).*'half'"),
         ("builtin:mnist5k?family=Fruit", "one of classes, exclude, per_class.*'family'"),
-        ("tfds:cifar10?family=Fruit", "one of classes, exclude, per_class.*'family'"),
+        ("builtin:mnist5k?crop_bottom=2", "one of classes, exclude, per_class, .*'crop_bottom'"),
+        ("folder:d?crop_bottom=-1", "`crop_bottom` must be a whole number of at least 0.*'-1'"),
     ],
 )
 def test_spec_errors(text, message):

@@ -1,8 +1,11 @@
+import pathlib
+
 import numpy as np
 import pytest
+import requests
 import tensorflow_datasets as tfds
 
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.domains import load_domain
 
 CLASS_NAMES = ("circle", "square", "star")
@@ -62,11 +65,53 @@ class TinyConfigured(TinyShapes):
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="plain"), tfds.core.BuilderConfig(name="fancy")]
 
 
+class TinyRelated(TinyShapes):
+    """Has further labels: the number of corners, shared by a class, and the parity, which is not."""
+
+    def _info(self):
+        label = tfds.features.ClassLabel(names=CLASS_NAMES)
+        corners = tfds.features.ClassLabel(names=["none", "some"])
+        parity = tfds.features.ClassLabel(names=["even", "odd"])
+        image = tfds.features.Image(shape=(8, 8, 3))
+        features = {"image": image, "label": label, "corners": corners, "parity": parity}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
+        )
+
+    def _generate_examples(self, begin, end):
+        for key, row in super()._generate_examples(begin, end):
+            yield key, {**row, "corners": "some" if row["label"] else "none", "parity": key % 2}
+
+
+class TinyUnreachable(TinyShapes):
+    """Its download fails."""
+
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="plain")]
+
+    def _split_generators(self, dl_manager):
+        raise requests.exceptions.ConnectionError("Max retries exceeded\nwith url: http://nowhere")
+
+
+class TinyManual(TinyShapes):
+    """Its files are downloaded by hand."""
+
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """
+    Put shapes.zip
+    into manual_dir.
+    """
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._read(dl_manager.manual_dir / "shapes.zip")}
+
+    def _read(self, path):
+        yield 0, example(len(path.read_bytes()), 0)
+
+
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory):
     """A folder of prepared data sets."""
     folder = str(tmp_path_factory.mktemp("tfds"))
-    for builder in (TinyShapes, TinyUnlabelledTest, TinyTestOnly, TinyWithoutLabel):
+    for builder in (TinyShapes, TinyRelated, TinyUnlabelledTest, TinyTestOnly, TinyWithoutLabel):
         builder(data_dir=folder).download_and_prepare()
     TinyConfigured(data_dir=folder, config="fancy").download_and_prepare()
     return folder
@@ -165,3 +210,50 @@ def test_unknown_data_set(data_root, name):
 def test_name_that_is_no_name(data_root):
     with pytest.raises(InputError, match="`tfds:` must name a data set.*'No Name'"):
         load(data_root, "No Name")
+
+
+def test_shared_labels_are_columns_of_the_class_table(data_root):
+    domain = load(data_root, "tiny_related")
+    assert domain.class_names == CLASS_NAMES
+    corners = {"circle": "none", "square": "some", "star": "some"}
+    assert domain.class_table == {name: {"label": name, "corners": corners[name]} for name in CLASS_NAMES}
+    chosen = load(data_root, "tiny_related?corners=some&exclude=star")
+    assert chosen.class_names == ("square",)
+    assert {value % 3 for value in values_and_labels(chosen.train)[0]} == {1}
+    with pytest.raises(InputError, match="`corners` must be a value in the data set, for example some, .*'soma' in"):
+        load(data_root, "tiny_related?corners=soma")
+    with pytest.raises(InputError, match=r"or a column of the data set \(corners, label\). Received: 'parity'"):
+        load(data_root, "tiny_related?parity=odd")
+
+
+def test_misspelt_option_is_told_before_the_download(data_root):
+    options = "classes, exclude, per_class, test_fraction, validation_fraction, crop_bottom"
+    with pytest.raises(InputError, match=f"must be one of {options}. Received: 'per_clas' in 'tfds:cifar10"):
+        load(data_root, "cifar10?per_clas=3")
+    match = rf"must be one of {options}, or a column of the data set \(coarse_label, label\). Received: 'coarse'"
+    with pytest.raises(InputError, match=match):
+        load(data_root, "cifar100?coarse=trees")
+    assert not pathlib.Path(data_root, "cifar100").exists()
+
+
+def test_failed_download_is_one_line_and_leaves_nothing(tmp_path):
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, "tiny_unreachable")
+    message = str(caught.value)
+    assert (
+        "`tfds:tiny_unreachable` must be prepared in" in message and "Received: Max retries exceeded. Hint" in message
+    )
+    assert "\n" not in message and not isinstance(caught.value, MissingInputError)
+    assert not (tmp_path / "tiny_unreachable").exists()
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_missing_manual_download_is_one_line_that_tells_what_to_do(tmp_path, other):
+    if other:
+        (tmp_path / "downloads" / "manual" / "another").mkdir(parents=True)
+    with pytest.raises(MissingInputError) as caught:
+        load(tmp_path, "tiny_manual")
+    message = str(caught.value)
+    assert f"in manual_dir = '{tmp_path}/downloads/manual'" in message
+    assert message.endswith("Hint: Put shapes.zip into manual_dir.") and "\n" not in message
+    assert not (tmp_path / "tiny_manual").exists()

@@ -1,6 +1,7 @@
 """Configuration: frozen, validated, to and from JSON. Floor 0: imports no TensorFlow."""
 
 from jtln_tf.config.cost_spec import COST_METRICS, ONLINE, CostSpec, parse_cost_spec
+from jtln_tf.config.domain_spec import OPTIONS as DOMAIN_OPTIONS
 from jtln_tf.config.domain_spec import DomainSpec, parse_domain_spec
 from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
 from jtln_tf.config.experiment import (
@@ -16,6 +17,7 @@ from jtln_tf.config.experiment import (
 
 __all__ = [
     "COST_METRICS",
+    "DOMAIN_OPTIONS",
     "METHODS",
     "ONLINE",
     "CostConfig",

@@ -6,6 +6,8 @@ import urllib.parse
 from jtln_tf.config.errors import InputError
 
 KINDS = ("builtin", "folder", "records", "tfds")
+# The last is for images that come as files.
+OPTIONS = ("classes", "exclude", "per_class", "test_fraction", "validation_fraction", "crop_bottom")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +21,11 @@ class DomainSpec:
         classes: Names or shell patterns (`Greek_*`) of the classes to use; empty means all.
         exclude: Names or shell patterns of the classes to leave out.
         per_class: Training images drawn from each class, or None for all.
+        crop_bottom: Rows of pixels cut off the bottom of each image file before it is resized (a caption, say).
         test_fraction: Share held out as test where the data has no test split; None for the domain's own default.
         validation_fraction: Share of the training images held out where the data has no validation split.
-        filters: `(column, values)` pairs that must match the folder's `classes.csv`.
+        filters: `(column, values)` pairs that must match what is known of a class: the folder's `classes.csv`, or the
+            other class labels of a data set.
     """
 
     text: str
@@ -30,6 +34,7 @@ class DomainSpec:
     classes: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     per_class: int | None = None
+    crop_bottom: int = 0
     test_fraction: float | None = None
     validation_fraction: float = 0.1
     filters: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -38,8 +43,9 @@ class DomainSpec:
 def parse_domain_spec(text, *, per_class=None):
     """Parses a domain specification.
 
-    `KIND:NAME?classes=A,B&exclude=C&per_class=K&test_fraction=F&validation_fraction=F`. Names with a comma or an
-    ampersand are written percent-encoded. A `folder:` may also name columns of its `classes.csv`: `?family=Fruit`.
+    `KIND:NAME?classes=A,B&exclude=C&per_class=K&test_fraction=F&validation_fraction=F&crop_bottom=R`. Names with a
+    comma or an ampersand are written percent-encoded. Any other option of a `folder:` is taken for a column of its
+    `classes.csv` (`?family=Fruit`), of a `tfds:` for another class label of the data set (`?coarse_label=trees`).
 
     Args:
         text: The specification.
@@ -73,12 +79,13 @@ def parse_domain_spec(text, *, per_class=None):
             values[key] = _parse_number(key, value, int, lambda count: count >= 1, "a whole number of at least 1", text)
         elif key in ("test_fraction", "validation_fraction"):
             values[key] = _parse_number(key, value, float, lambda share: 0 <= share < 1, "in [0, 1)", text)
-        elif kind in ("folder", "records"):
+        elif key == "crop_bottom" and kind != "builtin":
+            values[key] = _parse_number(key, value, int, lambda rows: rows >= 0, "a whole number of at least 0", text)
+        elif kind != "builtin":
             filters.append((key, _split_names(value)))
         else:
             raise InputError(
-                "A domain option must be one of classes, exclude, per_class, test_fraction, validation_fraction. "
-                f"Received: {key!r} in {text!r}."
+                f"A domain option must be one of {', '.join(OPTIONS[:-1])}. Received: {key!r} in {text!r}."
             )
     if per_class is not None:
         if values.get("per_class", per_class) != per_class:

@@ -10,7 +10,7 @@ _BMP_SIGNATURE = b"BM"
 _BMP_PIXEL_OFFSET, _BMP_HEADER, _BMP_BIT_DEPTH = 10, 14, 28
 
 
-def decode_image(encoded, image_size, channels):
+def decode_image(encoded, image_size, channels, crop_bottom=0):
     """Decodes one JPEG, PNG, GIF (first frame) or BMP image to a square of pixels.
 
     The shorter side is resized to `image_size` (bilinear, antialiased) and the centre is cut out. Gray becomes RGB by
@@ -21,12 +21,13 @@ def decode_image(encoded, image_size, channels):
         encoded: Scalar string tensor, the bytes of the file.
         image_size: Side of the result in pixels.
         channels: 1 (gray) or 3 (RGB).
+        crop_bottom: Rows of the file's own pixels to cut off first, at the bottom.
 
     Returns:
         uint8 tensor [image_size, image_size, channels].
 
     Raises:
-        tf.errors.InvalidArgumentError: If the bytes are no complete image.
+        tf.errors.InvalidArgumentError: If the bytes are no complete image, or no row of it is left.
     """
     is_png = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
     is_bmp = tf.strings.substr(encoded, 0, len(_BMP_SIGNATURE)) == _BMP_SIGNATURE
@@ -36,6 +37,10 @@ def decode_image(encoded, image_size, channels):
         lambda: tf.cond(is_bmp, lambda: _decode_bmp(encoded), lambda: _decode_opaque(encoded)),
     )
     rgb.set_shape([None, None, 3])
+    if crop_bottom:
+        left = tf.shape(rgb)[0] - crop_bottom
+        with tf.control_dependencies([tf.debugging.assert_positive(left, "the image has no row above crop_bottom")]):
+            rgb = rgb[:left]
     if channels == 1:
         rgb = tf.image.rgb_to_grayscale(rgb)
     return tf.cast(tf.round(_resize_and_crop(rgb, image_size)), tf.uint8)

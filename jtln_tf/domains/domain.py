@@ -32,7 +32,8 @@ class Domain:
         test: `Split` for the final figure; nothing is chosen by it.
         num_bad_images: Unreadable images that were left out.
         fingerprint: Of the training images and their labels; another one where they changed.
-        class_table: What is known of each class: dicts from column to text by class name (a folder's `classes.csv`).
+        class_table: What is known of each class: dicts from column to text by class name (a folder's `classes.csv`,
+            or the other class labels of a `tfds:` data set).
     """
 
     name: str
@@ -114,7 +115,9 @@ def load_domain(
         splits = _divide(listing, parsed, seed, bad_names)
         loaded, found_bad = {}, {}
         for name, examples in splits.items():
-            loaded[name], bad = load_split(listing, examples, image_size, channels, cache, cache_dir)
+            loaded[name], bad = load_split(
+                listing, examples, image_size, channels, cache, cache_dir, crop_bottom=parsed.crop_bottom
+            )
             found_bad.update(bad)
         if not found_bad:
             return Domain(
@@ -122,7 +125,7 @@ def load_domain(
                 listing.class_names,
                 **loaded,
                 num_bad_images=len(bad_names),
-                fingerprint=fingerprint(splits["train"], listing.class_names, listing.content),
+                fingerprint=fingerprint(splits["train"], listing.class_names, _content(listing, parsed)),
                 class_table=listing.class_table,
             )
         if not skip_bad_images:
@@ -161,6 +164,11 @@ def list_domain(spec, *, data_root="", cache_dir=""):
     """
     spec = parse_domain_spec(spec) if isinstance(spec, str) else spec
     return _LISTERS[spec.kind](spec, data_root, cache_dir or default_cache_folder(data_root))
+
+
+def _content(listing, spec):
+    # What is cut off decides what is seen.
+    return f"{listing.content} crop_bottom={spec.crop_bottom}" if spec.crop_bottom else listing.content
 
 
 def _divide(listing, spec, seed, bad_names):

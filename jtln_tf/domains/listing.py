@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jtln_tf.config import InputError
+from jtln_tf.config import DOMAIN_OPTIONS, InputError
 from jtln_tf.domains.examples import Examples
 from jtln_tf.domains.record_reader import RecordReader
+
+_TABLES = {"folder": "its classes.csv", "tfds": "the data set"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,16 +82,31 @@ def _match(pattern, class_names, spec, option):
     return matches
 
 
+def require_columns(spec, columns):
+    """Raises `InputError` if a specification has an option that is none, and no column of its data either.
+
+    Args:
+        spec: `DomainSpec`.
+        columns: Names of the columns that are known of its classes.
+    """
+    for column, _ in spec.filters:
+        if column not in columns:
+            known = ", ".join(DOMAIN_OPTIONS)
+            if columns:
+                known += f", or a column of {_TABLES[spec.kind]} ({', '.join(sorted(columns))})"
+            elif spec.kind == "folder":
+                known += ", or a column of a classes.csv in the folder"
+            raise InputError(f"A domain option must be one of {known}. Received: {column!r} in {spec.text!r}.")
+
+
 def _classes_with(column, values, rows, spec):
-    known = "classes, exclude, per_class, test_fraction, validation_fraction"
-    columns = sorted(set().union(*(row.keys() for row in rows.values())))
-    if column not in columns:
-        table = f"of its classes.csv ({', '.join(columns)})" if columns else "of a classes.csv in the folder"
-        raise InputError(
-            f"A domain option must be one of {known}, or a column {table}. Received: {column!r} in {spec.text!r}."
-        )
-    present = {row.get(column) for row in rows.values()}
-    unknown = [value for value in values if value not in present]
-    if unknown:
-        raise InputError(f"`{column}` must be a value in classes.csv. Received: {unknown[0]!r} in {spec.text!r}.")
+    require_columns(spec, set().union(*(row.keys() for row in rows.values())))
+    present = {row[column] for row in rows.values() if column in row}
+    for value in values:
+        if value not in present:
+            close = difflib.get_close_matches(value, sorted(present), n=3, cutoff=0.0)
+            raise InputError(
+                f"`{column}` must be a value in {_TABLES[spec.kind]}, for example {', '.join(close)}. "
+                f"Received: {value!r} in {spec.text!r}."
+            )
     return {name for name, row in rows.items() if row.get(column) in values}

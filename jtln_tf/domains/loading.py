@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from jtln_tf.domains.array_file import cached_array
 from jtln_tf.domains.decoding import resize_images
-from jtln_tf.domains.split import Split, decode_entry
+from jtln_tf.domains.split import Split
 
 CACHES = ("memory", "disk", "none")
 # Another number where `decode_image` gives other pixels: files of the cache are made anew then.
@@ -17,7 +17,7 @@ _DECODER = 1
 _BATCH = 64
 
 
-def load_split(listing, examples, image_size, channels, cache, cache_dir):
+def load_split(listing, examples, image_size, channels, cache, cache_dir, *, crop_bottom=0):
     """Decodes the images of a split once.
 
     Args:
@@ -27,6 +27,7 @@ def load_split(listing, examples, image_size, channels, cache, cache_dir):
         channels: 1 or 3.
         cache: One of `CACHES`.
         cache_dir: Folder of `disk`.
+        crop_bottom: Rows cut off the bottom of an image before anything else.
 
     Returns:
         A `Split`, and the reasons of the images that could not be decoded, by name.
@@ -38,7 +39,7 @@ def load_split(listing, examples, image_size, channels, cache, cache_dir):
         examples = listing.fetch(examples)
     if examples.images.ndim == 4:
         return Split(_fit(examples.images, image_size, channels), examples.labels, image_size, channels), {}
-    split = Split(examples.images, examples.labels, image_size, channels, listing.reader)
+    split = encoded = Split(examples.images, examples.labels, image_size, channels, listing.reader, crop_bottom)
     shape, bad = (len(examples), image_size, image_size, channels), []
     if cache == "none" or not len(examples):
         bad = decode_all(split)
@@ -51,14 +52,14 @@ def load_split(listing, examples, image_size, channels, cache, cache_dir):
 
         bad = decode_all(split, keep)
     else:
-        name = f"pixels_{_identify(examples, listing.content, shape)}"
+        name = f"pixels_{_identify(examples, [listing.content, crop_bottom, shape])}"
         try:
             pixels = cached_array(cache_dir, name, shape, np.uint8, lambda write: _fill(split, write))
         except _BrokenImages as error:
             pixels, bad = None, error.rows
     if pixels is not None:
         split = Split(pixels, examples.labels, image_size, channels)
-    return split, {str(examples.names[row]): find_reason(examples, row, listing.reader) for row in bad}
+    return split, {str(examples.names[row]): encoded.find_reason(row) for row in bad}
 
 
 class _BrokenImages(Exception):
@@ -106,17 +107,6 @@ def decode_all(split, keep=None):
     return np.flatnonzero(~is_readable)
 
 
-def find_reason(examples, row, reader=None):
-    """Returns why an image cannot be decoded, in one line."""
-    image = examples.images[row]
-    entry = reader.read([image])[0] if reader else image
-    try:
-        decode_entry(tf.constant(entry), 32, 3, isinstance(entry, str))
-    except tf.errors.OpError as error:
-        return error.message.splitlines()[0].split("}} ")[-1].split(" [Op:")[0]
-    return "unreadable"
-
-
 def _fit(pixels, image_size, channels):
     if pixels.shape[-1] != channels:
         pixels = np.repeat(pixels, channels, axis=-1) if channels == 3 else tf.image.rgb_to_grayscale(pixels).numpy()
@@ -125,9 +115,9 @@ def _fit(pixels, image_size, channels):
     return pixels
 
 
-def _identify(examples, content, shape):
+def _identify(examples, dependencies):
     """Returns hex digits that follow the content of the images, as far as it is known without reading files."""
-    digest = hashlib.sha256(json.dumps([_DECODER, content, shape]).encode())
+    digest = hashlib.sha256(json.dumps([_DECODER, *dependencies]).encode())
     for image in examples.images:
         if isinstance(image, str):
             status = os.stat(image)

@@ -25,6 +25,7 @@ class Split:
         image_size: Side of an image in pixels.
         channels: 1 or 3.
         reader: `RecordReader` of the numbers of records; else None.
+        crop_bottom: Rows that decoding cuts off the bottom of an image first.
         views: Entries of `images` for each label: the first N are the images themselves, then come further views.
     """
 
@@ -33,6 +34,7 @@ class Split:
     image_size: int
     channels: int
     reader: RecordReader | None = None
+    crop_bottom: int = 0
     views: int = 1
 
     def __len__(self):
@@ -88,7 +90,17 @@ class Split:
     def decode(self, entry):
         """Decodes a path, or the bytes of a file (scalar string tensor), to pixels [H, W, C]."""
         is_path = self.reader is None and len(self) > 0 and isinstance(self.images[0], str)
-        return decode_entry(entry, self.image_size, self.channels, is_path)
+        encoded = tf.io.read_file(entry) if is_path else entry
+        return decode_image(encoded, self.image_size, self.channels, self.crop_bottom)
+
+    def find_reason(self, row):
+        """Returns why the image at a position cannot be decoded, in one line."""
+        entry = self.images[row] if self.reader is None else self.reader.read([self.images[row]])[0]
+        try:
+            self.decode(tf.constant(entry))
+        except tf.errors.OpError as error:
+            return error.message.splitlines()[0].split("}} ")[-1].split(" [Op:")[0]
+        return "unreadable"
 
     def _decode_all(self, entries):
         shape = (self.image_size, self.image_size, self.channels)
@@ -118,11 +130,6 @@ class Split:
     def _read_records(self, rows):
         encoded = tf.numpy_function(lambda numbers: self.reader.read(self.images[numbers]), [rows], tf.string)
         return rows, tf.ensure_shape(encoded, [None])
-
-
-def decode_entry(entry, image_size, channels, is_path):
-    """Decodes the path of a file, or its bytes (scalar string tensor), to uint8 pixels [H, W, C]."""
-    return decode_image(tf.io.read_file(entry) if is_path else entry, image_size, channels)
 
 
 def _constant(values, dtype=None):
