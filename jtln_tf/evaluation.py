@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from jtln_tf.config import InputError
+from jtln_tf.network import domain_view
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +76,8 @@ def evaluate(network, domain, *, split="test", head="target", batch_size=256):
     chosen = domain.split(split)
     if not len(chosen):
         raise InputError(f"`split` must have images. Received: {split!r} of {domain.name!r}, which has none.")
-    predicted = network.predict(chosen.dataset(batch_size), verbose=0)[head]
+    view = domain_view(network, head)
+    predicted = view.predict(chosen.dataset(batch_size), verbose=0)[head]
     if predicted.shape[1] != domain.num_classes:
         raise InputError(
             f"The {head} head must have the {domain.num_classes} classes of {domain.name!r}. "

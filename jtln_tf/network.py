@@ -4,7 +4,7 @@ import itertools
 
 import keras
 
-from jtln_tf.backbones import build_backbone
+from jtln_tf.backbones import build_backbone, has_domain_norms, images_of
 from jtln_tf.config import InputError
 
 SIDES = ("source", "target")
@@ -19,6 +19,7 @@ def build_network(
     weights="none",
     pixel_range="0_255",
     freeze_until="",
+    batchnorm="train",
     head_hidden_units=(),
     head_dropout=0.0,
 ):
@@ -32,9 +33,10 @@ def build_network(
         num_source_classes: Classes of the source head, n, at least 2.
         num_target_classes: Classes of the target head, m, at least 2.
         image_shape: `(height, width, channels)` of the images.
-        weights: See `build_backbone`; like the next two, only for a backbone that is built here.
+        weights: See `build_backbone`; like the next three, only for a backbone that is built here.
         pixel_range: See `build_backbone`.
         freeze_until: See `build_backbone`.
+        batchnorm: See `build_backbone`.
         head_hidden_units: Sizes of the hidden ReLU layers of each head, `{side}_hidden1`, ...
         head_dropout: Dropout rate on the features that enter each head, in [0, 1).
 
@@ -47,7 +49,7 @@ def build_network(
         InputError: If an argument does not fit.
     """
     _check_heads(num_source_classes, num_target_classes, head_hidden_units, head_dropout)
-    options = {"weights": weights, "pixel_range": pixel_range, "freeze_until": freeze_until}
+    options = {"weights": weights, "pixel_range": pixel_range, "freeze_until": freeze_until, "batchnorm": batchnorm}
     if isinstance(backbone, keras.Model):
         backbone = _adopt_backbone(backbone, image_shape, options)
     else:
@@ -82,6 +84,30 @@ def logits_model(network):
 def features_model(network):
     """Returns the network's own backbone: images [B, H, W, C] in 0..255 to features [B, D]."""
     return network.get_layer("backbone")
+
+
+def domain_view(network, side):
+    """Returns a model with the outputs of the network that knows from which domain its images are.
+
+    The network itself takes them for target images, which matters only to BatchNormalization of each domain's own.
+
+    Args:
+        network: What `build_network` returns.
+        side: `source` or `target`, the domain of the images.
+    """
+    if side == "target" or not has_domain_norms(features_model(network)):
+        return network
+    return _DomainView(network, side)
+
+
+class _DomainView(keras.Model):
+    def __init__(self, network, side):
+        super().__init__(name=f"{side}_view")
+        self._network, self._side = network, side
+
+    def call(self, images, training=False):
+        with images_of(self._side):
+            return self._network(images, training=training)
 
 
 def predictions_model(network, side):
@@ -166,7 +192,7 @@ def _check_heads(num_source_classes, num_target_classes, head_hidden_units, head
 
 
 def _adopt_backbone(backbone, image_shape, options):
-    defaults = {"weights": "none", "pixel_range": "0_255", "freeze_until": ""}
+    defaults = {"weights": "none", "pixel_range": "0_255", "freeze_until": "", "batchnorm": "train"}
     for name, value in options.items():
         if value != defaults[name]:
             raise InputError(f"`{name}` must not be given with a ready `backbone` model. Received: {value!r}.")

@@ -1,7 +1,16 @@
 """Backbones: raw pixels in, features out. Floor 1: imports only `jtln_tf.config`."""
 
 from jtln_tf.backbones.alexnet import LocalResponseNormalization
+from jtln_tf.backbones.batch_norm import DomainBatchNormalization, has_domain_norms, images_of
 from jtln_tf.backbones.building import BACKBONE_NAMES, build_backbone
 from jtln_tf.backbones.identity import identify_backbone
 
-__all__ = ["BACKBONE_NAMES", "LocalResponseNormalization", "build_backbone", "identify_backbone"]
+__all__ = [
+    "BACKBONE_NAMES",
+    "DomainBatchNormalization",
+    "LocalResponseNormalization",
+    "build_backbone",
+    "has_domain_norms",
+    "identify_backbone",
+    "images_of",
+]

@@ -7,6 +7,7 @@ import keras
 
 from jtln_tf.backbones.alexnet import ALEXNET_LEAST_SIDE, alexnet_features
 from jtln_tf.backbones.applications import APPLICATIONS, application_features
+from jtln_tf.backbones.batch_norm import set_batchnorm_policy
 from jtln_tf.backbones.pixels import PIXEL_RANGES
 from jtln_tf.backbones.saved_trunk import saved_features
 from jtln_tf.backbones.small_cnn import small_cnn_features
@@ -22,7 +23,7 @@ BACKBONE_NAMES = tuple(_LEAST_SIDES)
 _NAMES_BY_LOWER_CASE = {name.lower(): name for name in BACKBONE_NAMES}
 
 
-def build_backbone(name, image_shape, *, weights="none", pixel_range="0_255", freeze_until=""):
+def build_backbone(name, image_shape, *, weights="none", pixel_range="0_255", freeze_until="", batchnorm="train"):
     """Builds a backbone that maps raw pixels to features.
 
     The scaling of the pixels is part of the model. Gray images are repeated to the channels that the trunk needs.
@@ -35,6 +36,7 @@ def build_backbone(name, image_shape, *, weights="none", pixel_range="0_255", fr
         pixel_range: Range of pixels that the model in a `.keras` file expects: `0_255`, `0_1` or `-1_1`.
         freeze_until: Name of the last layer that is not trained, in the order of `backbone.layers`; empty trains all.
             A frozen BatchNormalization uses, and keeps, its moving statistics.
+        batchnorm: What the BatchNormalization layers do in training; see `set_batchnorm_policy`.
 
     Returns:
         A functional `keras.Model` named `backbone`: images [B, H, W, C] in 0..255 to features [B, D].
@@ -63,6 +65,7 @@ def build_backbone(name, image_shape, *, weights="none", pixel_range="0_255", fr
     backbone = keras.Model(image, features, name="backbone")
     if weights not in ("none", "imagenet"):
         load_backbone_weights(backbone, weights)
+    backbone = set_batchnorm_policy(backbone, batchnorm)
     if freeze_until:
         _freeze_layers(backbone, freeze_until)
     return backbone

@@ -5,6 +5,7 @@ import zipfile
 
 import keras
 
+from jtln_tf.backbones.cloning import clone_model
 from jtln_tf.backbones.pixels import expand_gray, scale_pixels
 from jtln_tf.config import InputError, MissingInputError
 
@@ -37,7 +38,7 @@ def saved_features(image, path, *, pixel_range):
     classifier = _find_classifier(model, path)
     pixels = scale_pixels(expand_gray(image, channels), pixel_range)
     try:
-        features = _rebuild(model, image, pixels, left_out=classifier).output
+        features = clone_model(model, image, pixels, left_out=classifier).output
     except (ValueError, TypeError) as error:
         raise InputError(
             f"`backbone` must be a model that can be rebuilt for images of {list(image.shape[1:])}. "
@@ -99,49 +100,6 @@ def _is_softmax(layer):
     if isinstance(layer, keras.layers.Dense | keras.layers.Activation):
         return layer.activation is keras.activations.softmax
     return isinstance(layer, keras.layers.Softmax)
-
-
-def _rebuild(model, new_input, pixels, *, left_out=()):
-    """Clones a functional model, weights included, onto `new_input`.
-
-    Args:
-        model: The model, with one input.
-        new_input: Input tensor of the clone.
-        pixels: What the first layers read in place of `new_input`, computed from it.
-        left_out: Layers that pass on what they receive.
-
-    Returns:
-        The clone, all of it trainable, even where the original was saved with frozen layers.
-    """
-    is_resized = model.input.shape[1:-1] != pixels.shape[1:-1]
-
-    def clone_layer(layer):
-        if isinstance(layer, keras.Model) and len(layer.inputs) == 1 and len(layer.outputs) == 1:
-            shape = layer.inputs[0].shape[1:]
-            inner_input = keras.Input((None, None, shape[-1]) if is_resized and len(shape) == 3 else shape)
-            inner = keras.Model(layer.inputs[0], layer.outputs[0], name=layer.name)
-            return _rebuild(inner, inner_input, inner_input)
-        config = layer.get_config()
-        if "trainable" in config:
-            config["trainable"] = True
-        return type(layer).from_config(config)
-
-    def call_layer(layer, *args, **kwargs):
-        args, kwargs = keras.tree.map_structure(lambda x: pixels if x is new_input else x, (args, kwargs))
-        return args[0] if layer.name in names_left_out else layer(*args, **kwargs)
-
-    names_left_out = {layer.name for layer in left_out}
-    clone = keras.models.clone_model(
-        model, input_tensors=new_input, clone_function=clone_layer, call_function=call_layer
-    )
-    for layer in model.layers:
-        if layer.weights and layer.name not in names_left_out:
-            clone.get_layer(layer.name).set_weights(layer.get_weights())
-    for layer in clone.layers:
-        if isinstance(layer, keras.layers.Normalization) and layer.weights:
-            # It computes with constants derived from its weights.
-            layer.finalize_state()
-    return clone
 
 
 def _first_line(error):

@@ -5,6 +5,7 @@ from jtln_tf.config.domain_spec import OPTIONS as DOMAIN_OPTIONS
 from jtln_tf.config.domain_spec import DomainSpec, parse_domain_spec
 from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
 from jtln_tf.config.experiment import (
+    BATCHNORM_POLICIES,
     METHODS,
     CostConfig,
     DataConfig,
@@ -16,6 +17,7 @@ from jtln_tf.config.experiment import (
 )
 
 __all__ = [
+    "BATCHNORM_POLICIES",
     "COST_METRICS",
     "DOMAIN_OPTIONS",
     "METHODS",

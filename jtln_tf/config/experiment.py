@@ -8,6 +8,7 @@ from jtln_tf.config.domain_spec import parse_domain_spec
 from jtln_tf.config.errors import InputError
 from jtln_tf.config.options import option, section_from_dict, validate_options
 
+BATCHNORM_POLICIES = ("train", "frozen", "per_domain")
 METHODS = ("jtln", "joint", "consecutive", "target_only")
 
 
@@ -59,6 +60,12 @@ class NetworkConfig:
         "0_255", "Input range that a PATH.keras backbone was trained on.", choices=("0_255", "0_1", "-1_1")
     )
     freeze_until: str = option("", "Name of the last backbone layer that is not trained; empty trains all.")
+    batchnorm: str = option(
+        "train",
+        "BatchNormalization of the backbone. train: by the statistics of a batch of both domains; frozen: by those it "
+        "came with; per_domain: each domain has its own.",
+        choices=BATCHNORM_POLICIES,
+    )
     cache_features: bool = option(
         False, "Compute what the layers up to --freeze_until make of the images once, and train the rest on that."
     )

@@ -53,6 +53,7 @@ def build_network_for(config, source, target):
         weights=network.weights,
         pixel_range=network.pixel_range,
         freeze_until=network.freeze_until,
+        batchnorm=network.batchnorm,
         head_hidden_units=network.head_hidden_units,
         head_dropout=network.head_dropout,
     )

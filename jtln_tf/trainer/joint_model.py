@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jtln_tf.backbones import has_domain_norms, images_of
 from jtln_tf.config import ObjectiveConfig
-from jtln_tf.network import SIDES, backbone_variables, head_variables, logits_model
+from jtln_tf.network import SIDES, backbone_variables, features_model, head_variables, logits_model
 from jtln_tf.objective import LabelledLogits, joint_loss
 from jtln_tf.trainer.class_means import ClassMeans
 
@@ -36,6 +37,7 @@ class JointModel(keras.Model):
         self.network = network
         self.objective = ObjectiveConfig(**objective_options)
         self._logits_network = logits_model(network)
+        self._has_domain_norms = has_domain_norms(features_model(network))
         self._num_classes = tuple(network.output[head].shape[-1] for head in SIDES)
         self.cost_values = self.add_weight(
             shape=self._num_classes, initializer="zeros", trainable=False, name="cost_values", dtype="float32"
@@ -104,15 +106,9 @@ class JointModel(keras.Model):
     def train_step(self, data):
         """Takes one step on a dict of (images, labels) by domain; returns the running means of the loss terms."""
         domains = [domain for domain in SIDES if domain in data]
-        images = tf.concat([data[domain][0] for domain in domains], axis=0)
-        sizes = [tf.shape(data[domain][0])[0] for domain in domains]
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            logits = self._logits_network(images, training=True)
-            by_domain = zip(domains, tf.split(logits["source"], sizes), tf.split(logits["target"], sizes), strict=True)
-            predictions = {
-                domain: LabelledLogits(data[domain][1], source, target) for domain, source, target in by_domain
-            }
+            predictions = self._predict({domain: data[domain] for domain in domains})
             total, parts = joint_loss(
                 predictions,
                 tf.convert_to_tensor(self.cost_values),
@@ -132,6 +128,21 @@ class JointModel(keras.Model):
             hits = tf.cast(tf.argmax(own, axis=1, output_type=prediction.labels.dtype) == prediction.labels, tf.float32)
             parts[f"{domain}_train_accuracy"] = tf.reduce_mean(hits)
         return self._track({"loss": total, **parts})
+
+    def _predict(self, data):
+        """Returns `LabelledLogits` by domain for (images, labels) by domain."""
+        if self._has_domain_norms:
+            predictions = {}
+            for domain, (images, labels) in data.items():
+                with images_of(domain):
+                    logits = self._logits_network(images, training=True)
+                predictions[domain] = LabelledLogits(labels, logits["source"], logits["target"])
+            return predictions
+        # One pass over both is the fast way.
+        sizes = [tf.shape(images)[0] for images, _ in data.values()]
+        logits = self._logits_network(tf.concat([images for images, _ in data.values()], axis=0), training=True)
+        by_domain = zip(data, tf.split(logits["source"], sizes), tf.split(logits["target"], sizes), strict=True)
+        return {domain: LabelledLogits(data[domain][1], source, target) for domain, source, target in by_domain}
 
     def transport_weight(self):
         """Weight of the transport loss in this step: 0 until it sets in and has costs, then growing."""

@@ -1,0 +1,114 @@
+"""What BatchNormalization does in a network that sees two domains."""
+
+import contextlib
+import contextvars
+
+import keras
+
+from jtln_tf.backbones.cloning import clone_model
+from jtln_tf.config import BATCHNORM_POLICIES, InputError
+
+_DOMAINS = ("source", "target")
+_domain = contextvars.ContextVar("domain", default="target")
+
+
+@contextlib.contextmanager
+def images_of(domain):
+    """While a model is called or traced inside, `DomainBatchNormalization` takes the images for those of a domain.
+
+    Args:
+        domain: `source`, or `target`, which is what they are taken for outside.
+    """
+    token = _domain.set(domain)
+    try:
+        yield
+    finally:
+        _domain.reset(token)
+
+
+@keras.saving.register_keras_serializable(package="jtln_tf")
+class DomainBatchNormalization(keras.layers.Layer):
+    """BatchNormalization with statistics, scale and offset of each domain's own.
+
+    Reference:
+        Chang et al., 2019, Domain-specific batch normalization for unsupervised domain adaptation, arXiv:1906.03950.
+    """
+
+    def __init__(self, norm, **kwargs):
+        """Makes the layer.
+
+        Args:
+            norm: Configuration of a `keras.layers.BatchNormalization`.
+            **kwargs: Passed on to `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self.norm = norm
+        self.norms = {
+            domain: keras.layers.BatchNormalization.from_config({**norm, "name": domain}) for domain in _DOMAINS
+        }
+
+    def build(self, input_shape):
+        """Makes the variables."""
+        for norm in self.norms.values():
+            norm.build(input_shape)
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalizes [B, ..., C] by the statistics of the domain that `images_of` names."""
+        return self.norms[_domain.get()](inputs, training=training, mask=mask)
+
+    def compute_output_shape(self, input_shape):
+        """The shape does not change."""
+        return input_shape
+
+    def get_config(self):
+        """Returns the arguments, for saving."""
+        return {**super().get_config(), "norm": self.norm}
+
+
+def set_batchnorm_policy(backbone, policy):
+    """Decides what the BatchNormalization layers of a backbone do in training.
+
+    Args:
+        backbone: Functional `keras.Model` named `backbone`, with one image input.
+        policy: `train`: normalize a batch of both domains by its own statistics; `frozen`: use, and keep, the moving
+            statistics, scales and offsets; `per_domain`: have them for each domain apart, from the same first values.
+
+    Returns:
+        The backbone, or for `per_domain` a clone of it.
+
+    Raises:
+        InputError: If there is no such policy.
+    """
+    if policy not in BATCHNORM_POLICIES:
+        raise InputError(f"`batchnorm` must be one of {', '.join(BATCHNORM_POLICIES)}. Received: {policy!r}.")
+    if policy == "frozen":
+        for layer in _batch_norms(backbone, keras.layers.BatchNormalization):
+            layer.trainable = False
+    if policy != "per_domain":
+        return backbone
+    image = keras.Input(backbone.input.shape[1:], name=backbone.input.name)
+    clone = clone_model(backbone, image, image, replace=_domain_norm)
+    return keras.Model(clone.input, clone.output, name=backbone.name)
+
+
+def has_domain_norms(model):
+    """Whether a model must be told by `images_of` which domain it looks at."""
+    return any(True for _ in _batch_norms(model, DomainBatchNormalization))
+
+
+def _batch_norms(model, kind):
+    for layer in model.layers:
+        if isinstance(layer, kind):
+            yield layer
+        elif isinstance(layer, keras.Model):
+            yield from _batch_norms(layer, kind)
+
+
+def _domain_norm(layer):
+    if not isinstance(layer, keras.layers.BatchNormalization):
+        return None
+    norm = DomainBatchNormalization({**layer.get_config(), "trainable": True}, name=layer.name)
+    norm.build(layer.input.shape)
+    for each in norm.norms.values():
+        each.set_weights(layer.get_weights())
+    return norm
