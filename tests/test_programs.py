@@ -83,7 +83,7 @@ def test_help_names_the_flags_without_loading_tensorflow(repository, program):
         (["--no_such_flag=1"], ["no_such_flag"]),
         (["--preset=nothing"], ["preset", "digits", "grocery", "nothing"]),
         (["--source=builtin:mnist5k"], ["target"]),
-        (["--source=mnist5k"], ["builtin:NAME", "mnist5k"]),
+        (["--source=mnist5k"], ["KIND:NAME", "builtin", "folder", "mnist5k"]),
         (["--preset=digits"], ["workdir"]),
         (["--preset=digits", "stray"], ["stray"]),
         (["--preset=digits", "--labels_per_class=5", "--workdir=unused"], ["labels_per_class"]),
