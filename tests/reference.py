@@ -197,3 +197,11 @@ def dual_centre(values, epsilon=0.03):
 def _log_sum_exp(values, axis):
     peak = values.max(axis=axis, keepdims=True)
     return np.squeeze(peak, axis) + np.log(np.exp(values - peak).sum(axis=axis))
+
+
+def resize_bilinear(pixels, side):
+    """Pixels [S, S, C] at `side` x `side` sample points, pixel centres at halves, the border repeated."""
+    points = np.clip((np.arange(side) + 0.5) * len(pixels) / side - 0.5, 0, len(pixels) - 1)
+    for axis in (0, 1):
+        pixels = np.apply_along_axis(lambda line: np.interp(points, np.arange(len(line)), line), axis, pixels)
+    return pixels

@@ -1,4 +1,3 @@
-import io
 import logging as python_logging
 
 import numpy as np
@@ -7,40 +6,8 @@ import tensorflow as tf
 from PIL import Image
 
 from jtln_tf.config import InputError, MissingInputError
-from jtln_tf.domains import decode_image, load_domain
-
-ROWS, COLUMNS = np.mgrid[0:32, 0:32]
-COLOURS = np.stack([COLUMNS * 8, ROWS * 8, (COLUMNS + ROWS) * 4], -1).astype(np.uint8)
-PICTURE = Image.fromarray(COLOURS)
-ALPHA = Image.fromarray((255 - 4 * ROWS - 3 * COLUMNS).astype(np.uint8))
-
-
-def encode(picture, file_format, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, file_format, **options)
-    return buffer.getvalue()
-
-
-def transparent(picture):
-    picture = picture.copy()
-    picture.putalpha(ALPHA)
-    return picture
-
-
-def on_white(encoded):
-    """RGB pixels as PIL reads them, composited on white in float64."""
-    rgba = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGBA"), np.float64)
-    alpha = rgba[..., 3:] / 255
-    return np.round(rgba[..., :3] * alpha + 255 * (1 - alpha))
-
-
-def luma(rgb):
-    """ITU-R BT.601, as PIL and TensorFlow use it."""
-    return rgb @ np.array([0.299, 0.587, 0.114])
-
-
-def decode(encoded, image_size=32, channels=3):
-    return decode_image(tf.constant(encoded), image_size, channels).numpy()
+from jtln_tf.domains import load_domain
+from tests.test_decoding import LOSSLESS, PICTURE, encode
 
 
 def write_classes(folder, counts, suffix=".png"):
@@ -61,115 +28,6 @@ def load(folder, options="", **arguments):
 def ids(split):
     """The gray value of every image of a split of `write_classes`."""
     return [int(images[0, 0, 0, 0]) for images, _ in split.dataset(1)]
-
-
-LOSSLESS = {
-    "png_rgb": encode(PICTURE, "PNG"),
-    "png_rgba": encode(transparent(PICTURE), "PNG"),
-    "png_gray": encode(PICTURE.convert("L"), "PNG"),
-    "png_gray_alpha": encode(transparent(PICTURE.convert("L")), "PNG"),
-    "png_gray_one_transparent": encode(PICTURE.convert("L"), "PNG", transparency=100),
-    "png_1_bit": encode(PICTURE.convert("1"), "PNG"),
-    "png_1_bit_one_transparent": encode(PICTURE.convert("1"), "PNG", transparency=0),
-    "png_palette_1_bit": encode(PICTURE.quantize(2), "PNG"),
-    "png_palette_2_bit": encode(PICTURE.quantize(4), "PNG"),
-    "png_palette_4_bit": encode(PICTURE.quantize(16), "PNG"),
-    "png_palette_8_bit": encode(PICTURE.quantize(200), "PNG"),
-    "png_palette_4_bit_one_transparent": encode(PICTURE.quantize(16), "PNG", transparency=3),
-    "png_palette_8_bit_one_transparent": encode(PICTURE.quantize(200), "PNG", transparency=3),
-    "png_all_transparent": encode(Image.new("RGBA", (32, 32), (10, 20, 30, 0)), "PNG"),
-    "png_palette_all_transparent": encode(Image.new("P", (32, 32), 0), "PNG", transparency=0),
-    "bmp_rgb": encode(PICTURE, "BMP"),
-    "bmp_gray": encode(PICTURE.convert("L"), "BMP"),
-    "bmp_palette": encode(PICTURE.quantize(200), "BMP"),
-    "bmp_palette_of_few": encode(PICTURE.quantize(16), "BMP"),
-    "gif": encode(PICTURE.quantize(200), "GIF"),
-    "gif_animated": encode(PICTURE.quantize(64), "GIF", save_all=True, append_images=[PICTURE.rotate(90).quantize(64)]),
-}
-
-
-@pytest.mark.parametrize("name", LOSSLESS)
-def test_lossless_formats_equal_pil(name):
-    expected = on_white(LOSSLESS[name])
-    np.testing.assert_array_equal(decode(LOSSLESS[name]), expected)
-    # Our luma is taken of integers and rounded once more.
-    np.testing.assert_allclose(decode(LOSSLESS[name], channels=1)[..., 0], luma(expected), atol=1.01)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_is_close_to_pil(mode, progressive):
-    encoded = encode(PICTURE.convert(mode), "JPEG", quality=95, progressive=progressive)
-    expected = on_white(encoded)
-    # TensorFlow takes libjpeg's fast integer transform, PIL the accurate one.
-    np.testing.assert_allclose(decode(encoded).astype(float), expected, atol=8)
-    assert np.abs(decode(encoded) - expected).mean() < 2
-    assert np.abs(decode(encoded, channels=1)[..., 0] - luma(expected)).mean() < 2
-
-
-def test_16_bit_gray_keeps_its_high_byte():
-    samples = (ROWS * 2000 + COLUMNS * 13).astype(np.uint16)
-    expected = np.repeat((samples >> 8)[..., None], 3, axis=-1)
-    # libpng may round where we expect the high byte.
-    np.testing.assert_allclose(decode(encode(Image.fromarray(samples), "PNG")).astype(int), expected, atol=1)
-
-
-def test_1_bit_white_is_white():
-    halves = Image.fromarray(COLUMNS >= 16)
-    np.testing.assert_array_equal(decode(encode(halves, "PNG"))[0, :, 0], [0] * 16 + [255] * 16)
-
-
-@pytest.mark.parametrize("bits", [2, 4])
-def test_low_depth_gray_is_spread_over_the_range(bits):
-    largest = 2**bits - 1
-    samples = (COLUMNS % (largest + 1)).astype(np.uint8)
-    picture = Image.fromarray(samples * (255 // largest))
-    encoded = encode_low_depth_png(samples, bits)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encoded)).convert("L")), np.asarray(picture))
-    np.testing.assert_array_equal(decode(encoded)[..., 0], np.asarray(picture))
-
-
-def encode_low_depth_png(samples, bits):
-    """A PNG of gray samples of 2 or 4 bits, which PIL does not write."""
-    import struct
-    import zlib
-
-    height, width = samples.shape
-    shifts = np.arange(8 - bits, -1, -bits)
-    packed = (samples.reshape(height, -1, 8 // bits) << shifts).sum(-1).astype(np.uint8)
-    rows = b"".join(b"\0" + row.tobytes() for row in packed)
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize(("width", "height"), [(32, 32), (60, 40), (40, 60), (101, 33), (7, 64), (24, 24), (16, 9)])
-@pytest.mark.parametrize("image_size", [24, 31])
-def test_resize_and_crop_are_close_to_pil(width, height, image_size):
-    picture = PICTURE.resize((width, height), Image.Resampling.BICUBIC)
-    shorter = min(width, height)
-    size = [max(image_size, (side * image_size + shorter // 2) // shorter) for side in (width, height)]
-    left, top = ((side - image_size) // 2 for side in size)
-    resized = picture.resize(size, Image.Resampling.BILINEAR)
-    expected = np.asarray(resized.crop((left, top, left + image_size, top + image_size)), float)
-    # Both use a triangle filter, wider when shrinking; PIL's weights have 8 bits.
-    np.testing.assert_allclose(decode(encode(picture, "PNG"), image_size).astype(float), expected, atol=2)
-
-
-def test_crop_takes_the_middle():
-    pixels = np.zeros((8, 24), np.uint8)
-    pixels[:, 8:16] = 200
-    assert (decode(encode(Image.fromarray(pixels), "PNG"), 8) == 200).all()
-
-
-@pytest.mark.parametrize("rows", [1, 12, 31])
-def test_bottom_is_cropped_before_the_middle_is_taken(rows):
-    whole, cropped = encode(PICTURE, "PNG"), encode(PICTURE.crop((0, 0, 32, 32 - rows)), "PNG")
-    result = decode_image(tf.constant(whole), 8, 3, crop_bottom=rows).numpy()
-    np.testing.assert_array_equal(result, decode(cropped, 8))
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])

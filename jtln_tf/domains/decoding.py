@@ -2,20 +2,30 @@
 
 import tensorflow as tf
 
+from jtln_tf.domains.orientation import turn_upright
+
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+# Sides that libjpeg can divide by while it decodes, which saves most of the work.
+_JPEG_RATIOS = (1, 2, 4, 8)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Offset of a field of the IHDR chunk, which the PNG standard puts first (ISO/IEC 15948, section 11.2.2).
 _PNG_BIT_DEPTH = 24
 _BMP_SIGNATURE = b"BM"
 # The file header's last field is where the pixels start; the next header begins with its own size.
 _BMP_PIXEL_OFFSET, _BMP_HEADER, _BMP_BIT_DEPTH = 10, 14, 28
+# RIFF, the size of the file, WEBP; then a chunk. That of an animation is VP8X, with this bit of its flags set (WebP
+# Container Specification, "Extended File Format").
+_RIFF_SIGNATURE, _WEBP_SIGNATURE, _WEBP_OFFSET = b"RIFF", b"WEBP", 8
+_WEBP_EXTENDED, _WEBP_CHUNK, _WEBP_FLAGS, _WEBP_ANIMATED = b"VP8X", 12, 20, 2
 
 
 def decode_image(encoded, image_size, channels, crop_bottom=0):
-    """Decodes one JPEG, PNG, GIF (first frame) or BMP image to a square of pixels.
+    """Decodes one JPEG, PNG, WebP, GIF or BMP image (the first frame) to a square of pixels.
 
-    The shorter side is resized to `image_size` (bilinear, antialiased) and the centre is cut out. Gray becomes RGB by
-    repetition, RGB becomes gray by luma; transparency is laid on white; 16-bit samples are reduced to 8; 1-, 2- and
-    4-bit gray is spread over 0..255.
+    The central square is cut out and resized to `image_size`: halved, by the mean of 2x2 pixels, while it is at least
+    twice as large, then interpolated bilinearly. A JPEG is halved, and cut, while it is decoded, and turned upright as
+    its EXIF orientation says. Gray becomes RGB by repetition, RGB becomes gray by luma; transparency is laid on white;
+    16-bit samples are reduced to 8; 1-, 2- and 4-bit gray is spread over 0..255.
 
     Args:
         encoded: Scalar string tensor, the bytes of the file.
@@ -29,26 +39,69 @@ def decode_image(encoded, image_size, channels, crop_bottom=0):
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are no complete image, or no row of it is left.
     """
-    is_png = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
-    is_bmp = tf.strings.substr(encoded, 0, len(_BMP_SIGNATURE)) == _BMP_SIGNATURE
-    rgb = tf.cond(
-        is_png,
-        lambda: _decode_png(encoded),
-        lambda: tf.cond(is_bmp, lambda: _decode_bmp(encoded), lambda: _decode_opaque(encoded)),
+    is_jpeg = _has(encoded, _JPEG_SIGNATURE)
+    square = tf.cond(
+        is_jpeg,
+        lambda: _decode_jpeg(encoded, image_size, crop_bottom),
+        lambda: _crop_square(_decode_other(encoded), crop_bottom),
     )
-    rgb.set_shape([None, None, 3])
-    if crop_bottom:
-        left = tf.shape(rgb)[0] - crop_bottom
-        with tf.control_dependencies([tf.debugging.assert_positive(left, "the image has no row above crop_bottom")]):
-            rgb = rgb[:left]
+    square.set_shape([None, None, 3])
     if channels == 1:
-        rgb = tf.image.rgb_to_grayscale(rgb)
-    return tf.cast(tf.round(_resize_and_crop(rgb, image_size)), tf.uint8)
+        square = tf.image.rgb_to_grayscale(square)
+    pixels = _resize(square[None], image_size)[0]
+    return tf.cond(is_jpeg, lambda: turn_upright(pixels, encoded), lambda: pixels)
 
 
 def resize_images(images, image_size):
     """Resizes uint8 images [N, H, W, C] to [N, image_size, image_size, C] by the same rule as `decode_image`."""
-    return tf.cast(tf.round(_resize_and_crop(images, image_size)), tf.uint8)
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return _resize(images[:, top : top + side, left : left + side], image_size)
+
+
+def _has(encoded, signature, offset=0):
+    return tf.strings.substr(encoded, offset, len(signature)) == signature
+
+
+def _decode_jpeg(encoded, image_size, crop_bottom):
+    size = tf.image.extract_jpeg_shape(encoded)[:2] - [crop_bottom, 0]
+    side = tf.reduce_min(size)
+    with tf.control_dependencies([_assert_rows(side, crop_bottom)]):
+        number = tf.reduce_sum(tf.cast(side >= [ratio * image_size for ratio in _JPEG_RATIOS[1:]], tf.int32))
+
+    def decode(ratio):
+        scaled = size // ratio
+        square = tf.reduce_min(scaled)
+        window = tf.concat([(scaled - square) // 2, [square, square]], axis=0)
+        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3, ratio=ratio)
+
+    return tf.switch_case(number, [lambda ratio=ratio: decode(ratio) for ratio in _JPEG_RATIOS])
+
+
+def _assert_rows(rows, crop_bottom):
+    if not crop_bottom:
+        return tf.no_op()
+    return tf.debugging.assert_positive(rows, "the image has no row above crop_bottom")
+
+
+def _crop_square(rgb, crop_bottom):
+    height, width = tf.shape(rgb)[0] - crop_bottom, tf.shape(rgb)[1]
+    with tf.control_dependencies([_assert_rows(height, crop_bottom)]):
+        side = tf.minimum(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return rgb[top : top + side, left : left + side]
+
+
+def _decode_other(encoded):
+    return tf.case(
+        [
+            (_has(encoded, _PNG_SIGNATURE), lambda: _decode_png(encoded)),
+            (_has(encoded, _BMP_SIGNATURE), lambda: _decode_bmp(encoded)),
+            (_is_webp(encoded), lambda: _decode_webp(encoded)),
+        ],
+        default=lambda: _decode_opaque(encoded),
+    )
 
 
 def _decode_opaque(encoded):
@@ -56,15 +109,36 @@ def _decode_opaque(encoded):
     return tf.image.decode_image(encoded, channels=3, expand_animations=False)
 
 
+def _is_webp(encoded):
+    return _has(encoded, _RIFF_SIGNATURE) & _has(encoded, _WEBP_SIGNATURE, _WEBP_OFFSET)
+
+
+def _decode_webp(encoded):
+    flags = tf.io.decode_raw(tf.strings.substr(encoded, _WEBP_FLAGS, 1), tf.uint8)
+    is_animated = _has(encoded, _WEBP_EXTENDED, _WEBP_CHUNK) & tf.reduce_any(flags & _WEBP_ANIMATED > 0)
+    # Asked for as many channels as there are, TensorFlow 2.21 writes beyond its memory where the frames of an animation
+    # are opaque; asked for 4, it refuses them.
+    frames = tf.cond(
+        is_animated,
+        lambda: tf.image.decode_webp(encoded, channels=4),
+        lambda: tf.image.decode_webp(encoded, channels=0),
+    )
+    frame = tf.pad(frames[0], [[0, 0], [0, 0], [0, 4 - tf.shape(frames)[-1]]], constant_values=255)
+    return _lay_on_white(tf.ensure_shape(frame, [None, None, 4]))
+
+
 def _decode_png(encoded):
-    rgba = tf.cast(tf.image.decode_png(encoded, channels=4), tf.float32)
-    rgb, alpha = rgba[..., :3], rgba[..., 3:] / 255.0
+    rgba = tf.image.decode_png(encoded, channels=4)
     bit_depth = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, _PNG_BIT_DEPTH, 1), tf.uint8)[0], tf.int32)
     # To an opaque image of 1, 2 or 4 bits TensorFlow gives the largest sample of that depth as alpha: 1, 3 or 15.
-    opaque_alpha = tf.cast(tf.bitwise.left_shift(1, bit_depth) - 1, tf.float32)
+    opaque_alpha = tf.cast(tf.bitwise.left_shift(1, bit_depth) - 1, tf.uint8)
     is_opaque_low_depth = (bit_depth < 8) & tf.reduce_all(rgba[..., 3] == opaque_alpha)
-    on_white = rgb * alpha + 255.0 * (1.0 - alpha)
-    return tf.cast(tf.round(tf.where(is_opaque_low_depth, rgb, on_white)), tf.uint8)
+    return tf.where(is_opaque_low_depth, rgba[..., :3], _lay_on_white(rgba))
+
+
+def _lay_on_white(rgba):
+    rgb, alpha = tf.cast(rgba[..., :3], tf.float32), tf.cast(rgba[..., 3:], tf.float32) / 255.0
+    return tf.cast(tf.round(rgb * alpha + 255.0 * (1.0 - alpha)), tf.uint8)
 
 
 def _decode_bmp(encoded):
@@ -84,13 +158,23 @@ def _look_up_bmp_palette(encoded, indices):
     return tf.gather(palette, tf.cast(indices, tf.int32))
 
 
-def _resize_and_crop(images, image_size):
-    images = tf.convert_to_tensor(images)
-    height, width = tf.shape(images)[-3], tf.shape(images)[-2]
-    shorter = tf.minimum(height, width)
-    resized_height = tf.maximum(image_size, (height * image_size + shorter // 2) // shorter)
-    resized_width = tf.maximum(image_size, (width * image_size + shorter // 2) // shorter)
-    resized = tf.image.resize(images, [resized_height, resized_width], antialias=True)
-    top, left = (resized_height - image_size) // 2, (resized_width - image_size) // 2
-    cropped = resized[..., top : top + image_size, left : left + image_size, :]
-    return tf.ensure_shape(cropped, images.shape[:-3] + [image_size, image_size, images.shape[-1]])
+def _resize(squares, image_size):
+    """Resizes squares [N, S, S, C], uint8, to uint8 [N, image_size, image_size, C]."""
+    channels = squares.shape[-1]
+    side = tf.shape(squares)[1]
+    squares = tf.cond(side >= 2 * image_size, lambda: _halve(squares, image_size), lambda: tf.cast(squares, tf.float32))
+    # Not tf.image.resize(antialias=True): it takes three times as long as to decode a small JPEG.
+    resized = tf.raw_ops.ResizeBilinear(images=squares, size=[image_size, image_size], half_pixel_centers=True)
+    return tf.ensure_shape(tf.cast(resized + 0.5, tf.uint8), [*resized.shape[:1], image_size, image_size, channels])
+
+
+def _halve(squares, image_size):
+    """Takes the means of blocks of 2x2, 4x4, ... pixels, so that less than two times `image_size` is left."""
+    side = tf.shape(squares)[1]
+    ratio = tf.cast(side // image_size, tf.float32)
+    # The largest power of two that is not above the ratio.
+    block = tf.bitwise.left_shift(1, tf.cast(tf.floor(tf.math.log(ratio) / tf.math.log(2.0) + 1e-5), tf.int32))
+    left = side // block
+    margin, used = (side - left * block) // 2, left * block
+    squares = squares[:, margin : margin + used, margin : margin + used]
+    return tf.raw_ops.ResizeArea(images=squares, size=tf.stack([left, left]))

@@ -13,7 +13,7 @@ from jtln_tf.domains.split import Split
 
 CACHES = ("memory", "disk", "none")
 # Another number where `decode_image` gives other pixels: files of the cache are made anew then.
-_DECODER = 1
+_DECODER = 2
 _BATCH = 64
 
 

@@ -1,0 +1,55 @@
+"""Which way up a JPEG is, by its EXIF data, in TensorFlow operations."""
+
+import tensorflow as tf
+
+# EXIF data stand in a segment of their own, near the beginning of a file, whose length has 16 bits.
+_SEARCHED_BYTES, _SEGMENT_BYTES = 4096, 65536
+_TO_EXIF = r"\C*?Exif\x00\x00"
+# TIFF 6.0, section 2: byte order, 42, offset of the first directory; each of its entries has 12 bytes: tag, type,
+# count, value. Orientation is a SHORT (type 3) with the values 1 to 8 (EXIF 2.32, section 4.6.4).
+_HEADER_BYTES, _ENTRY_BYTES, _ORIENTATION, _SHORT = 8, 12, 274, 3
+
+
+def turn_upright(pixels, encoded):
+    """Turns, or mirrors, square pixels [S, S, C] the way that the EXIF data of their JPEG file say they are seen.
+
+    Args:
+        pixels: What was decoded.
+        encoded: Scalar string tensor, the bytes of the file.
+
+    Returns:
+        The pixels as they are seen; as they were where the file does not say.
+    """
+    begin = tf.strings.substr(encoded, 0, _SEARCHED_BYTES)
+    # Most files have none, and a search costs less than to walk the segments. \C is a byte, whatever its value.
+    has_exif = tf.strings.regex_full_match(begin, _TO_EXIF + r"\C*")
+    return tf.cond(has_exif, lambda: _turn(pixels, _read_orientation(encoded)), lambda: pixels)
+
+
+def _read_orientation(encoded):
+    """Returns the orientation of a file with EXIF data, 1 to 8; 1 where they hold none, or no valid one."""
+    begin = tf.strings.substr(encoded, 0, _SEARCHED_BYTES + _SEGMENT_BYTES)
+    tiff = tf.strings.regex_replace(begin, _TO_EXIF, "", replace_global=False)
+    # A header cut short is one of zeros, and an offset beyond the end leads to the end.
+    data = tf.pad(tf.cast(tf.io.decode_raw(tiff, tf.uint8), tf.int32), [[0, _HEADER_BYTES]])
+    is_little = tf.strings.substr(tiff, 0, 2) == b"II"
+
+    def number(data, place):
+        first, second = data[..., place], data[..., place + 1]
+        return tf.where(is_little, first + 256 * second, 256 * first + second)
+
+    # The upper half of the offset is 0 wherever a segment has room for it.
+    offset = tf.minimum(number(data, tf.where(is_little, 4, 6)), tf.size(data) - 2)
+    entries = data[offset + 2 : offset + 2 + number(data, offset) * _ENTRY_BYTES]
+    entries = tf.reshape(entries[: tf.size(entries) // _ENTRY_BYTES * _ENTRY_BYTES], [-1, _ENTRY_BYTES])
+    tags, types, values = (number(entries, place) for place in (0, 2, 8))
+    found = tf.boolean_mask(values, (tags == _ORIENTATION) & (types == _SHORT) & (values >= 1) & (values <= 8))
+    return tf.concat([found, [1]], axis=0)[0]
+
+
+def _turn(pixels, orientation):
+    swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
+    is_upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
+    is_mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
+    rows = tf.cond(is_upside_down, lambda: tf.reverse(swapped, [0]), lambda: swapped)
+    return tf.cond(is_mirrored, lambda: tf.reverse(rows, [1]), lambda: rows)
