@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from jtln_tf.domains.orientation import turn_upright
+from jtln_tf.domains.orientation import apart, has_exif, turn_upright
 
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 # Sides that libjpeg can divide by while it decodes, which saves most of the work.
@@ -43,13 +43,13 @@ def decode_image(encoded, image_size, channels, crop_bottom=0):
     square = tf.cond(
         is_jpeg,
         lambda: _decode_jpeg(encoded, image_size, crop_bottom),
-        lambda: _crop_square(_decode_other(encoded), crop_bottom),
+        lambda: _decode_other(encoded, crop_bottom),
     )
     square.set_shape([None, None, 3])
     if channels == 1:
         square = tf.image.rgb_to_grayscale(square)
     pixels = _resize(square[None], image_size)[0]
-    return tf.cond(is_jpeg, lambda: turn_upright(pixels, encoded), lambda: pixels)
+    return tf.cond(is_jpeg & has_exif(encoded), lambda: turn_upright(pixels, encoded), lambda: pixels)
 
 
 def resize_images(images, image_size):
@@ -66,17 +66,26 @@ def _has(encoded, signature, offset=0):
 
 def _decode_jpeg(encoded, image_size, crop_bottom):
     size = tf.image.extract_jpeg_shape(encoded)[:2] - [crop_bottom, 0]
+    with tf.control_dependencies([_assert_rows(size[0], crop_bottom)]):
+        side = tf.reduce_min(size)
+    return tf.cond(
+        side >= _JPEG_RATIOS[1] * image_size,
+        lambda: _decode_scaled_jpeg(encoded, size, image_size),
+        lambda: _decode_jpeg_square(encoded, size, 1),
+    )
+
+
+@apart
+def _decode_scaled_jpeg(encoded, size, image_size):
+    number = tf.reduce_sum(tf.cast(tf.reduce_min(size) >= [ratio * image_size for ratio in _JPEG_RATIOS], tf.int32))
+    ratios = [lambda ratio=ratio: _decode_jpeg_square(encoded, size // ratio, ratio) for ratio in _JPEG_RATIOS]
+    return tf.switch_case(number - 1, ratios)
+
+
+def _decode_jpeg_square(encoded, size, ratio):
     side = tf.reduce_min(size)
-    with tf.control_dependencies([_assert_rows(side, crop_bottom)]):
-        number = tf.reduce_sum(tf.cast(side >= [ratio * image_size for ratio in _JPEG_RATIOS[1:]], tf.int32))
-
-    def decode(ratio):
-        scaled = size // ratio
-        square = tf.reduce_min(scaled)
-        window = tf.concat([(scaled - square) // 2, [square, square]], axis=0)
-        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3, ratio=ratio)
-
-    return tf.switch_case(number, [lambda ratio=ratio: decode(ratio) for ratio in _JPEG_RATIOS])
+    window = tf.concat([(size - side) // 2, [side, side]], axis=0)
+    return tf.image.decode_and_crop_jpeg(encoded, window, channels=3, ratio=ratio)
 
 
 def _assert_rows(rows, crop_bottom):
@@ -85,16 +94,9 @@ def _assert_rows(rows, crop_bottom):
     return tf.debugging.assert_positive(rows, "the image has no row above crop_bottom")
 
 
-def _crop_square(rgb, crop_bottom):
-    height, width = tf.shape(rgb)[0] - crop_bottom, tf.shape(rgb)[1]
-    with tf.control_dependencies([_assert_rows(height, crop_bottom)]):
-        side = tf.minimum(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return rgb[top : top + side, left : left + side]
-
-
-def _decode_other(encoded):
-    return tf.case(
+@apart
+def _decode_other(encoded, crop_bottom):
+    rgb = tf.case(
         [
             (_has(encoded, _PNG_SIGNATURE), lambda: _decode_png(encoded)),
             (_has(encoded, _BMP_SIGNATURE), lambda: _decode_bmp(encoded)),
@@ -102,6 +104,11 @@ def _decode_other(encoded):
         ],
         default=lambda: _decode_opaque(encoded),
     )
+    height, width = tf.shape(rgb)[0] - crop_bottom, tf.shape(rgb)[1]
+    with tf.control_dependencies([_assert_rows(height, crop_bottom)]):
+        side = tf.minimum(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return rgb[top : top + side, left : left + side]
 
 
 def _decode_opaque(encoded):
@@ -160,14 +167,22 @@ def _look_up_bmp_palette(encoded, indices):
 
 def _resize(squares, image_size):
     """Resizes squares [N, S, S, C], uint8, to uint8 [N, image_size, image_size, C]."""
-    channels = squares.shape[-1]
-    side = tf.shape(squares)[1]
-    squares = tf.cond(side >= 2 * image_size, lambda: _halve(squares, image_size), lambda: tf.cast(squares, tf.float32))
+    is_large = tf.shape(squares)[1] >= 2 * image_size
+    resized = tf.cond(
+        is_large,
+        lambda: _interpolate(_halve(squares, image_size), image_size),
+        lambda: _interpolate(squares, image_size),
+    )
+    shape = [*squares.shape[:1], image_size, image_size, squares.shape[-1]]
+    return tf.ensure_shape(tf.cast(resized + 0.5, tf.uint8), shape)
+
+
+def _interpolate(squares, image_size):
     # Not tf.image.resize(antialias=True): it takes three times as long as to decode a small JPEG.
-    resized = tf.raw_ops.ResizeBilinear(images=squares, size=[image_size, image_size], half_pixel_centers=True)
-    return tf.ensure_shape(tf.cast(resized + 0.5, tf.uint8), [*resized.shape[:1], image_size, image_size, channels])
+    return tf.raw_ops.ResizeBilinear(images=squares, size=[image_size, image_size], half_pixel_centers=True)
 
 
+@apart
 def _halve(squares, image_size):
     """Takes the means of blocks of 2x2, 4x4, ... pixels, so that less than two times `image_size` is left."""
     side = tf.shape(squares)[1]

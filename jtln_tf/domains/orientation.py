@@ -2,28 +2,42 @@
 
 import tensorflow as tf
 
-# EXIF data stand in a segment of their own, near the beginning of a file, whose length has 16 bits.
-_SEARCHED_BYTES, _SEGMENT_BYTES = 4096, 65536
+# EXIF data stand in a segment of their own, whose length has 16 bits: the first of a file, or the first behind JFIF.
+_SEARCHED_BYTES, _SEGMENT_BYTES = 256, 65536
 _TO_EXIF = r"\C*?Exif\x00\x00"
 # TIFF 6.0, section 2: byte order, 42, offset of the first directory; each of its entries has 12 bytes: tag, type,
 # count, value. Orientation is a SHORT (type 3) with the values 1 to 8 (EXIF 2.32, section 4.6.4).
 _HEADER_BYTES, _ENTRY_BYTES, _ORIENTATION, _SHORT = 8, 12, 274, 3
 
 
+# TensorFlow takes the step over each operation of a branch that is not taken; over a function of its own it takes one.
+apart = tf.function(autograph=False, experimental_attributes={"_noinline": True})
+
+
+def has_exif(encoded):
+    """Returns whether a JPEG file, scalar string tensor, has EXIF data."""
+    begin = tf.strings.substr(encoded, 0, _SEARCHED_BYTES)
+    # A search costs less than to walk the segments. \C is a byte, whatever its value.
+    return tf.strings.regex_full_match(begin, _TO_EXIF + r"\C*")
+
+
+@apart
 def turn_upright(pixels, encoded):
     """Turns, or mirrors, square pixels [S, S, C] the way that the EXIF data of their JPEG file say they are seen.
 
     Args:
         pixels: What was decoded.
-        encoded: Scalar string tensor, the bytes of the file.
+        encoded: Scalar string tensor, the bytes of the file, which has EXIF data.
 
     Returns:
-        The pixels as they are seen; as they were where the file does not say.
+        The pixels as they are seen; as they were where the data do not say.
     """
-    begin = tf.strings.substr(encoded, 0, _SEARCHED_BYTES)
-    # Most files have none, and a search costs less than to walk the segments. \C is a byte, whatever its value.
-    has_exif = tf.strings.regex_full_match(begin, _TO_EXIF + r"\C*")
-    return tf.cond(has_exif, lambda: _turn(pixels, _read_orientation(encoded)), lambda: pixels)
+    orientation = _read_orientation(encoded)
+    swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
+    is_upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
+    is_mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
+    rows = tf.cond(is_upside_down, lambda: tf.reverse(swapped, [0]), lambda: swapped)
+    return tf.cond(is_mirrored, lambda: tf.reverse(rows, [1]), lambda: rows)
 
 
 def _read_orientation(encoded):
@@ -45,11 +59,3 @@ def _read_orientation(encoded):
     tags, types, values = (number(entries, place) for place in (0, 2, 8))
     found = tf.boolean_mask(values, (tags == _ORIENTATION) & (types == _SHORT) & (values >= 1) & (values <= 8))
     return tf.concat([found, [1]], axis=0)[0]
-
-
-def _turn(pixels, orientation):
-    swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
-    is_upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
-    is_mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
-    rows = tf.cond(is_upside_down, lambda: tf.reverse(swapped, [0]), lambda: swapped)
-    return tf.cond(is_mirrored, lambda: tf.reverse(rows, [1]), lambda: rows)
