@@ -81,12 +81,18 @@ def test_spec_with_every_option():
         validation_fraction=0.0,
         filters=(("family", ("Fruit", "Vegetables")), ("store", ("A",))),
     )
+    assert parse_domain_spec("folder:d?class_depth=2").class_depth == 2
+    # Elsewhere it may be a column.
+    assert parse_domain_spec("records:d?class_depth=2").filters == (("class_depth", ("2",)),)
 
 
 def test_spec_names_are_percent_decoded():
     spec = parse_domain_spec("folder:d?classes=Salt%2C+Pepper,A%26B,Caf%C3%A9,50%25&origin%20country=C%C3%B4te")
     assert spec.classes == ("Salt,+Pepper", "A&B", "Café", "50%")
     assert spec.filters == (("origin country", ("Côte",)),)
+    # As a Mac writes it: an e and an accent.
+    assert parse_domain_spec("folder:Cafe\u0301?classes=Cafe%CC%81").classes == ("Caf\u00e9",)
+    assert parse_domain_spec("folder:Cafe\u0301?classes=Cafe%CC%81").name == "Cafe\u0301"
 
 
 @pytest.mark.parametrize("column", ["kind", "name", "text", "filters"])
@@ -119,6 +125,8 @@ def test_spec_column_may_be_called_like_an_attribute(column):
         ("builtin:mnist5k?family=Fruit", "one of classes, exclude, per_class.*'family'"),
         ("builtin:mnist5k?crop_bottom=2", "one of classes, exclude, per_class, .*'crop_bottom'"),
         ("folder:d?crop_bottom=-1", "`crop_bottom` must be a whole number of at least 0.*'-1'"),
+        ("folder:d?class_depth=0", "`class_depth` must be a whole number of at least 1.*'0'"),
+        ("builtin:mnist5k?class_depth=2", "one of classes, .*validation_fraction. Received: 'class_depth'"),
     ],
 )
 def test_spec_errors(text, message):

@@ -264,10 +264,10 @@ def test_classes_csv_errors(tmp_path):
     with pytest.raises(InputError, match="or a column of a classes.csv in the folder. Received: 'family'"):
         load(tmp_path, "?family=Fruit")
     (tmp_path / "classes.csv").write_text("class,family\nLeek,Vegetables,surplus\nGhost,Fruit\n")
-    with pytest.raises(InputError, match=r"or a column of its classes.csv \(class, family\). Received: 'famly'"):
+    with pytest.raises(InputError, match=r"or a column of its class table \(class, family\). Received: 'famly'"):
         load(tmp_path, "?famly=Fruit")
     with pytest.raises(
-        InputError, match="`family` must be a value in its classes.csv, for example .*Vegetables.* Received: 'Meat'"
+        InputError, match="`family` must be a value in its class table, for example .*Vegetables.* Received: 'Meat'"
     ):
         load(tmp_path, "?family=Vegetables,Meat")
     with pytest.raises(InputError, match="none left"):

@@ -1,8 +1,7 @@
 """Configuration: frozen, validated, to and from JSON. Floor 0: imports no TensorFlow."""
 
 from jtln_tf.config.cost_spec import COST_METRICS, ONLINE, CostSpec, parse_cost_spec
-from jtln_tf.config.domain_spec import OPTIONS as DOMAIN_OPTIONS
-from jtln_tf.config.domain_spec import DomainSpec, parse_domain_spec
+from jtln_tf.config.domain_spec import DomainSpec, domain_options, parse_domain_spec
 from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
 from jtln_tf.config.experiment import (
     BATCHNORM_POLICIES,
@@ -19,7 +18,6 @@ from jtln_tf.config.experiment import (
 __all__ = [
     "BATCHNORM_POLICIES",
     "COST_METRICS",
-    "DOMAIN_OPTIONS",
     "METHODS",
     "ONLINE",
     "CostConfig",
@@ -35,6 +33,7 @@ __all__ = [
     "RunStoppedError",
     "TrainingConfig",
     "describe_differences",
+    "domain_options",
     "parse_cost_spec",
     "parse_domain_spec",
 ]

@@ -1,13 +1,13 @@
 """The text that names a domain: `KIND:NAME`, such as `folder:PATH` or `tfds:NAME[/CONFIG][:SPLIT]`, with `?options`."""
 
 import dataclasses
+import unicodedata
 import urllib.parse
 
 from jtln_tf.config.errors import InputError
 
 KINDS = ("builtin", "folder", "records", "tfds")
-# The last is for images that come as files.
-OPTIONS = ("classes", "exclude", "per_class", "test_fraction", "validation_fraction", "crop_bottom")
+_OPTIONS = ("classes", "exclude", "per_class", "test_fraction", "validation_fraction")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +22,11 @@ class DomainSpec:
         exclude: Names or shell patterns of the classes to leave out.
         per_class: Training images drawn from each class, or None for all.
         crop_bottom: Rows of pixels cut off the bottom of each image file before it is resized (a caption, say).
+        class_depth: Folders whose names, one below the other, make the name of a class of a `folder:`.
         test_fraction: Share held out as test where the data has no test split; None for the domain's own default.
         validation_fraction: Share of the training images held out where the data has no validation split.
-        filters: `(column, values)` pairs that must match what is known of a class: the folder's `classes.csv`, or the
-            other class labels of a data set.
+        filters: `(column, values)` pairs that must match what is known of a class: the folder's `classes.csv`, further
+            columns of a list, or the other class labels of a data set.
     """
 
     text: str
@@ -35,17 +36,25 @@ class DomainSpec:
     exclude: tuple[str, ...] = ()
     per_class: int | None = None
     crop_bottom: int = 0
+    class_depth: int = 1
     test_fraction: float | None = None
     validation_fraction: float = 0.1
     filters: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def domain_options(kind):
+    """Returns the names of the options of a kind of domain; others are taken for columns of its class table."""
+    of_files = () if kind == "builtin" else ("crop_bottom",)
+    return (*_OPTIONS, *of_files, *(("class_depth",) if kind == "folder" else ()))
 
 
 def parse_domain_spec(text, *, per_class=None):
     """Parses a domain specification.
 
     `KIND:NAME?classes=A,B&exclude=C&per_class=K&test_fraction=F&validation_fraction=F&crop_bottom=R`. Names with a
-    comma or an ampersand are written percent-encoded. Any other option of a `folder:` is taken for a column of its
-    `classes.csv` (`?family=Fruit`), of a `tfds:` for another class label of the data set (`?coarse_label=trees`).
+    comma or an ampersand are written percent-encoded. A `folder:` has `class_depth=N` too. Any other option of a
+    `folder:` is taken for a column of its `classes.csv` (`?family=Fruit`), of a `list:` for a further column of it, and
+    of a `tfds:` for another class label of the data set (`?coarse_label=trees`).
 
     Args:
         text: The specification.
@@ -67,7 +76,7 @@ def parse_domain_spec(text, *, per_class=None):
     filters, given = [], set()
     for item in filter(None, query.split("&")):
         key, _, value = item.partition("=")
-        key = urllib.parse.unquote(key)
+        key = _unquote(key)
         if not value.strip(","):
             raise InputError(f"A domain option must be written name=value. Received: {item!r} in {text!r}.")
         if key in given:
@@ -81,11 +90,13 @@ def parse_domain_spec(text, *, per_class=None):
             values[key] = _parse_number(key, value, float, lambda share: 0 <= share < 1, "in [0, 1)", text)
         elif key == "crop_bottom" and kind != "builtin":
             values[key] = _parse_number(key, value, int, lambda rows: rows >= 0, "a whole number of at least 0", text)
+        elif key == "class_depth" and kind == "folder":
+            values[key] = _parse_number(key, value, int, lambda depth: depth >= 1, "a whole number of at least 1", text)
         elif kind != "builtin":
             filters.append((key, _split_names(value)))
         else:
             raise InputError(
-                f"A domain option must be one of {', '.join(OPTIONS[:-1])}. Received: {key!r} in {text!r}."
+                f"A domain option must be one of {', '.join(domain_options(kind))}. Received: {key!r} in {text!r}."
             )
     if per_class is not None:
         if values.get("per_class", per_class) != per_class:
@@ -97,7 +108,12 @@ def parse_domain_spec(text, *, per_class=None):
 
 
 def _split_names(value):
-    return tuple(urllib.parse.unquote(name) for name in value.split(",") if name)
+    return tuple(_unquote(name) for name in value.split(",") if name)
+
+
+def _unquote(name):
+    # As the names of classes: what looks the same is the same, whatever system it was typed on.
+    return unicodedata.normalize("NFC", urllib.parse.unquote(name))
 
 
 def _parse_number(key, value, number_type, fits, meaning, text):

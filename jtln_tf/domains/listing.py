@@ -7,11 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jtln_tf.config import DOMAIN_OPTIONS, InputError
+from jtln_tf.config import InputError, domain_options
 from jtln_tf.domains.examples import Examples
 from jtln_tf.domains.record_reader import RecordReader
 
-_TABLES = {"folder": "its classes.csv", "tfds": "the data set"}
+_TABLES = {
+    "folder": "its class table",
+    "list": "the list",
+    "records": "the records",
+    "tfds": "the data set",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,9 +65,8 @@ def select_classes(listing, spec):
         raise InputError(f"A domain must have at least one class. Received: none left in {spec.text!r}.")
     class_names = tuple(name for name in listing.class_names if name in kept)
     new_label = np.full(len(listing.class_names), -1, np.int32)
-    for label, name in enumerate(listing.class_names):
-        if name in kept:
-            new_label[label] = class_names.index(name)
+    is_kept = [name in kept for name in listing.class_names]
+    new_label[is_kept] = np.arange(len(class_names))
     splits = {}
     for split_name, examples in listing.splits.items():
         labels = new_label[examples.labels]
@@ -91,7 +95,7 @@ def require_columns(spec, columns):
     """
     for column, _ in spec.filters:
         if column not in columns:
-            known = ", ".join(DOMAIN_OPTIONS)
+            known = ", ".join(domain_options(spec.kind))
             if columns:
                 known += f", or a column of {_TABLES[spec.kind]} ({', '.join(sorted(columns))})"
             elif spec.kind == "folder":
