@@ -97,5 +97,6 @@ def fingerprint(examples, class_names, content=""):
 
 def _shuffled_classes(labels, seed, num_classes=None):
     num_classes = num_classes or (int(labels.max()) + 1 if len(labels) else 0)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=num_classes))[:-1])
     for label in range(num_classes):
-        yield np.random.default_rng((seed, label)).permutation(np.flatnonzero(labels == label))
+        yield np.random.default_rng((seed, label)).permutation(by_class[label])
