@@ -1,17 +1,13 @@
 """Arrays in files of a cache folder, whole or not there, and read without being loaded. Imports no TensorFlow."""
 
-import contextlib
-import fcntl
 import math
 import os
 import pathlib
-import shutil
 
 import numpy as np
 
 from jtln_tf.config import InputError
-
-_SPARE_BYTES = 16 * 2**20
+from jtln_tf.domains.cache_folder import check_room, lock
 
 
 def cached_array(folder, name, shape, dtype, fill):
@@ -38,9 +34,10 @@ def cached_array(folder, name, shape, dtype, fill):
     path = folder / f"{name}.npy"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder / f"{name}.lock"):
+        with lock(folder / f"{name}.lock"):
             if _open(path, shape, dtype) is None:
-                _check_room(folder, math.prod(shape) * np.dtype(dtype).itemsize)
+                size = math.prod(shape) * np.dtype(dtype).itemsize
+                check_room(folder, size, "another folder, or --cache=none")
                 _write(path, shape, dtype, fill)
             return _open(path, shape, dtype)
     except OSError as error:
@@ -49,29 +46,12 @@ def cached_array(folder, name, shape, dtype, fill):
         ) from error
 
 
-@contextlib.contextmanager
-def _lock(path):
-    # The kernel lets go of the lock of a process that is killed.
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _open(path, shape, dtype):
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return array if array.shape == tuple(shape) and array.dtype == np.dtype(dtype) else None
-
-
-def _check_room(folder, needed_bytes):
-    free, needed = shutil.disk_usage(folder).free, needed_bytes + _SPARE_BYTES
-    if free < needed:
-        raise InputError(
-            f"`cache_dir` must have {needed / 2**20:.0f} MiB free. Received: {str(folder)!r} with "
-            f"{free / 2**20:.0f} MiB. Hint: another folder, or --cache=none."
-        )
 
 
 def _write(path, shape, dtype, fill):
