@@ -157,5 +157,9 @@ def _encoded(listing, examples):
         examples = listing.fetch(examples)
     if examples.images.ndim != 1:
         raise InputError("A domain must have image files to be written as records. Received: one of pixels.")
-    for image in examples.images:
-        yield pathlib.Path(image).read_bytes() if isinstance(image, str) else image
+    for image, name in zip(examples.images, examples.names, strict=True):
+        try:
+            encoded = pathlib.Path(image).read_bytes() if isinstance(image, str) else image
+        except OSError as error:
+            raise InputError(f"Every image must be readable. Received: {name!r} ({error.strerror}).") from error
+        yield encoded
