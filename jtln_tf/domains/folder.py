@@ -1,6 +1,5 @@
 """Images in folders: one folder a class, with or without `train/`, `val/`, `test/` above. Imports no TensorFlow."""
 
-import csv
 import os
 import pathlib
 
@@ -8,25 +7,26 @@ import numpy as np
 from absl import logging
 
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.domains.class_table import level_columns, read_class_table
 from jtln_tf.domains.examples import Examples
-from jtln_tf.domains.listing import Listing, select_classes
+from jtln_tf.domains.image_tree import (
+    IMAGE_SUFFIXES,
+    find_class_folders,
+    find_images,
+    find_strays,
+    subfolders,
+)
+from jtln_tf.domains.listing import SPLIT_NAMES, Listing, require_known_class, select_classes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-# Folder names people use for the splits.
-_SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "validation",
-    "validation": "validation",
-    "valid": "validation",
-    "test": "test",
-}
+_CLASS_TABLE = "classes.csv"
 
 
 def list_folder(spec, data_root="", cache_dir=""):
     """Lists a `folder:` domain; opens no image.
 
     Classes are numbered in the order of their sorted names. A `classes.csv` in the folder (first column: class) gives
-    columns to choose classes by: `folder:grocery?family=Fruit`.
+    columns to choose classes by: `folder:grocery?family=Fruit`; so do the folders above a class, where `class_depth` is
+    more than 1.
 
     Args:
         spec: `DomainSpec`; a relative `name` is looked up in `data_root`.
@@ -44,51 +44,68 @@ def list_folder(spec, data_root="", cache_dir=""):
     root = pathlib.Path(data_root) / spec.name
     if not root.is_dir():
         raise MissingInputError(f"`folder:` must name an existing folder. Received: {str(root)!r}.")
-    split_folders = {}
-    for child in sorted(_subfolders(root)):
-        split_name = _SPLIT_FOLDERS.get(child.name.lower())
-        if split_name in split_folders:
-            raise InputError(f"A folder must have each split once. Received: {child} and {split_folders[split_name]}.")
-        if split_name:
-            split_folders[split_name] = child
-    # A folder with a class that happens to be called "test" is not a folder of splits.
-    if "train" not in split_folders:
-        split_folders = {"train": root}
-    class_names = tuple(sorted(child.name for child in _subfolders(split_folders["train"])))
+    split_folders, beside = _find_splits(root)
+    folders = {name: find_class_folders(folder, spec.class_depth) for name, folder in split_folders.items()}
+    class_names = tuple(folders["train"])
     if not class_names:
-        raise InputError(f"A folder must hold one folder of images for each class. Received: {str(root)!r} with none.")
-    splits = {name: _list_split(folder, class_names) for name, folder in split_folders.items()}
+        levels = f", {spec.class_depth} levels down" if spec.class_depth > 1 else ""
+        raise InputError(
+            f"A folder must hold one folder of images for each class{levels}. Received: {str(root)!r} with none."
+        )
+    labels = {name: label for label, name in enumerate(class_names)}
+    splits, others = {}, list(beside)
+    for name, class_folders in folders.items():
+        for class_name, path in class_folders.items():
+            require_known_class(class_name, labels, repr(path))
+        splits[name] = _list_split(split_folders[name], class_folders, labels, others)
     if not len(splits["train"]):
         raise InputError(f"A folder must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: {str(root)!r} with none.")
-    _warn_of_other_files(split_folders)
-    table = read_class_table(root / "classes.csv") if (root / "classes.csv").is_file() else {}
+    _warn_of_what_is_left_out(split_folders.values(), spec.class_depth, others)
+    table = level_columns(class_names)
+    if (root / _CLASS_TABLE).is_file():
+        for name, row in read_class_table(root / _CLASS_TABLE).items():
+            table[name] = table.get(name, {}) | row
     listing = select_classes(Listing(class_names, splits, class_table=table), spec)
     counts = np.bincount(listing.splits["train"].labels, minlength=len(listing.class_names))
     if (counts == 0).any():
-        empty = listing.class_names[int(np.argmin(counts))]
-        raise InputError(
-            f"A class must have training images. Received: {str(split_folders['train'] / empty)!r} with none."
-        )
+        empty = folders["train"][listing.class_names[int(np.argmin(counts))]]
+        raise InputError(f"A class must have training images. Received: {empty!r} with none.")
     return listing
 
 
-def _subfolders(folder):
-    return [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+def _find_splits(root):
+    """Returns the folder of each split, and those beside them, which are left out."""
+    split_folders, beside = {}, []
+    for entry in subfolders(root):
+        split_name = SPLIT_NAMES.get(entry.name.lower())
+        if split_name is None:
+            beside.append(entry.path)
+        elif split_name in split_folders:
+            raise InputError(
+                f"A folder must have each split once. Received: {entry.path} and {split_folders[split_name]}."
+            )
+        else:
+            split_folders[split_name] = entry.path
+    # A folder with a class that happens to be called "test" is not a folder of splits; nor is one of vehicles, with
+    # images of a train.
+    if "train" not in split_folders or (beside and not subfolders(split_folders["train"])):
+        return {"train": str(root)}, []
+    return split_folders, beside
 
 
-def _list_split(folder, class_names):
-    paths, labels, names = [], [], []
-    for class_folder in sorted(_subfolders(folder)):
-        if class_folder.name not in class_names:
-            raise InputError(f"A class must be in the train split too. Received: {str(class_folder)!r}.")
-        label = class_names.index(class_folder.name)
-        for entry in sorted(os.scandir(class_folder), key=lambda entry: entry.name):
-            is_image = entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".")
-            if is_image and entry.is_file():
-                _check_file_name(entry.path)
-                paths.append(entry.path)
-                labels.append(label)
-                names.append(os.path.relpath(entry.path, folder.parent))
+def _list_split(folder, class_folders, labels_of_names, others):
+    """Lists the images of a split; adds to `others` the files that are none."""
+    paths, labels = [], []
+    for name, class_folder in class_folders.items():
+        images, no_images = find_images(class_folder)
+        paths += images
+        others += no_images
+        labels += [labels_of_names[name]] * len(images)
+    for path in paths:
+        _check_file_name(path)
+    # From the split's folder on, so that a message tells the split too.
+    start = len(folder) - len(os.path.basename(folder))
+    names = [path[start:] for path in paths]
     return Examples(np.array(paths, object), np.array(labels, np.int32), np.array(names, object))
 
 
@@ -99,33 +116,9 @@ def _check_file_name(path):
         raise InputError(f"A file name must be UTF-8. Received: {path!r}.") from error
 
 
-def _warn_of_other_files(split_folders):
-    others = [
-        entry.path
-        for folder in split_folders.values()
-        for class_folder in _subfolders(folder)
-        for entry in os.scandir(class_folder)
-        if not entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".")
-    ]
+def _warn_of_what_is_left_out(folders, class_depth, others):
     if others:
         logging.warning("left out %d files and folders that are no images, %s among them.", len(others), others[0])
-
-
-def read_class_table(path):
-    """Reads a CSV of classes: the class in the first column, what is known of it in the others.
-
-    Returns:
-        Dict from class names to dicts from column names to texts; the first column is among them.
-
-    Raises:
-        InputError: If the file is no UTF-8 table.
-    """
-    path = pathlib.Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            key = (reader.fieldnames or [""])[0]
-            # Fields beyond the header have no column, and a short row has no text.
-            return {row[key]: {column: row[column] or "" for column in reader.fieldnames} for row in reader}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"A classes.csv must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error
+    strays = [path for folder in folders for path in find_strays(folder, class_depth)]
+    if strays:
+        logging.warning("left out %d images that are in no class's folder, %s among them.", len(strays), strays[0])

@@ -11,6 +11,14 @@ from jtln_tf.config import InputError, domain_options
 from jtln_tf.domains.examples import Examples
 from jtln_tf.domains.record_reader import RecordReader
 
+# What people call the splits, in small letters.
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "validation": "validation",
+    "valid": "validation",
+    "test": "test",
+}
 _TABLES = {
     "folder": "its class table",
     "list": "the list",
@@ -73,6 +81,21 @@ def select_classes(listing, spec):
         chosen = np.flatnonzero(labels >= 0)
         splits[split_name] = Examples(examples.images[chosen], labels[chosen], examples.names[chosen])
     return dataclasses.replace(listing, class_names=class_names, splits=splits)
+
+
+def require_known_class(name, known, place):
+    """Raises `InputError` if a class is not among those of the train split.
+
+    Args:
+        name: Name of the class.
+        known: Names of the classes of the train split.
+        place: Where the class was found, for the message.
+    """
+    if name in known:
+        return
+    near = [one for one in known if one.casefold() == name.casefold()] or difflib.get_close_matches(name, known, n=1)
+    hint = f" Hint: train has {near[0]!r}." if near else ""
+    raise InputError(f"A class must be in the train split too. Received: {place}.{hint}")
 
 
 def _match(pattern, class_names, spec, option):

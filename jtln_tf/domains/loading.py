@@ -120,10 +120,18 @@ def _identify(examples, dependencies):
     digest = hashlib.sha256(json.dumps([_DECODER, *dependencies]).encode())
     for image in examples.images:
         if isinstance(image, str):
-            status = os.stat(image)
-            digest.update(json.dumps([image, status.st_size, status.st_mtime_ns]).encode())
+            digest.update(json.dumps([image, *_size_and_time(image)]).encode())
         elif isinstance(image, bytes):
             digest.update(hashlib.sha256(image).digest())
         else:
             digest.update(f"{image},".encode())
     return digest.hexdigest()[:24]
+
+
+def _size_and_time(path):
+    try:
+        status = os.stat(path)
+    except OSError:
+        # A link to nothing: decoding finds that.
+        return ()
+    return status.st_size, status.st_mtime_ns
