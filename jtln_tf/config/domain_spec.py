@@ -6,7 +6,7 @@ import urllib.parse
 
 from jtln_tf.config.errors import InputError
 
-KINDS = ("builtin", "folder", "records", "tfds")
+KINDS = ("builtin", "folder", "list", "records", "tfds")
 _OPTIONS = ("classes", "exclude", "per_class", "test_fraction", "validation_fraction")
 
 

@@ -9,13 +9,20 @@ from absl import logging
 from jtln_tf.config import InputError, parse_domain_spec
 from jtln_tf.domains.builtin import list_builtin
 from jtln_tf.domains.examples import fingerprint, hold_out, sample_per_class
+from jtln_tf.domains.file_list import list_file_list
 from jtln_tf.domains.folder import list_folder
 from jtln_tf.domains.loading import CACHES, load_split
 from jtln_tf.domains.records import list_records
 from jtln_tf.domains.split import Split
 from jtln_tf.domains.tfds import list_tfds
 
-_LISTERS = {"builtin": list_builtin, "folder": list_folder, "records": list_records, "tfds": list_tfds}
+_LISTERS = {
+    "builtin": list_builtin,
+    "folder": list_folder,
+    "list": list_file_list,
+    "records": list_records,
+    "tfds": list_tfds,
+}
 # Where --cache_dir names no folder; in --data_root.
 _CACHE_FOLDER = ".jtln_cache"
 
@@ -33,7 +40,7 @@ class Domain:
         num_bad_images: Unreadable images that were left out.
         fingerprint: Of the training images and their labels; another one where they changed.
         class_table: What is known of each class: dicts from column to text by class name (a folder's `classes.csv`,
-            or the other class labels of a `tfds:` data set).
+            further columns of a list, or the other class labels of a `tfds:` data set).
     """
 
     name: str
@@ -82,8 +89,8 @@ def load_domain(
     class are drawn by the seed. Every image in use is decoded once here, so that a broken one is found before training.
 
     Args:
-        spec: `builtin:NAME`, `folder:PATH`, `records:PATH` or `tfds:NAME[/CONFIG][:SPLIT]` with options; see
-            `parse_domain_spec`.
+        spec: `builtin:NAME`, `folder:PATH`, `list:PATH`, `records:PATH` or `tfds:NAME[/CONFIG][:SPLIT]` with options;
+            see `parse_domain_spec`.
         seed: Seed of the label draw.
         labels_per_class: Training images of each class, or None for all.
         image_size: Side of the square images in pixels; None is 28 for builtin domains, else 224.
