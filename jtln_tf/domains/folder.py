@@ -1,4 +1,7 @@
-"""Images in folders: one folder a class, with or without `train/`, `val/`, `test/` above. Imports no TensorFlow."""
+"""Images in folders, or archives of them: one folder a class, with or without `train/`, `val/`, `test/` above.
+
+Imports no TensorFlow.
+"""
 
 import os
 import pathlib
@@ -7,6 +10,8 @@ import numpy as np
 from absl import logging
 
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.domains.archive import unpack_archive
+from jtln_tf.domains.archive_reader import ARCHIVE_SUFFIXES
 from jtln_tf.domains.class_table import level_columns, read_class_table
 from jtln_tf.domains.examples import Examples
 from jtln_tf.domains.image_tree import (
@@ -29,48 +34,64 @@ def list_folder(spec, data_root="", cache_dir=""):
     more than 1.
 
     Args:
-        spec: `DomainSpec`; a relative `name` is looked up in `data_root`.
+        spec: `DomainSpec`; a relative `name` is looked up in `data_root`. It may be that of an archive.
         data_root: Folder of relative paths; empty is the current one.
-        cache_dir: Unused.
+        cache_dir: Folder that archives are unpacked in.
 
     Returns:
         `Listing` of file paths, its classes already selected.
 
     Raises:
         MissingInputError: If the folder does not exist.
-        InputError: If it holds no images, a class is empty, or a class of another split is not in `train`.
+        InputError: If it holds no images, a class is empty, a class of another split is not in `train`, or an archive
+            is refused.
     """
-    del cache_dir
-    root = pathlib.Path(data_root) / spec.name
-    if not root.is_dir():
-        raise MissingInputError(f"`folder:` must name an existing folder. Received: {str(root)!r}.")
-    split_folders, beside = _find_splits(root)
+    place = pathlib.Path(data_root) / spec.name
+    is_archive = place.is_file() and place.name.lower().endswith(ARCHIVE_SUFFIXES)
+    top = unpack_archive(place, cache_dir) if is_archive else place
+    if not top.is_dir():
+        raise MissingInputError(
+            f"`folder:` must name an existing folder, or an archive ({', '.join(ARCHIVE_SUFFIXES)}). "
+            f"Received: {str(place)!r}."
+        )
+    root = _unwrap(top, spec.class_depth) if is_archive else top
+    split_folders, others = _find_splits(root)
     folders = {name: find_class_folders(folder, spec.class_depth) for name, folder in split_folders.items()}
     class_names = tuple(folders["train"])
     if not class_names:
         levels = f", {spec.class_depth} levels down" if spec.class_depth > 1 else ""
         raise InputError(
-            f"A folder must hold one folder of images for each class{levels}. Received: {str(root)!r} with none."
+            f"A folder must hold one folder of images for each class{levels}. Received: {str(place)!r} with none."
         )
     labels = {name: label for label, name in enumerate(class_names)}
-    splits, others = {}, list(beside)
+    splits = {}
     for name, class_folders in folders.items():
         for class_name, path in class_folders.items():
             require_known_class(class_name, labels, repr(path))
         splits[name] = _list_split(split_folders[name], class_folders, labels, others)
     if not len(splits["train"]):
-        raise InputError(f"A folder must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: {str(root)!r} with none.")
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"A folder must hold images ({suffixes}). Received: {str(place)!r} with none.")
     _warn_of_what_is_left_out(split_folders.values(), spec.class_depth, others)
-    table = level_columns(class_names)
-    if (root / _CLASS_TABLE).is_file():
-        for name, row in read_class_table(root / _CLASS_TABLE).items():
-            table[name] = table.get(name, {}) | row
-    listing = select_classes(Listing(class_names, splits, class_table=table), spec)
+    listing = Listing(class_names, splits, class_table=_find_class_table(class_names, root, top))
+    listing = select_classes(listing, spec)
     counts = np.bincount(listing.splits["train"].labels, minlength=len(listing.class_names))
     if (counts == 0).any():
         empty = folders["train"][listing.class_names[int(np.argmin(counts))]]
         raise InputError(f"A class must have training images. Received: {empty!r} with none.")
     return listing
+
+
+def _unwrap(root, class_depth):
+    """Returns the folder that holds all of an archive, where there is one."""
+    while True:
+        folders = subfolders(root)
+        if len(folders) != 1 or folders[0].name.lower() in SPLIT_NAMES:
+            return root
+        # A single class is no wrapping.
+        if not find_class_folders(folders[0].path, class_depth):
+            return root
+        root = pathlib.Path(folders[0].path)
 
 
 def _find_splits(root):
@@ -91,6 +112,16 @@ def _find_splits(root):
     if "train" not in split_folders or (beside and not subfolders(split_folders["train"])):
         return {"train": str(root)}, []
     return split_folders, beside
+
+
+def _find_class_table(class_names, *folders):
+    """Returns what the folders above the classes tell of them, and the first `classes.csv` there is."""
+    table = level_columns(class_names)
+    paths = [folder / _CLASS_TABLE for folder in folders]
+    for path in [path for path in paths if path.is_file()][:1]:
+        for name, row in read_class_table(path).items():
+            table[name] = table.get(name, {}) | row
+    return table
 
 
 def _list_split(folder, class_folders, labels_of_names, others):
