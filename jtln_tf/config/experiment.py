@@ -21,7 +21,7 @@ class DataConfig:
         "Source domain: builtin:, folder:, list:, records: or tfds:NAME, with ?classes=&per_class=&exclude=.",
     )
     target: str = option("", "Target domain, written like --source.")
-    data_root: str = option("", "Folder that relative folder: paths, and tfds: data, are looked up in.")
+    data_root: str = option("", "Folder that relative paths of domains, and tfds: data, are looked up in.")
     labels_per_class: int = option(0, "Training images drawn from each target class; 0 takes all.", minimum=0)
     image_size: int = option(
         0, "Side of the square input image in pixels; 0: 28 for builtin, 227 for alexnet, else 224.", minimum=0

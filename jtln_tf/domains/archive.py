@@ -15,7 +15,7 @@ from jtln_tf.domains.archive_reader import READ_BYTES, read_entries, whole_archi
 from jtln_tf.domains.cache_folder import check_room, lock
 from jtln_tf.domains.image_tree import IMAGE_SUFFIXES, is_hidden, is_image_name
 
-# ImageNet has 1.3 million, the largest of them 15 MiB.
+# More, or larger, than photographs come.
 _MAX_ENTRIES = 2_000_000
 _MAX_ENTRY_BYTES = 2**28
 # Photographs do not shrink; drawings kept as BMP do, to a hundredth. What unpacks to little is harmless.
