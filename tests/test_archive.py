@@ -19,6 +19,12 @@ from jtln_tf.domains import archive, archive_reader, list_domain, load_domain
 from tests.conftest import REPOSITORY
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory, monkeypatch):
+    """Where no cache folder is named, it is in the current folder."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("current"))
+
+
 def png(value):
     buffer = io.BytesIO()
     Image.new("L", (8, 8), value).save(buffer, "PNG")
