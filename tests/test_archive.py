@@ -330,12 +330,12 @@ def test_entries_that_share_their_bytes_are_a_bomb(tmp_path):
 @pytest.mark.parametrize("suffix", [".zip", ".tar.bz2"])
 def test_limits_of_number_and_size(tmp_path, suffix, monkeypatch):
     path = write(tmp_path, suffix, PHOTOS)
-    monkeypatch.setattr(archive, "_MAX_ENTRIES", 2)
-    refused(tmp_path, path.name, path.read_bytes(), "at most 2 entries. Received: 'dog/1.JPG'")
-    monkeypatch.setattr(archive, "_MAX_ENTRIES", 3)
-    monkeypatch.setattr(archive, "_MAX_ENTRY_BYTES", len(png(1)) - 1)
-    refused(tmp_path, path.name, path.read_bytes(), r"at most \d+ bytes. Received: 'cat/1.png' in .* of \d+ bytes")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_MAX_ENTRIES", 2)
+        refused(tmp_path, path.name, path.read_bytes(), "at most 2 entries. Received: 'dog/1.JPG'")
+        patch.setattr(archive, "_MAX_ENTRIES", 3)
+        patch.setattr(archive, "_MAX_ENTRY_BYTES", len(png(1)) - 1)
+        refused(tmp_path, path.name, path.read_bytes(), r"at most \d+ bytes. Received: 'cat/1.png' in .* of \d+ bytes")
     assert len(list_domain(f"folder:{path}").splits["train"]) == 3
 
 
