@@ -6,13 +6,13 @@ import pathlib
 
 import numpy as np
 
+from jtln_tf.captions import escape_name, find_shown_characters, shorten_name
 from jtln_tf.config import InputError
 
 # Classes up to which leaves are ordered optimally (the time grows faster than the square), and clustered at all (the
 # memory grows with the square).
 _MOST_ORDERED = 1000
 _MOST_CLUSTERED = 5000
-_LONGEST_NAME = 40
 _DOTS_PER_INCH = 100
 # In pixels. A cell is no larger than the widest, and has a name of its own where it has room for one.
 _WIDEST_CELL, _NAME_HEIGHT, _ROOM_FOR_COST = 60, 11, 40
@@ -117,9 +117,9 @@ def build_figure(matrix, most_pixels=4000):
 
     rows, columns = order_by_clustering(matrix.values)
     values = matrix.values[np.ix_(rows, columns)].astype(np.float64)
-    can_show = _find_shown_characters()
-    sources = [_shorten(_escape(matrix.source_classes[row], can_show)) for row in rows]
-    targets = [_shorten(_escape(matrix.target_classes[column], can_show)) for column in columns]
+    can_show = find_shown_characters()
+    sources = [shorten_name(escape_name(matrix.source_classes[row], can_show)) for row in rows]
+    targets = [shorten_name(escape_name(matrix.target_classes[column], can_show)) for column in columns]
     margins = [6 * max(map(len, names)) + 140 for names in (targets, sources)]
     cell = np.clip(700 / max(values.shape), _NAME_HEIGHT + 1, _WIDEST_CELL)
     sides = [
@@ -153,7 +153,7 @@ def build_figure(matrix, most_pixels=4000):
     # Of the same size beside a matrix of any size.
     bar = axes.inset_axes([1 + 15 / sides[1], 1 - min(1, 300 / sides[0]), 15 / sides[1], min(1, 300 / sides[0])])
     figure.colorbar(image, cax=bar).ax.tick_params(labelsize=7)
-    metric = _shorten(_escape(matrix.metric, can_show))
+    metric = shorten_name(escape_name(matrix.metric, can_show))
     figure.suptitle(
         f"Class costs, metric: {metric}\n{'framed: the nearest source class of each target class' if frames else ''}",
         x=0.01,
@@ -205,29 +205,7 @@ def _tell_step(step):
     return f" (1 name in {step})" if step > 1 else ""
 
 
-def _find_shown_characters():
-    from matplotlib import font_manager
-
-    codes = font_manager.get_font(font_manager.findfont(font_manager.FontProperties())).get_charmap()
-    return lambda character: character.isprintable() and ord(character) in codes
-
-
-def _escape(text, can_show=str.isprintable):
-    return [character if can_show(character) else character.encode("unicode_escape").decode() for character in text]
-
-
-def _shorten(pieces):
-    # The ends of class names tell more than their middles: "Brand-...-Juice".
-    pieces = pieces[:_LONGEST_NAME] + pieces[_LONGEST_NAME:][-_LONGEST_NAME:]
-    if sum(map(len, pieces)) <= _LONGEST_NAME:
-        return "".join(pieces)
-    while sum(map(len, pieces)) >= _LONGEST_NAME:
-        del pieces[len(pieces) // 2]
-    pieces.insert((len(pieces) + 1) // 2, "…")
-    return "".join(pieces)
-
-
 def _escape_markdown(text):
     marked = "".join(f"\\{character}" if character in "\\|`*[" else character for character in text)
     # Not every dialect has a backslash before this one.
-    return "".join(_escape(marked)).replace("<", "&lt;")
+    return "".join(escape_name(marked)).replace("<", "&lt;")
