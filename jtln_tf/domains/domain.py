@@ -119,7 +119,7 @@ def load_domain(
     channels = channels or (1 if parsed.kind == "builtin" else 3)
     bad_names = set()
     while True:
-        splits = _divide(listing, parsed, seed, bad_names)
+        splits = divide_listing(listing, parsed, seed, bad_names)
         loaded, found_bad = {}, {}
         for name, examples in splits.items():
             loaded[name], bad = load_split(
@@ -178,7 +178,21 @@ def _content(listing, spec):
     return f"{listing.content} crop_bottom={spec.crop_bottom}" if spec.crop_bottom else listing.content
 
 
-def _divide(listing, spec, seed, bad_names):
+def divide_listing(listing, spec, seed, bad_names=()):
+    """Divides the images of a domain into the three splits that a run uses, as `load_domain` says.
+
+    Args:
+        listing: `Listing`.
+        spec: Its `DomainSpec`.
+        seed: Seed of the label draw.
+        bad_names: Names of images to leave out.
+
+    Returns:
+        `Examples` by `train`, `validation` and `test`.
+
+    Raises:
+        InputError: If a class has no training images, or fewer than are to be drawn.
+    """
     splits = dict(listing.splits)
     if bad_names:
         for name, examples in splits.items():
@@ -194,4 +208,4 @@ def _divide(listing, spec, seed, bad_names):
         raise InputError(f"A class must have training images. Received: {empty!r} of {spec.text!r} with none.")
     if spec.per_class:
         splits["train"] = sample_per_class(splits["train"], spec.per_class, listing.class_names, seed)
-    return splits
+    return {name: splits[name] for name in ("train", "validation", "test")}

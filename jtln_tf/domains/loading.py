@@ -35,11 +35,9 @@ def load_split(listing, examples, image_size, channels, cache, cache_dir, *, cro
     Raises:
         InputError: If the cache cannot be written.
     """
-    if listing.fetch is not None:
-        examples = listing.fetch(examples)
-    if examples.images.ndim == 4:
-        return Split(_fit(examples.images, image_size, channels), examples.labels, image_size, channels), {}
-    split = encoded = Split(examples.images, examples.labels, image_size, channels, listing.reader, crop_bottom)
+    split = encoded = open_split(listing, examples, image_size, channels, crop_bottom=crop_bottom)
+    if split.is_decoded:
+        return split, {}
     shape, bad = (len(examples), image_size, image_size, channels), []
     if cache == "none" or not len(examples):
         bad = decode_all(split)
@@ -52,7 +50,7 @@ def load_split(listing, examples, image_size, channels, cache, cache_dir, *, cro
 
         bad = decode_all(split, keep)
     else:
-        name = f"pixels_{_identify(examples, [listing.content, crop_bottom, shape])}"
+        name = f"pixels_{_identify(encoded.images, [listing.content, crop_bottom, shape])}"
         try:
             pixels = cached_array(cache_dir, name, shape, np.uint8, lambda write: _fill(split, write))
         except _BrokenImages as error:
@@ -60,6 +58,15 @@ def load_split(listing, examples, image_size, channels, cache, cache_dir, *, cro
     if pixels is not None:
         split = Split(pixels, examples.labels, image_size, channels)
     return split, {str(examples.names[row]): encoded.find_reason(row) for row in bad}
+
+
+def open_split(listing, examples, image_size, channels, *, crop_bottom=0):
+    """Returns the `Split` of some examples, not decoded yet where they are files; the arguments are of `load_split`."""
+    if listing.fetch is not None:
+        examples = listing.fetch(examples)
+    if examples.images.ndim == 4:
+        return Split(_fit(examples.images, image_size, channels), examples.labels, image_size, channels)
+    return Split(examples.images, examples.labels, image_size, channels, listing.reader, crop_bottom)
 
 
 class _BrokenImages(Exception):
@@ -83,14 +90,16 @@ def decode_all(split, keep=None):
     """Decodes every image of a split.
 
     Args:
-        split: `Split` that is not decoded.
+        split: `Split`; of one that is decoded already all images are a batch.
         keep: Called with the positions of each batch, ascending, and its images [b, H, W, C]; or None.
 
     Returns:
         Positions of the images that cannot be decoded.
     """
-    is_readable = np.zeros(len(split), bool)
-    if not len(split):
+    is_readable = np.full(len(split), split.is_decoded)
+    if split.is_decoded and keep:
+        keep(np.arange(len(split)), split.images)
+    if split.is_decoded or not len(split):
         return np.flatnonzero(~is_readable)
 
     def decode(row, entry):
@@ -115,10 +124,10 @@ def _fit(pixels, image_size, channels):
     return pixels
 
 
-def _identify(examples, dependencies):
+def _identify(images, dependencies):
     """Returns hex digits that follow the content of the images, as far as it is known without reading files."""
     digest = hashlib.sha256(json.dumps([_DECODER, *dependencies]).encode())
-    for image in examples.images:
+    for image in images:
         if isinstance(image, str):
             digest.update(json.dumps([image, *_size_and_time(image)]).encode())
         elif isinstance(image, bytes):
