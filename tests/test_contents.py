@@ -42,9 +42,7 @@ def twins(tmp_path):
 
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_shared_images_are_found_in_every_cache(twins, tmp_path, cache):
-    domain = load_domain(
-        f"folder:{twins}?validation_fraction=0", image_size=16, cache=cache, cache_dir=tmp_path / "cache"
-    )
+    domain = load(twins, cache=cache, cache_dir=tmp_path / "cache")
     assert find_shared(domain.test, domain.train).tolist() == [2, 4]
     assert find_shared(domain.train, domain.test).tolist() == [0, 4]
     assert find_shared(domain.test, domain.test).tolist() == [0, 1, 2, 3, 4]

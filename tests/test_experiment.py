@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import jtln_tf as jt
 from jtln_tf.config import CostConfig, DataConfig, InputError, ObjectiveConfig, RunStoppedError, TrainingConfig
 from jtln_tf.experiment import load_trained_network, run_experiment
+from jtln_tf.experiment.leaks import count_leaks
 
 SECONDS_TO_A_CHECKPOINT = 120
 
@@ -49,6 +51,7 @@ def test_each_method_runs_and_says_what_it_did(bars, tmp_path, method):
     assert result["method"] == method
     assert result["steps"] == 12
     assert result["target_test_images"] == 18
+    assert result["target_test_images_in_target_train"] == result["target_test_images_in_source_train"] == 0
     assert (result["source_accuracy"] is None) == (method == "target_only")
     assert (tmp_path / "run" / "cost_matrix.npz").exists() == (method == "jtln")
     _, network, _, target = load_trained_network(tmp_path / "run")
@@ -123,6 +126,48 @@ def test_what_the_run_will_need_is_checked_before_it_is_begun(bars, tmp_path):
     with pytest.raises(InputError, match="`early_stopping_epochs` needs target validation images"):
         run_experiment(no_validation, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def load_with_a_leak(bars, folder, **options):
+    """`bars` with two test images of the target in its training images, and one in the source's."""
+    shutil.copytree(bars, folder)
+    domains = [jt.load_domain(f"folder:{folder}/{side}", image_size=16, cache="none") for side in ("source", "target")]
+    tests, trains = domains[1].test.images, [domain.train.images for domain in domains]
+    for test, train in ((tests[0], trains[0][0]), (tests[0], trains[1][0]), (tests[-1], trains[1][1])):
+        shutil.copy(test, train)
+    return [jt.load_domain(domain.name, image_size=16, **options) for domain in domains]
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_test_images_that_are_trained_on_are_counted(bars, tmp_path, cache, caplog):
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        leaks = count_leaks(*load_with_a_leak(bars, tmp_path / "bars", cache=cache))
+    assert leaks == {"target_test_images_in_target_train": 2, "target_test_images_in_source_train": 1}
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "2 of 6 target test images also stand in the target's training images, one of class 't0' among them. "
+        "`tools.describe_data --domain=TARGET` names them.",
+        "1 of 6 target test images also stand in the source's training images, one of class 't0' among them. "
+        "`tools.describe_data --domain=TARGET --against=SOURCE` names them.",
+    ]
+
+
+def test_nothing_is_said_where_no_test_image_is_trained_on(caplog):
+    source, target = jt.load_domain("builtin:mnist5k"), jt.load_domain("builtin:optdigits", image_size=28)
+    assert set(count_leaks(source, target).values()) == {0}
+    assert set(count_leaks(source, source).values()) == {0}
+    assert not caplog.records
+
+
+def test_what_was_not_looked_for_is_told(bars, monkeypatch, caplog):
+    monkeypatch.setattr("jtln_tf.experiment.leaks.find_shared", lambda *splits: None)
+    domain = jt.load_domain(f"folder:{bars}/target", image_size=16)
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        assert set(count_leaks(domain, domain).values()) == {None}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"test images were not looked for in the {side}'s training images: too many records."
+        for side in ("target", "source")
+    ]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from jtln_tf import workdir as files
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.costs import load_cost_matrix
 from jtln_tf.experiment.cached_trunk import cache_trunk
+from jtln_tf.experiment.leaks import count_leaks
 from jtln_tf.experiment.preparation import (
     build_model,
     build_network_for,
@@ -63,6 +64,7 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     _check_domains(config, target)
     if resume:
         files.check_classes(workdir, class_names)
+    leaks = count_leaks(source, target)
     network, state = build_network_for(config, source, target), TrainingState()
     started = time.perf_counter()
     if has_costs:
@@ -81,7 +83,7 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
         cost_matrix.save(workdir / files.COST_FILE)
     domains = trained.domains if trained else (source, target)
     state = train(config, workdir, model, network, state, *domains, resume)
-    result = finished or evaluate_run(config, workdir, network, state, source, target)
+    result = finished or {**evaluate_run(config, workdir, network, state, source, target), **leaks}
     files.write_json(workdir / files.RESULT_FILE, result)
     if export:
         folder = workdir / files.EXPORT_FOLDER

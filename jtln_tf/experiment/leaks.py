@@ -1,0 +1,31 @@
+"""Target test images that the run trains on: its accuracy would count them as known."""
+
+from absl import logging
+
+from jtln_tf.domains import find_shared
+
+
+def count_leaks(source, target):
+    """Counts the target's test images that also stand among the training images of either domain, and warns of them.
+
+    Args:
+        source: Source `Domain`.
+        target: Target `Domain`.
+
+    Returns:
+        What `result.json` says of it: a count for each domain, None where it was not looked for.
+    """
+    counts = {}
+    for side, domain in (("target", target), ("source", source)):
+        rows = find_shared(target.test, domain.train)
+        if rows is None:
+            logging.warning("test images were not looked for in the %s's training images: too many records.", side)
+        elif len(rows):
+            logging.warning(
+                "%d of %d target test images also stand in the %s's training images, one of class %r among them. "
+                "`tools.describe_data --domain=TARGET%s` names them.",
+                *(len(rows), len(target.test), side, target.class_names[target.test.labels[rows[0]]]),
+                " --against=SOURCE" if side == "source" else "",
+            )
+        counts[f"target_test_images_in_{side}_train"] = None if rows is None else len(rows)
+    return counts
