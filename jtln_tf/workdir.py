@@ -146,11 +146,11 @@ def write_json(path, values):
     write_whole(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_whole(path, text):
-    """Writes a text file such that a kill leaves the old one or the new one."""
+def write_whole(path, content):
+    """Writes a file of text or bytes such that a kill leaves the old one or the new one."""
     path = pathlib.Path(path)
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, "utf-8")
+    unfinished.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
     os.replace(unfinished, path)
 
 

@@ -169,7 +169,7 @@ def test_result_is_written_and_read(run):
     assert "Käse" in (run / "result.json").read_text("utf-8")
 
 
-@pytest.mark.parametrize("step", ["write_text", "replace"])
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
 def test_write_whole_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch, step):
     path = tmp_path / "a.json"
     write_whole(path, "old")
@@ -177,7 +177,7 @@ def test_write_whole_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch, st
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_text" if step == "write_text" else "os.replace", fail)
+    monkeypatch.setattr("pathlib.Path.write_bytes" if step == "write_bytes" else "os.replace", fail)
     with pytest.raises(OSError, match="No space left"):
         write_whole(path, "new")
     assert path.read_text() == "old"
