@@ -9,13 +9,13 @@ another metric of the same images, goes on with them.
 
 import json
 import pathlib
-import sys
 
 from absl import flags
 
 from flags import config_from_flags, define_config_flags
 from jtln_tf.config import COST_METRICS, ONLINE, InputError, parse_cost_spec
 from tools.program import load_tensorflow, run_program
+from tools.progress import Progress
 
 define_config_flags()
 flags.DEFINE_string("metric", "", f"{', '.join(COST_METRICS)}, a file, or several: 0.7*mkmmd+0.3*text.")
@@ -64,7 +64,7 @@ def main(arguments):
     for path in (output, plot):
         path.parent.mkdir(parents=True, exist_ok=True)
     cache = "" if values.feature_cache == "none" else values.feature_cache or str(output.parent / "features")
-    with _Progress(is_silent=values.json) as progress:
+    with Progress(is_silent=values.json) as progress:
         matrix = build_costs(config, workdir=values.workdir, cache=cache, progress=progress)
     matrix.save(output)
     table = format_nearest(matrix)
@@ -79,34 +79,6 @@ def main(arguments):
     print(f"Nearest       {nearest}")
     if values.plot:
         print(f"Picture       {plot}")
-
-
-class _Progress:
-    """A bar on stderr for each pass over the images of a domain."""
-
-    def __init__(self, is_silent):
-        self._is_silent, self._bar = is_silent, None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        # What is said next begins a line.
-        self._close()
-
-    def __call__(self, title, done, total):
-        from tqdm import tqdm
-
-        if self._bar is None:
-            self._bar = tqdm(total=total, desc=title, unit="image", file=sys.stderr, disable=self._is_silent)
-        self._bar.update(done - self._bar.n)
-        if done >= total:
-            self._close()
-
-    def _close(self):
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 if __name__ == "__main__":
