@@ -16,6 +16,7 @@ FLOORS = {
     "workdir": 1,
     "network": 2,
     "features": 2,
+    "description": 2,
     "objective": 3,
     "cost_building": 3,
     "trainer": 4,

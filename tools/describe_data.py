@@ -1,0 +1,66 @@
+"""Shows what a domain holds, before a run trains on it.
+
+    python -m tools.describe_data --domain=folder:photos --output=photos.png
+
+Prints classes, counts, sizes and formats; files that cannot be decoded; images that stand in two places: twice in a
+split, in training and test (a leak), under two labels. --against=SPEC looks for the domain's images in another one,
+such as the source. Options of the domain apply: what is shown is what a run would use. --output draws a few images of
+each class.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from jtln_tf.config import InputError, parse_domain_spec
+from tools.program import load_tensorflow, run_program
+from tools.progress import Progress
+
+flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train.")
+flags.DEFINE_string("against", "", "Another domain, in which images of the first are looked for.")
+flags.DEFINE_string("data_root", "", "Folder that relative paths, and tfds: data, are looked up in.")
+flags.DEFINE_string("cache_dir", "", "Folder that archives are unpacked in; empty: .jtln_cache in --data_root.")
+flags.DEFINE_integer("seed", 0, "Seed of the draw of per_class, and of the images of --output.", lower_bound=0)
+flags.DEFINE_string("output", "", "File of a picture with a few images of each class, .png.")
+flags.DEFINE_bool("overwrite", False, "Replace --output.")
+flags.DEFINE_bool("all", False, "Print every class, and every bad or repeated image.")
+flags.DEFINE_bool("json", False, "Print everything as JSON.")
+
+
+def main(arguments):
+    """Checks the flags, then describes and draws."""
+    del arguments
+    values = flags.FLAGS
+    output = pathlib.Path(values.output)
+    if not values.domain:
+        raise InputError("`domain` must be given. Received: nothing.")
+    for spec in filter(None, (values.domain, values.against)):
+        parse_domain_spec(spec)
+    if values.output and output.suffix != ".png":
+        raise InputError(f"`output` must be a .png file. Received: {values.output!r}.")
+    if values.output and output.exists() and not values.overwrite:
+        raise InputError(f"`output` must not exist. Received: {values.output!r}. Hint: --overwrite replaces it.")
+
+    load_tensorflow()
+    from jtln_tf.description import describe_domain, divide_domain, format_description, save_contact_sheet
+
+    options = {"data_root": values.data_root, "cache_dir": values.cache_dir, "seed": values.seed}
+    domain = divide_domain(values.domain, **options)
+    against = divide_domain(values.against, **options) if values.against else None
+    if values.output:
+        # First: whether it can be written is known before all images are decoded.
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_contact_sheet(domain, output, seed=values.seed)
+    with Progress(is_silent=values.json) as progress:
+        description = describe_domain(domain, against, progress=progress)
+    if values.json:
+        print(json.dumps(description))
+        return
+    print(format_description(description, show_all=values.all))
+    if values.output:
+        print(f"\n{'Picture':14}{output}")
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)
