@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from PIL import Image
 from jtln_tf.config import DataConfig, ExperimentConfig
 from jtln_tf.costs import load_cost_matrix
 
-PROGRAMS = ("train", "evaluate", "export", "predict", "compare", "build_cost_matrix")
+PROGRAMS = ("train", "evaluate", "export", "predict", "compare", "build_cost_matrix", "describe_data")
 
 
 def run(repository, program, *arguments, timeout=120):
@@ -106,6 +107,7 @@ def test_bad_flags_are_refused_before_tensorflow_is_loaded(repository, flags, wo
 
 COMPARE = ["--source=builtin:mnist5k", "--target=builtin:optdigits", "--output=unused"]
 DIGITS = COMPARE[:2]
+DOMAIN = "--domain=builtin:optdigits"
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,12 @@ DIGITS = COMPARE[:2]
         ("build_cost_matrix", [*DIGITS, "--output=unused.npz", "--metric=taxonomy"], ["cost_taxonomy", "nothing"]),
         ("build_cost_matrix", ["--metric=text", "--output=unused.npz"], ["source"]),
         ("build_cost_matrix", [*DIGITS, "--output=unused.npz", "--metric=text", "--workdir=no/such"], ["workdir"]),
+        ("describe_data", [], ["domain"]),
+        ("describe_data", ["--domain=photos"], ["KIND:NAME", "photos"]),
+        ("describe_data", [DOMAIN, "--against=photos"], ["KIND:NAME", "photos"]),
+        ("describe_data", [DOMAIN, "--output=unused.jpg"], ["output", ".png", "unused.jpg"]),
+        ("describe_data", [DOMAIN, "--output=docs/images/digits.png"], ["output", "digits.png", "--overwrite"]),
+        ("describe_data", [DOMAIN, "--seed=-1"], ["seed", "-1"]),
         ("evaluate", [], ["workdir"]),
         ("evaluate", ["--workdir=no/such"], ["workdir", "no/such"]),
         ("export", ["--workdir=no/such", "--output=unused"], ["workdir", "no/such"]),
@@ -251,6 +259,51 @@ def test_one_bad_image_is_named_and_skipped_only_when_asked(repository, tmp_path
     assert not (tmp_path / "run").exists()
     result = run(repository, "train", *flags, "--skip_bad_images", "--json")
     assert json.loads(result.stdout.splitlines()[-1])["bad_images_left_out"] == 1
+
+
+DESCRIBED = """\
+Domain        folder:source?per_class=2
+Images        20: train 8, validation 4, test 8
+Formats       PNG 95 %, unknown 5 %; gray 100 %
+Sizes         16 x 16 (width x height)
+Classes       4; training images: 2 of each
+
+class       train  validation        test
+s0              2           1           2
+s1              2           1           2
+s2              2           1           2
+s3              2           1           2
+
+Bad files     1 (a run stops at them; --skip_bad_images leaves them out)
+  source/s3/009.png (test): Unknown image file format. One of JPEG, JPEG XL, PNG, GIF, BMP, WebP required.
+
+Duplicates    none (images of the same pixels at 224 x 224)
+
+Shared        no images also in folder:target
+
+Picture       """
+
+
+@pytest.mark.slow
+def test_describe_data_prints_and_draws_what_a_run_would_use(repository, tmp_path, bars):
+    shutil.copytree(bars, tmp_path / "bars")
+    (tmp_path / "bars" / "source" / "s3" / "009.png").write_bytes(b"no image")
+    flags = ["--domain=folder:source?per_class=2", f"--data_root={tmp_path / 'bars'}", "--against=folder:target"]
+    result = run(repository, "describe_data", *flags, f"--output={tmp_path / 'new' / 'sheet.png'}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{DESCRIBED}{tmp_path / 'new' / 'sheet.png'}\n"
+    with Image.open(tmp_path / "new" / "sheet.png") as image:
+        assert image.format == "PNG"
+
+
+@pytest.mark.slow
+def test_describe_data_prints_json_and_nothing_else(repository, tmp_path):
+    flags = ["--domain=builtin:optdigits", "--json", f"--output={tmp_path / 'sheet.png'}"]
+    result = run(repository, "describe_data", *flags)
+    assert json.loads(result.stdout)["num_images"] == 1797 and len(result.stdout.splitlines()) == 1
+    assert "image/s" not in result.stderr
+    assert (tmp_path / "sheet.png").exists()
+    assert_refused(run(repository, "describe_data", "--domain=folder:no/such"), "folder", "no/such")
 
 
 @pytest.mark.slow

@@ -100,7 +100,8 @@ def _format_bad(bad_files, limit):
     if not bad_files:
         return ["", f"{'Bad files':14}none"]
     lines = [f"  {one['image']} ({one['split']}): {one['reason']}" for one in bad_files]
-    return ["", f"{'Bad files':14}{len(bad_files):,}", *_limit(lines, limit)]
+    title = f"{'Bad files':14}{len(bad_files):,} (a run stops at them; --skip_bad_images leaves them out)"
+    return ["", title, *_limit(lines, limit)]
 
 
 def _format_duplicates(description, limit):
@@ -110,13 +111,13 @@ def _format_duplicates(description, limit):
     lines = ["", f"{'Duplicates':14}{_count(groups, 'image')} in two or more places (same pixels at {size} x {size})"]
     for name, count in description["repeated_images"].items():
         if count:
-            lines.append(f"  {count:,} of {name} repeat others of {name}")
+            lines.append(f"  REPEATED: {count:,} of {name} also in {name}")
     for pair, count in description["leaks"].items():
         second, _, first = pair.partition("_in_")
         if count:
             lines.append(f"  LEAK: {count:,} of {second} also in {first}")
     if description["contradictions"]:
-        lines.append(f"  CONTRADICTION: {description['contradictions']:,} with different labels")
+        lines.append(f"  CONTRADICTION: {description['contradictions']:,} under different labels")
     return lines + _limit([f"  {_format_group(group['images'], group['same_file'])}" for group in groups], limit)
 
 
