@@ -99,7 +99,8 @@ class Split:
         try:
             self.decode(tf.constant(entry))
         except tf.errors.OpError as error:
-            return error.message.splitlines()[0].split("}} ")[-1].split(" [Op:")[0]
+            # Before the reason stands where in the graph it was found, behind it the name of the operation.
+            return error.message.partition("\n\t [[")[0].strip().splitlines()[-1].split("}} ")[-1].split(" [Op:")[0]
         return "unreadable"
 
     def _decode_all(self, entries):
