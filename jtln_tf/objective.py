@@ -20,7 +20,7 @@ class LabelledLogits:
     """What the network says of the images of one domain.
 
     Attributes:
-        labels: Class indices in the images' own domain [B].
+        labels: Class indices in the images' own domain [B], or probabilities of its classes [B, classes].
         source: Logits of the source head [B, n].
         target: Logits of the target head [B, m].
     """
@@ -31,8 +31,16 @@ class LabelledLogits:
 
 
 def classification_loss(labels, logits):
-    """Cross-entropy of each image, [B]; labels [B] are class indices, logits are [B, classes]."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
+    """Cross-entropy of each image, [B]; labels are class indices [B] or probabilities as the logits, [B, classes]."""
+    logits = tf.cast(logits, tf.float32)
+    if are_probabilities(labels):
+        return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+def are_probabilities(labels):
+    """Whether labels are probabilities [B, classes], as of mixed images, and not class indices [B]."""
+    return len(labels.shape) == 2
 
 
 def transport_loss(predictions, cost_matrix, settings):
@@ -54,8 +62,9 @@ def transport_loss(predictions, cost_matrix, settings):
     solver = {"threshold": settings.sinkhorn_threshold, "max_iterations": settings.sinkhorn_max_iterations}
     if settings.transport_source_marginal == "label":
         num_classes = predictions.source.shape[-1]
-        smoothing = settings.transport_label_smoothing
-        a = (1.0 - smoothing) * tf.one_hot(predictions.labels, num_classes) + smoothing / num_classes
+        smoothing, labels = settings.transport_label_smoothing, predictions.labels
+        labels = labels if are_probabilities(labels) else tf.one_hot(labels, num_classes)
+        a = (1.0 - smoothing) * labels + smoothing / num_classes
         return sinkhorn(a, tf.nn.softmax(target_logits), cost_matrix, settings.epsilon, **solver)
     return sinkhorn_from_logits(source_logits, target_logits, cost_matrix, settings.epsilon, **solver)
 

@@ -4,11 +4,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jtln_tf.objective import are_probabilities
+
 
 class ClassMeans(keras.layers.Layer):
     """Means of each class's features over about the last `memory_steps` steps: no image is looked at twice for them.
 
-    An image counts (1 - 1 / memory_steps) to the power of the steps since.
+    An image counts (1 - 1 / memory_steps) to the power of the steps since; a mixed one by its share of each class.
     """
 
     def __init__(self, num_classes, width, memory_steps, name):
@@ -28,9 +30,12 @@ class ClassMeans(keras.layers.Layer):
         self.counts = self.add_weight(shape=(num_classes, 1), name="counts", **options)
 
     def update(self, features, labels):
-        """Takes in the features [B, D] of a batch with the class indices [B]."""
+        """Takes in the features [B, D] of a batch with the class indices [B], or with probabilities [B, K]."""
         for total, values in ((self.sums, features), (self.counts, tf.ones_like(features[:, :1]))):
-            added = tf.math.unsorted_segment_sum(values, labels, total.shape[0])
+            if are_probabilities(labels):
+                added = tf.matmul(labels, values, transpose_a=True)
+            else:
+                added = tf.math.unsorted_segment_sum(values, labels, total.shape[0])
             total.assign(self._kept * tf.convert_to_tensor(total) + added)
 
     def numpy(self):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from jtln_tf.backbones import has_domain_norms, images_of
 from jtln_tf.config import ObjectiveConfig
 from jtln_tf.network import SIDES, backbone_variables, features_model, head_variables, logits_model
-from jtln_tf.objective import LabelledLogits, joint_loss
+from jtln_tf.objective import LabelledLogits, are_probabilities, joint_loss
 from jtln_tf.trainer.class_means import ClassMeans
 
 
@@ -15,7 +15,8 @@ class JointModel(keras.Model):
     """Trains a two-headed network on batches of both domains.
 
     `fit` takes what `pair_domains` returns: dicts with the keys `source` and `target`, or one of them, each a pair of
-    images and labels. The network passed in is trained in place; it is what is evaluated and exported.
+    images and labels, class indices or probabilities. The network passed in is trained in place; it is what is
+    evaluated and exported.
     """
 
     def __init__(self, network, *, cost_matrix=None, class_memory_steps=0, **objective_options):
@@ -124,8 +125,10 @@ class JointModel(keras.Model):
         for domain, prediction in predictions.items():
             if self.class_means:
                 self.class_means[domain].update(tf.nn.softmax(prediction.source), prediction.labels)
-            own = prediction.source if domain == "source" else prediction.target
-            hits = tf.cast(tf.argmax(own, axis=1, output_type=prediction.labels.dtype) == prediction.labels, tf.float32)
+            own, labels = prediction.source if domain == "source" else prediction.target, prediction.labels
+            # Of a mixed image the class with the larger share counts.
+            labels = tf.argmax(labels, axis=1, output_type=tf.int32) if are_probabilities(labels) else labels
+            hits = tf.cast(tf.argmax(own, axis=1, output_type=labels.dtype) == labels, tf.float32)
             parts[f"{domain}_train_accuracy"] = tf.reduce_mean(hits)
         return self._track({"loss": total, **parts})
 
