@@ -74,8 +74,8 @@ def measure(config, values):
             target_batch=data.target_batch,
             steps=steps,
             seed=config.training.seed,
-            random_crop=data.random_crop,
-            random_flip=data.random_flip,
+            source_augmentation=data.source_augmentation,
+            target_augmentation=data.target_augmentation,
         )
     )
     step = tf.function(model.train_step)

@@ -108,7 +108,7 @@ def test_features_that_are_not_finite_are_told(bars):
         extract_activations(trunk, load_bars(bars).train)
 
 
-def make_config(bars, tmp_path, *, cache_features, cost="mkmmd", refresh=0, random_crop=False, **training):
+def make_config(bars, tmp_path, *, cache_features, cost="mkmmd", refresh=0, augmentation=(), **training):
     return jt.ExperimentConfig(
         data=DataConfig(
             source="folder:source",
@@ -116,8 +116,8 @@ def make_config(bars, tmp_path, *, cache_features, cost="mkmmd", refresh=0, rand
             data_root=str(bars),
             image_size=16,
             channels=1,
-            random_crop=random_crop,
-            random_flip=False,
+            source_augmentation=augmentation,
+            target_augmentation=augmentation,
             source_batch=8,
             target_batch=6,
             cache="disk",
@@ -159,7 +159,7 @@ def test_without_augmentation_the_run_is_the_same(bars, tmp_path, method, cost, 
 
 @pytest.mark.slow
 def test_a_run_on_augmented_views_goes_on_where_it_was_stopped(bars, tmp_path):
-    config = make_config(bars, tmp_path, cache_features=True, random_crop=True)
+    config = make_config(bars, tmp_path, cache_features=True, augmentation=("crop",))
     whole = run_experiment(config, tmp_path / "whole", export=False)
     half = dataclasses.replace(config, training=dataclasses.replace(config.training, early_stopping_epochs=0))
     from jtln_tf.trainer import StepCounter

@@ -276,7 +276,9 @@ def test_configuration_is_frozen():
 
 def test_json_round_trip():
     config = ExperimentConfig(
-        data=DataConfig(source="folder:Übung?classes=Käse", target="builtin:optdigits", random_flip=False),
+        data=DataConfig(
+            source="folder:Übung?classes=Käse", target="builtin:optdigits", target_augmentation=("colour:0.2",)
+        ),
         network=NetworkConfig(head_hidden_units=(64, 32)),
         objective=ObjectiveConfig(epsilon=0.05),
         cost=CostConfig(cost_matrix="uniform"),

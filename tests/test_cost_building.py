@@ -174,25 +174,30 @@ def test_images_per_class_limits_what_is_looked_at(source, target):
 
 
 def test_augmented_views_are_looked_at(source, target):
-    augment = functools.partial(augment_images, seed=3)
+    augment = dict.fromkeys(("source", "target"), functools.partial(augment_images, seed=3))
     matrix = build_cost_matrix(source, target, images_per_class=20, augment=augment)
     assert matrix.parameters["augmented"] is True and matrix.parameters["images_per_class"] == 20
     assert matrix.values.min() == 0 and matrix.values.max() == 1
     again, other = (
-        build_cost_matrix(source, target, images_per_class=20, augment=functools.partial(augment_images, seed=seed))
-        for seed in (3, 4)
+        build_cost_matrix(source, target, images_per_class=20, augment={**augment, "source": source_views})
+        for source_views in (augment["source"], functools.partial(augment_images, seed=4))
     )
     np.testing.assert_array_equal(again.values, matrix.values)
     assert np.abs(other.values - matrix.values).max() > 1e-3
     assert np.abs(build_cost_matrix(source, target, images_per_class=20).values - matrix.values).max() > 1e-3
 
 
-def test_views_agree_with_the_double_loops(source, target):
-    values = build_cost_matrix(source, target, images_per_class=8, augment=mirror, whitening=False).values
+@pytest.mark.parametrize("mirrored", [("source", "target"), ("target",), ("source",)])
+def test_views_agree_with_the_double_loops(source, target, mirrored):
+    augment = dict.fromkeys(mirrored, mirror)
+    values = build_cost_matrix(source, target, images_per_class=8, augment=augment, whitening=False).values
     features = []
-    for domain in (source, target):
-        views = domain.train.images[cycled_rows(domain.train, 8)][:, :, ::-1] / 255.0
-        features += [views.reshape(len(views), -1), np.repeat(np.arange(domain.num_classes), 8)]
+    for side, domain in (("source", source), ("target", target)):
+        # What is not augmented is not filled up.
+        rows = cycled_rows(domain.train, 8) if side in mirrored else first_rows(domain.train, 8)
+        images = domain.train.images[rows] / 255.0
+        views = images[:, :, ::-1] if side in mirrored else images
+        features += [views.reshape(len(views), -1), domain.train.labels[rows]]
     centred = reference.double_centre(reference.mkmmd(*features, 4, 3))
     # As above.
     np.testing.assert_allclose(values, (centred - centred.min()) / np.ptp(centred), rtol=0, atol=0.02)
@@ -560,7 +565,7 @@ def test_images_without_a_fingerprint_are_not_cached(source, target, features_mo
 
 
 def test_a_cache_of_augmented_views_needs_a_key(source, target, features_model, tmp_path):
-    options = {"features_model": features_model, "cache": str(tmp_path), "augment": mirror}
+    options = {"features_model": features_model, "cache": str(tmp_path), "augment": {"source": mirror}}
     with pytest.raises(InputError, match="`cache_key` must tell what `augment` follows"):
         build_cost_matrix(source, target, **options)
     plain = build_values(source, target, "mkmmd", features_model=features_model, cache=str(tmp_path))

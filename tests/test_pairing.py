@@ -8,8 +8,14 @@ from PIL import Image
 from jtln_tf.domains import Domain, Split
 from jtln_tf.pairing import augment_images, count_passes, pair_domains
 
-PLAIN = {"random_crop": False, "random_flip": False}
+PLAIN = {"source_augmentation": (), "target_augmentation": ()}
 SIDE = 16
+IMAGE_POLICIES = ("crop", "flip", "rotate:30", "zoom", "colour:0.4:0.1", "erase", "randaugment")
+ALL = (*IMAGE_POLICIES, "mixup")
+
+
+def both(*policy):
+    return {"source_augmentation": policy, "target_augmentation": policy}
 
 
 def make_images(count, channels=1):
@@ -104,7 +110,7 @@ def test_small_seeds_shuffle_from_the_first_pass_on():
 
 
 def test_seed_decides_order_and_augmentation():
-    options = {"random_crop": True, "random_flip": True}
+    options = both("crop", "flip")
     first = draw(SOURCE, TARGET, 4, seed=5, **options)
     assert_equal_batches(first, draw(SOURCE, TARGET, 4, seed=5, **options))
     assert len({tuple(orders(10, 1, seed=seed)[0]) for seed in range(6)}) == 6
@@ -126,17 +132,17 @@ def test_stream_of_one_domain_is_that_of_both():
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-@pytest.mark.parametrize("augmented", [False, True])
-def test_first_step_reaches_the_same_batches(source_on_disk, on_disk, augmented):
+@pytest.mark.parametrize("policy", [(), ("crop", "flip"), ALL])
+def test_first_step_reaches_the_same_batches(source_on_disk, on_disk, policy):
     source = source_on_disk if on_disk else SOURCE
-    options = {"seed": 2, "random_crop": augmented, "random_flip": augmented}
+    options = {"seed": 2, **both(*policy)}
     whole = draw(source, TARGET, 9, **options)
     for first_step in (1, 5, 8):
         assert_equal_batches(draw(source, TARGET, 9, first_step=first_step, **options), whole[first_step:])
 
 
 def test_both_caches_give_the_same_batches(source_on_disk):
-    options = {"random_crop": True, "random_flip": True, "seed": 4}
+    options = {**both("crop", "flip"), "seed": 4}
     assert_equal_batches(draw(source_on_disk, TARGET, 6, **options), draw(SOURCE, TARGET, 6, **options))
 
 
@@ -168,7 +174,7 @@ def test_random_crop_moves_by_an_eighth_with_mirrored_border(channels):
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, channels), np.uint8)
     possible = [shifts(image, SIDE // 8) for image in images]
     moves = {0: [], 1: []}
-    for batch in draw(make_domain(images), None, 40, source_batch=8, random_crop=True, random_flip=False):
+    for batch in draw(make_domain(images), None, 40, source_batch=8, source_augmentation=("crop",)):
         for image, label in zip(*batch["source"], strict=True):
             found = [move for move, shifted in possible[label].items() if np.array_equal(image, shifted)]
             assert len(found) == 1
@@ -179,14 +185,14 @@ def test_random_crop_moves_by_an_eighth_with_mirrored_border(channels):
 
 def test_random_crop_leaves_small_images():
     images = np.random.default_rng(0).integers(0, 256, (3, 7, 7, 1), np.uint8)
-    for batch in draw(make_domain(images), None, 5, random_crop=True, random_flip=False):
+    for batch in draw(make_domain(images), None, 5, source_augmentation=("crop",)):
         np.testing.assert_array_equal(batch["source"][0], images[batch["source"][1]])
 
 
 def test_random_flip_gives_each_image_or_its_mirror():
     originals = SOURCE.train.images.astype(np.float32)
     is_mirrored = []
-    for batch in draw(SOURCE, None, 50, source_batch=10, random_crop=False, random_flip=True):
+    for batch in draw(SOURCE, None, 50, source_batch=10, source_augmentation=("flip",)):
         for image, label in zip(*batch["source"], strict=True):
             mirrored = np.array_equal(image, originals[label][:, ::-1])
             assert mirrored or np.array_equal(image, originals[label])
@@ -195,10 +201,10 @@ def test_random_flip_gives_each_image_or_its_mirror():
     assert abs(np.mean(is_mirrored) - 0.5) < 5 * 0.5 / np.sqrt(500)
 
 
-AUGMENT = {"random_crop": True, "random_flip": True}
+AUGMENT = {"policy": ("crop", "flip")}
 
 
-@pytest.mark.parametrize("options", [{}, AUGMENT, {"random_crop": False, "random_flip": True}])
+@pytest.mark.parametrize("options", [{}, AUGMENT, {"policy": ("flip",)}])
 def test_augmentation_depends_on_seed_and_step_alone(options):
     images = make_images(20, channels=3)
     first = augment_images(images, 3, 5, **options)
@@ -222,13 +228,13 @@ def test_augmentation_differs_between_steps_and_seeds(seed, step):
 def test_augmentation_starts_at_step_0_and_draws_for_each_image():
     images = np.repeat(make_images(1), 30, axis=0)
     views = augment_images(images, 0).numpy()
-    np.testing.assert_array_equal(views, augment_images(images, 0, 0, random_crop=True, random_flip=False))
+    np.testing.assert_array_equal(views, augment_images(images, 0, 0, policy=("crop",)))
     assert len(np.unique(views, axis=0)) > 10
 
 
 def test_no_augmentation_changes_only_the_type():
     images = make_images(5)
-    plain = augment_images(images, 0, **PLAIN)
+    plain = augment_images(images, 0, policy=("none",))
     assert plain.dtype == tf.float32
     np.testing.assert_array_equal(plain, images)
 

@@ -17,7 +17,8 @@ SHARED = os.environ.get("JTLN_SHARED")
 
 @pytest.mark.slow
 def test_a_backbone_that_knows_mnist_relates_other_scans_of_the_same_digit(tmp_path):
-    data = DataConfig(source="builtin:mnist5k", target="builtin:mnist5k", channels=1, random_flip=False)
+    crop = {"source_augmentation": ("crop",), "target_augmentation": ("crop",)}
+    data = DataConfig(source="builtin:mnist5k", target="builtin:mnist5k", channels=1, **crop)
     training = TrainingConfig(method="target_only", steps=500, head_learning_rate=3e-3, backbone_learning_rate=3e-3)
     run_experiment(jt.ExperimentConfig(data=data, training=training), tmp_path / "run", export=False)
     for seed in range(2):
@@ -47,8 +48,8 @@ def test_products_are_nearest_to_their_own_kind(repository):
         f"--backbone={SHARED}/models/efficientnet_lite0_imagenet.keras",
         "--image_size=224",
         "--cost_images_per_class=1000",
-        "--norandom_crop",
-        "--norandom_flip",
+        "--source_augmentation=none",
+        "--target_augmentation=none",
         "--metrics=mkmmd,text,taxonomy",
         "--kind=coarse_class",
     )

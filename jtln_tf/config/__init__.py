@@ -1,5 +1,6 @@
 """Configuration: frozen, validated, to and from JSON. Floor 0: imports no TensorFlow."""
 
+from jtln_tf.config.augmentation_spec import AUGMENTATIONS, AugmentationSpec, parse_augmentation
 from jtln_tf.config.cost_spec import COST_METRICS, ONLINE, CostSpec, parse_cost_spec
 from jtln_tf.config.domain_spec import DomainSpec, domain_options, parse_domain_spec
 from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
@@ -16,10 +17,12 @@ from jtln_tf.config.experiment import (
 )
 
 __all__ = [
+    "AUGMENTATIONS",
     "BATCHNORM_POLICIES",
     "COST_METRICS",
     "METHODS",
     "ONLINE",
+    "AugmentationSpec",
     "CostConfig",
     "CostSpec",
     "DataConfig",
@@ -34,6 +37,7 @@ __all__ = [
     "TrainingConfig",
     "describe_differences",
     "domain_options",
+    "parse_augmentation",
     "parse_cost_spec",
     "parse_domain_spec",
 ]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+from jtln_tf.config.augmentation_spec import AUGMENTATIONS, parse_augmentation
 from jtln_tf.config.cost_spec import COST_METRICS, ONLINE, parse_cost_spec
 from jtln_tf.config.domain_spec import parse_domain_spec
 from jtln_tf.config.errors import InputError
@@ -29,8 +30,14 @@ class DataConfig:
     channels: int = option(3, "Colour channels of the input: 1 gray, 3 RGB.", minimum=1, maximum=3)
     source_batch: int = option(64, "Source images in a training step.", minimum=1)
     target_batch: int = option(32, "Target images in a training step.", minimum=1)
-    random_crop: bool = option(True, "Shift training images by up to an eighth of their side.")
-    random_flip: bool = option(True, "Mirror training images left to right at random. Off for digits and letters.")
+    source_augmentation: tuple[str, ...] = option(
+        ("crop", "flip"),
+        f"What is done to source training images: some of {', '.join(AUGMENTATIONS)}, comma separated, with numbers as "
+        "in randaugment:2:0.3,mixup:0.2; or none. No flip for digits and letters.",
+    )
+    target_augmentation: tuple[str, ...] = option(
+        ("crop", "flip"), "What is done to target training images, written like --source_augmentation."
+    )
     cache: str = option(
         "memory",
         "memory: decode every image once and keep it; disk: keep it in a file that other runs read too; none: decode "
@@ -48,6 +55,8 @@ class DataConfig:
             parse_domain_spec(text)
         if self.target:
             parse_domain_spec(self.target, per_class=self.labels_per_class or None)
+        for name in ("source_augmentation", "target_augmentation"):
+            parse_augmentation(getattr(self, name), name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +252,13 @@ class ExperimentConfig:
                 "`cost_matrix`=online must find costs before the last step: after `transport_start_step`, or the first "
                 f"`cost_refresh_steps` where that is 0. Received: {first} of {self.training.steps} steps."
             )
+        for name in ("source_augmentation", "target_augmentation"):
+            policy = getattr(self.data, name)
+            if self.network.cache_features and parse_augmentation(policy).mixup:
+                raise InputError(
+                    f"`{name}` must be without mixup where `cache_features` is on: to mix activations is another "
+                    f"method. Received: {','.join(policy)!r}."
+                )
 
     def to_json(self):
         """Returns the configuration as indented JSON text."""

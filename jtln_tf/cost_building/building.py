@@ -38,8 +38,9 @@ def build_cost_matrix(
         features_model: Maps images in 0..255 to features [B, D]; None compares the pixels.
         source_classifier: Maps images in 0..255 to probabilities of the source classes, for `prediction`; None fits a
             logistic regression to the features.
-        augment: `augment(images, step=n)` maps the n-th batch of uint8 images to augmented float32 ones. A class with
-            fewer images is then filled up with views of them: the distances between classes of few labels get steadier.
+        augment: By side, `source` or `target`: `augment[side](images, step=n)` maps the n-th batch of uint8 images to
+            augmented float32 ones. A class with fewer images is then filled up with views of them: the distances
+            between classes of few labels get steadier.
         backbone: What the features come from, written into the matrix; a file from another backbone is refused.
         seed: Of the order of a `shuffled:` matrix.
         cache: Folder in which features are kept, so that a killed call goes on where it was; empty keeps none.
@@ -58,14 +59,14 @@ def build_cost_matrix(
     unknown = [name for name in spec.metrics if name not in METRICS]
     if unknown:
         raise InputError(f"`metric` must be a file or one of {', '.join(METRICS)}. Received: {metric!r}.")
-    if cache and augment is not None and not cache_key:
+    if cache and augment and not cache_key:
         raise InputError("`cache_key` must tell what `augment` follows where a `cache` is given. Received: nothing.")
     evidence = Evidence(
         {"source": source, "target": target},
         settings,
         features_model,
         source_classifier,
-        augment,
+        augment or {},
         cache,
         cache_key,
         progress,

@@ -23,7 +23,7 @@ class Evidence:
         settings: `CostConfig`.
         features_model: Maps images in 0..255 to features [B, D], or None for the pixels.
         source_classifier: Maps images in 0..255 to probabilities of the source classes [B, n], or None.
-        augment: See `build_cost_matrix`.
+        augment: What augments the images of a side, by side; see `build_cost_matrix`.
         cache: Folder of a `FeatureCache`, or empty.
         cache_key: JSON values that the augmentation follows.
         progress: Called with a title, the images done and all images, or None.
@@ -33,7 +33,7 @@ class Evidence:
     settings: CostConfig
     features_model: keras.Model | None
     source_classifier: keras.Model | None
-    augment: Callable | None
+    augment: dict[str, Callable]
     cache: str
     cache_key: str
     progress: Callable | None
@@ -65,7 +65,7 @@ class Evidence:
 
     def count(self, side):
         """Number of views of a domain that the metrics look at."""
-        labels, fill = self.domains[side].train.labels, self.augment is not None
+        labels, fill = self.domains[side].train.labels, side in self.augment
         return len(choose_views(labels, self.settings.cost_images_per_class, fill=fill))
 
     @functools.cached_property
@@ -93,7 +93,7 @@ class Evidence:
             self.progress(f"{side} images", done, total)
 
         progress = report if self.progress and not views_per_class else None
-        return model, domain.train, views, self.augment, 256, cache, progress
+        return model, domain.train, views, self.augment.get(side), 256, cache, progress
 
 
 def class_rows(evidence, side, needed_by):

@@ -194,5 +194,5 @@ def _describe_images(evidence):
     return {
         "images_per_class": evidence.settings.cost_images_per_class,
         "features": "pixels" if model is None else model.name,
-        "augmented": evidence.augment is not None,
+        "augmented": bool(evidence.augment),
     }

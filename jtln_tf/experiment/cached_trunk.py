@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tqdm
 
+from jtln_tf.config import parse_augmentation
 from jtln_tf.domains import Domain, default_cache_folder
 from jtln_tf.features import extract_activations
 from jtln_tf.network import SIDES, cut_network
@@ -58,27 +59,23 @@ def cache_trunk(config, network, source, target):
         if steps:
             # More views than passes would not be seen.
             passes = math.ceil(count_passes(domain, batches[side], steps))
-            views = min(config.network.cached_views, passes) if _augments(config.data) else 1
-            domain = _with_activations(config, side, domain, trunk, views)
+            policy = getattr(config.data, f"{side}_augmentation")
+            views = min(config.network.cached_views, passes) if parse_augmentation(policy).operations else 1
+            domain = _with_activations(config, side, domain, trunk, views, policy)
         domains.append(domain)
     return CachedTrunk(rest, tuple(domains))
 
 
-def _augments(data):
-    return data.random_crop or data.random_flip
-
-
-def _with_activations(config, side, domain, trunk, views):
-    data = config.data
-    crops = {"random_crop": data.random_crop, "random_flip": data.random_flip, "seed": config.training.seed}
+def _with_activations(config, side, domain, trunk, views, policy):
+    data, augmentation = config.data, {"policy": policy, "seed": config.training.seed}
     folder = (data.cache_dir or default_cache_folder(data.data_root)) if data.cache == "disk" else ""
     total = views * len(domain.train) + len(domain.validation)
     interval = 0.2 if sys.stderr.isatty() else 10.0
     with tqdm.tqdm(total=total, desc=f"{side} trunk", unit="image", mininterval=interval, dynamic_ncols=True) as bar:
         extract = functools.partial(extract_activations, trunk, folder=folder, progress=bar.update)
         splits = {"validation": extract(domain.validation, key=_identify(domain.validation))}
-        key = _identify(domain.train) + (json.dumps(crops) if views > 1 else "")
-        augment = functools.partial(augment_images, **crops)
+        key = _identify(domain.train) + (json.dumps(augmentation) if views > 1 else "")
+        augment = functools.partial(augment_images, **augmentation)
         splits["train"] = extract(domain.train, views=views, augment=augment, key=key)
     return dataclasses.replace(domain, **splits)
 

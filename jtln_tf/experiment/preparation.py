@@ -10,7 +10,7 @@ from absl import logging
 
 from jtln_tf import workdir as files
 from jtln_tf.backbones import identify_backbone
-from jtln_tf.config import ONLINE, InputError, MissingInputError, parse_cost_spec
+from jtln_tf.config import ONLINE, InputError, MissingInputError, parse_augmentation, parse_cost_spec
 from jtln_tf.cost_building import build_cost_matrix, build_online_costs
 from jtln_tf.costs import load_cost_matrix
 from jtln_tf.domains import load_domain
@@ -204,9 +204,12 @@ def check_cost_files(settings):
 
 def estimate_costs(config, source, target, **options):
     """Builds the cost matrix of a configuration; takes the models, and further options, of `build_cost_matrix`."""
-    data, seed = config.data, config.training.seed
-    crops = {"seed": seed, "random_crop": data.random_crop, "random_flip": data.random_flip}
-    augments = (data.random_crop or data.random_flip) and target.train.holds_images
+    seed, augment, policies = config.training.seed, {}, {}
+    for side, domain in zip(SIDES, (source, target), strict=True):
+        policy = getattr(config.data, f"{side}_augmentation")
+        if parse_augmentation(policy).operations and domain.train.holds_images:
+            augment[side] = functools.partial(augment_images, seed=seed, policy=policy)
+            policies[side] = policy
     settings = {name.removeprefix("cost_"): value for name, value in dataclasses.asdict(config.cost).items()}
     for name in ("matrix", "refresh_steps"):
         settings.pop(name)
@@ -214,8 +217,8 @@ def estimate_costs(config, source, target, **options):
         source,
         target,
         config.cost.cost_matrix,
-        augment=functools.partial(augment_images, **crops) if augments else None,
-        cache_key=json.dumps(crops if augments else {}),
+        augment=augment,
+        cache_key=json.dumps({"seed": seed, **policies} if policies else {}),
         backbone=identify_backbone(config.network.backbone, config.network.weights),
         seed=seed,
         **options,

@@ -70,8 +70,8 @@ def _pairs(config, stage, first_step, source, target):
         first_step=first_step,
         steps=stage.last_step,
         seed=config.training.seed,
-        random_crop=data.random_crop,
-        random_flip=data.random_flip,
+        source_augmentation=data.source_augmentation,
+        target_augmentation=data.target_augmentation,
     )
 
 

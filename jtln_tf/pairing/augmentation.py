@@ -1,33 +1,56 @@
-"""Augmentation of a batch of images; a function of the seed and the step alone."""
+"""Augmentation of a batch by a policy; a function of the seed and the step alone."""
 
 import tensorflow as tf
 
+from jtln_tf.config import parse_augmentation
+from jtln_tf.pairing.keras_layers import colour, erase, mix, randaugment, rotate, zoom
 
-def augment_images(images, seed, step=0, *, random_crop=True, random_flip=False):
-    """Augments images; the result depends on the arguments alone.
+
+def augment_images(images, seed, step=0, *, policy=("crop",)):
+    """Augments images; the result depends on the arguments alone, and each image has draws of its own.
 
     Args:
-        images: Images [B, H, W, C] in 0..255.
+        images: Images [B, H, W, C] in 0..255, gray or RGB.
         seed: Whole number.
         step: Whole number: the same images look different in every step.
-        random_crop: Shift each image by up to an eighth of its side, the border mirrored.
-        random_flip: Mirror each image left to right with probability one half.
+        policy: Texts `NAME[:NUMBER...]` that `parse_augmentation` reads: what is done, in this order. `mixup` is left
+            out here, as it changes labels: see `mix_images`.
 
     Returns:
-        float32 images [B, H, W, C].
+        float32 images [B, H, W, C] in 0..255.
+
+    Raises:
+        InputError: If the policy does not fit.
     """
     images = tf.cast(images, tf.float32)
-    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
-    if random_crop:
-        images = _shift(images, key)
-    if random_flip:
-        batch = tf.shape(images)[0]
-        flips = tf.random.stateless_uniform([batch, 1, 1, 1], key + [2**32, 0]) < 0.5
-        images = tf.where(flips, tf.reverse(images, [2]), images)
+    key = _key(seed, step)
+    for name, numbers in parse_augmentation(policy).operations:
+        images = _OPERATIONS[name](images, key, *numbers)
     return images
 
 
-def _shift(images, key):
+def mix_images(images, labels, num_classes, seed, step=0, *, alpha):
+    """Mixes each image, and its label, with another one of the batch (Zhang et al., 2018, arXiv:1710.09412).
+
+    Args:
+        images: Images [B, H, W, C].
+        labels: Class indices [B].
+        num_classes: Classes, K.
+        seed: Whole number.
+        step: Whole number.
+        alpha: The weight of each image is drawn from Beta(alpha, alpha).
+
+    Returns:
+        float32 images [B, H, W, C] and the probabilities of their classes, float32 [B, K].
+    """
+    return mix(tf.cast(images, tf.float32), tf.one_hot(labels, num_classes), _key(seed, step), alpha)
+
+
+def _key(seed, step):
+    return tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
+
+
+def _crop(images, key):
     """Moves each image [B, H, W, C] by whole pixels, drawn evenly from an eighth of the side each way."""
     batch, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     for axis, side in ((1, height), (2, width)):
@@ -37,3 +60,20 @@ def _shift(images, key):
         mirrored = tf.where(index >= side, 2 * (side - 1) - index, index)
         images = tf.gather(images, mirrored, axis=axis, batch_dims=1)
     return images
+
+
+def _flip(images, key):
+    batch = tf.shape(images)[0]
+    flips = tf.random.stateless_uniform([batch, 1, 1, 1], key + [2**32, 0]) < 0.5
+    return tf.where(flips, tf.reverse(images, [2]), images)
+
+
+_OPERATIONS = {
+    "crop": _crop,
+    "flip": _flip,
+    "rotate": rotate,
+    "zoom": zoom,
+    "colour": colour,
+    "erase": erase,
+    "randaugment": randaugment,
+}

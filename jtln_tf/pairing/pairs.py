@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from jtln_tf.pairing.augmentation import augment_images
+from jtln_tf.config import parse_augmentation
+from jtln_tf.pairing.augmentation import augment_images, mix_images
 from jtln_tf.pairing.shuffling import mix_seed, shuffled_rows
 
 
@@ -15,8 +16,8 @@ def pair_domains(
     steps=None,
     first_step=0,
     seed=0,
-    random_crop=True,
-    random_flip=False,
+    source_augmentation=("crop",),
+    target_augmentation=("crop",),
 ):
     """Pairs two domains for training.
 
@@ -28,21 +29,25 @@ def pair_domains(
         steps: Step at which the stream ends; None is never.
         first_step: Step of the first batch.
         seed: Seed of order and augmentation.
-        random_crop: Shift each image by up to an eighth of its side, the border mirrored.
-        random_flip: Mirror each image left to right with probability one half.
+        source_augmentation: Policy of the source images, as of `augment_images`; `mixup` mixes them with each other.
+        target_augmentation: Policy of the target images.
 
     Returns:
         `tf.data.Dataset` of dicts with the keys `source` and `target` (only the given domains), each a pair of float32
-        images [batch, H, W, C] in 0..255 and int32 labels [batch]. Batches are always full: where a pass over a domain
-        ends inside a batch, the next pass begins.
+        images [batch, H, W, C] in 0..255 and int32 labels [batch]; with `mixup`, float32 probabilities of the classes
+        [batch, classes]. Batches are always full: where a pass over a domain ends inside a batch, the next pass begins.
 
     Raises:
         ValueError: If neither domain is given.
+        InputError: If a policy does not fit.
     """
-    domains = {"source": (source, source_batch, 0), "target": (target, target_batch, 1)}
+    domains = {
+        "source": (source, source_batch, (seed, 0), source_augmentation),
+        "target": (target, target_batch, (seed, 1), target_augmentation),
+    }
     streams = {
-        name: _stream(domain.train, batch, first_step, steps, (seed, index), random_crop, random_flip)
-        for name, (domain, batch, index) in domains.items()
+        name: _stream(domain, batch, first_step, steps, stream_seed, policy)
+        for name, (domain, batch, stream_seed, policy) in domains.items()
         if domain is not None
     }
     if not streams:
@@ -55,7 +60,8 @@ def count_passes(domain, batch, step):
     return step * batch / len(domain.train)
 
 
-def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
+def _stream(domain, batch, first_step, steps, seed, policy):
+    split, mixup = domain.train, parse_augmentation(policy).mixup
     with tf.device("CPU:0"):
         # A GPU's memory is for the network.
         labels = tf.constant(split.labels)
@@ -67,10 +73,12 @@ def _stream(split, batch, first_step, steps, seed, random_crop, random_flip):
         return rows, rows + passes % split.views * len(split)
 
     def finish(step, images):
-        rows, _ = find(step)
+        own_labels = tf.gather(labels, find(step)[0])
         if split.holds_images:
-            images = augment_images(images, mix_seed(*seed), step, random_crop=random_crop, random_flip=random_flip)
-        return images, tf.gather(labels, rows)
+            images = augment_images(images, mix_seed(*seed), step, policy=policy)
+        if mixup:
+            return mix_images(images, own_labels, domain.num_classes, mix_seed(*seed), step, alpha=mixup)
+        return images, own_labels
 
     images = split.read(step_numbers.map(lambda step: find(step)[1]))
     return tf.data.Dataset.zip(step_numbers, images).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
