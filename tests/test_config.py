@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jtln_tf.config import (
+    AugmentationSpec,
     CostConfig,
     DataConfig,
     DomainSpec,
@@ -17,6 +18,7 @@ from jtln_tf.config import (
     ObjectiveConfig,
     TrainingConfig,
     describe_differences,
+    parse_augmentation,
     parse_domain_spec,
 )
 
@@ -361,3 +363,70 @@ def test_online_costs_must_be_found_before_the_last_step(start, refresh):
         ExperimentConfig(**sections)
     ExperimentConfig(**sections, training=TrainingConfig(method="joint"))
     ExperimentConfig(**sections, training=TrainingConfig(steps=601))
+
+
+def test_augmentation_policy():
+    policy = ("crop", "randaugment:3:0.5", "mixup:0.4", "rotate", "colour:0.5")
+    expected = (("crop", ()), ("randaugment", (3, 0.5)), ("rotate", (15.0,)), ("colour", (0.5, 0.0)))
+    assert parse_augmentation(policy) == AugmentationSpec(expected, mixup=0.4)
+    assert parse_augmentation(("randaugment", "mixup")) == AugmentationSpec((("randaugment", (2, 0.3)),), mixup=0.2)
+
+
+@pytest.mark.parametrize("policy", [(), ("none",)])
+def test_augmentation_policy_that_does_nothing(policy):
+    assert parse_augmentation(policy) == AugmentationSpec((), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (("crop", "blur"), "must be none, or some of crop, flip, .*, randaugment, mixup. Received: 'blur'"),
+        (("",), "must be none, or some of .* Received: ''"),
+        (("crop", "none"), "must be none, or some of .* Received: 'none'"),
+        (("Crop",), "must be none, or some of .* Received: 'Crop'"),
+        (("crop", "flip", "crop"), "must name each operation once. Received: 'crop' twice"),
+        (("rotate:10", "rotate:20"), "must name each operation once. Received: 'rotate' twice"),
+        (("crop:3",), "must have no more numbers than crop. Received: 'crop:3'"),
+        (("colour:0.1:0.1:0.1",), "must have no more numbers than colour:STRENGTH:HUE"),
+        (("rotate:0",), "must have a number above 0 and at most 180 as DEGREES of rotate. Received: '0' in 'rotate:0'"),
+        (("rotate:181",), "at most 180 as DEGREES of rotate"),
+        (("rotate:nan",), "at most 180 as DEGREES of rotate. Received: 'nan'"),
+        (("rotate:inf",), "at most 180 as DEGREES of rotate. Received: 'inf'"),
+        (("rotate:-5",), "number above 0 .* Received: '-5'"),
+        (("zoom:",), "number above 0 and at most 0.9 as SHARE of zoom. Received: ''"),
+        (("colour:2",), "above 0 and at most 1 as STRENGTH of colour"),
+        (("colour:0.3:0.6",), "of at least 0 and at most 0.5 as HUE of colour"),
+        (("erase:1.5",), "at most 1 as PROBABILITY of erase"),
+        (("randaugment:0",), "whole number of at least 1 and at most 10 as OPERATIONS of randaugment"),
+        (("randaugment:2.5",), "whole number .* Received: '2.5'"),
+        (("randaugment:2:0",), "above 0 and at most 1 as MAGNITUDE of randaugment"),
+        (("mixup:0.01",), "of at least 0.05 and at most 10 as ALPHA of mixup. Received: '0.01'"),
+        ("crop,flip", "must be a tuple of texts. Received: 'crop,flip'"),
+    ],
+)
+def test_augmentation_policy_that_does_not_fit(policy, message):
+    with pytest.raises(InputError, match=f"`policy` .*{message}"):
+        parse_augmentation(policy)
+
+
+@pytest.mark.parametrize("name", ["source_augmentation", "target_augmentation"])
+def test_each_domain_has_a_policy_of_its_own(name):
+    with pytest.raises(InputError, match=f"`{name}` must be none, or some of crop, flip"):
+        DataConfig(**{name: ("blur",)})
+    assert getattr(DataConfig(), name) == ("crop", "flip")
+
+
+@pytest.mark.parametrize("name", ["source_augmentation", "target_augmentation"])
+def test_activations_are_not_mixed(name):
+    network = NetworkConfig(cache_features=True, freeze_until="pool2")
+    with pytest.raises(InputError, match=f"`{name}` must be without mixup .* Received: 'crop,mixup:0.3'"):
+        ExperimentConfig(data=DataConfig(**{name: ("crop", "mixup:0.3")}), network=network)
+    ExperimentConfig(data=DataConfig(**{name: ("crop", "randaugment")}), network=network)
+
+
+@pytest.mark.parametrize("name", ["random_crop", "random_flip"])
+def test_json_with_the_former_augmentation_is_told_of_the_present_one(name):
+    values = json.loads(ExperimentConfig().to_json())
+    values["data"][name] = True
+    with pytest.raises(InputError, match=f"only hold .*source_augmentation, target_augmentation.* Received: {name}"):
+        ExperimentConfig.from_json(json.dumps(values))

@@ -15,13 +15,14 @@ import pytest
 
 import jtln_tf as jt
 from jtln_tf.config import CostConfig, DataConfig, InputError, ObjectiveConfig, RunStoppedError, TrainingConfig
-from jtln_tf.experiment import load_trained_network, run_experiment
+from jtln_tf.experiment import load_trained_network, preparation, run_experiment
 from jtln_tf.experiment.leaks import count_leaks
+from jtln_tf.pairing import augment_images
 
 SECONDS_TO_A_CHECKPOINT = 120
 
 
-def make_config(bars, cost_matrix="mkmmd", **training):
+def make_config(bars, cost_matrix="mkmmd", policies=(("crop",), ("crop",)), **training):
     return jt.ExperimentConfig(
         data=DataConfig(
             source="folder:source",
@@ -29,8 +30,8 @@ def make_config(bars, cost_matrix="mkmmd", **training):
             data_root=str(bars),
             image_size=16,
             channels=1,
-            source_augmentation=("crop",),
-            target_augmentation=("crop",),
+            source_augmentation=policies[0],
+            target_augmentation=policies[1],
             source_batch=8,
             target_batch=6,
         ),
@@ -60,9 +61,20 @@ def test_each_method_runs_and_says_what_it_did(bars, tmp_path, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "cost_matrix"), [("jtln", "mkmmd"), ("jtln", "online"), ("consecutive", "mkmmd")])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(bars, tmp_path, repository, method, cost_matrix):
-    config = make_config(bars, cost_matrix, method=method, steps=60)
+@pytest.mark.parametrize(
+    ("method", "cost_matrix", "policies"),
+    [
+        ("jtln", "mkmmd", (("crop",), ("crop",))),
+        (
+            "jtln",
+            "online",
+            (("crop", "flip", "rotate", "zoom", "mixup"), ("colour", "erase", "randaugment", "mixup:1")),
+        ),
+        ("consecutive", "mkmmd", (("none",), ("randaugment:1", "mixup"))),
+    ],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(bars, tmp_path, repository, method, cost_matrix, policies):
+    config = make_config(bars, cost_matrix, policies, method=method, steps=60)
     whole = run_experiment(config, tmp_path / "whole", export=False)
     code = (
         "import sys, jtln_tf as jt\n"
@@ -255,3 +267,15 @@ def test_costs_that_cannot_be_estimated_are_told_before_an_old_run_is_replaced(b
     with pytest.raises(InputError):
         run_experiment(config, tmp_path / "run", overwrite=True)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.json")} == before
+
+
+def test_views_for_the_costs_follow_the_policy_of_their_side_without_mixup(bars, monkeypatch):
+    given = {}
+    monkeypatch.setattr(preparation, "build_cost_matrix", lambda *domains, **options: given.update(options))
+    config = make_config(bars, policies=(("crop", "mixup"), ("mixup:0.5",)))
+    source, target = preparation.load_domains(config)
+    preparation.estimate_costs(config, source, target)
+    assert list(given["augment"]) == ["source"] and "crop" in given["cache_key"]
+    images = source.train.images[:4]
+    views = given["augment"]["source"](images, step=2)
+    np.testing.assert_array_equal(views, augment_images(images, 0, 2, policy=("crop",)))

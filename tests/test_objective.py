@@ -64,6 +64,44 @@ def test_classification_loss_of_each_image():
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+def test_classification_loss_of_mixed_labels_is_the_mix_of_the_losses():
+    logits, others = LOGITS["source"]["source"], np.roll(LABELS["source"], 1)
+    weights = np.array([0.9, 0.5, 1.0, 0.3])
+    mixed = weights[:, None] * np.eye(6)[LABELS["source"]] + (1 - weights)[:, None] * np.eye(6)[others]
+    expected = weights * reference.classification_loss(LABELS["source"], logits)
+    expected += (1 - weights) * reference.classification_loss(others, logits)
+    np.testing.assert_allclose(classification_loss(mixed.astype("float32"), logits), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("marginal", ["prediction", "label"])
+def test_certain_probabilities_are_as_good_as_labels(marginal):
+    config = settings(transport_source_marginal=marginal, transport_images="source")
+    certain = {
+        domain: dataclasses.replace(one, labels=tf.one_hot(one.labels, CLASSES[domain]))
+        for domain, one in predictions().items()
+    }
+    total, parts, gradients = loss_and_gradients(config, 0.4, certain)
+    expected_total, expected_parts, expected_gradients = loss_and_gradients(config, 0.4)
+    np.testing.assert_allclose(total, expected_total, rtol=1e-5)
+    for name, part in expected_parts.items():
+        np.testing.assert_allclose(parts[name], part, rtol=1e-5, atol=1e-6)
+    for key, gradient in expected_gradients.items():
+        if gradient is not None:
+            np.testing.assert_allclose(gradients[key], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_label_as_the_source_marginal(smoothing):
+    config = settings(transport_source_marginal="label", transport_label_smoothing=smoothing)
+    mixed = 0.7 * np.eye(6)[LABELS["source"]] + 0.3 * np.eye(6)[np.roll(LABELS["source"], 1)]
+    batch = predictions()
+    batch["source"] = dataclasses.replace(batch["source"], labels=tf.constant(mixed, tf.float32))
+    _, parts = joint_loss(batch, COST, config, 0.4)
+    a, b = (1 - smoothing) * mixed + smoothing / 6, reference.softmax(LOGITS["source"]["target"])
+    expected = [reference.sinkhorn_of_masses(x, y, COST, 0.1).regularized_cost for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(parts["transport_loss"], np.mean(expected), rtol=0, atol=2 * THRESHOLD)
+
+
 def test_classification_loss_of_half_precision_is_float32():
     loss = classification_loss(LABELS["source"], tf.cast(LOGITS["source"]["source"], tf.float16))
     assert loss.dtype == tf.float32

@@ -10,8 +10,6 @@ from jtln_tf.pairing import augment_images, count_passes, pair_domains
 
 PLAIN = {"source_augmentation": (), "target_augmentation": ()}
 SIDE = 16
-IMAGE_POLICIES = ("crop", "flip", "rotate:30", "zoom", "colour:0.4:0.1", "erase", "randaugment")
-ALL = (*IMAGE_POLICIES, "mixup")
 
 
 def both(*policy):
@@ -132,7 +130,7 @@ def test_stream_of_one_domain_is_that_of_both():
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-@pytest.mark.parametrize("policy", [(), ("crop", "flip"), ALL])
+@pytest.mark.parametrize("policy", [(), ("crop", "flip")])
 def test_first_step_reaches_the_same_batches(source_on_disk, on_disk, policy):
     source = source_on_disk if on_disk else SOURCE
     options = {"seed": 2, **both(*policy)}

@@ -291,6 +291,39 @@ def test_class_means_are_weighted_means_of_what_passed():
     assert np.isnan(means.numpy()[2]).all()
 
 
+def test_class_means_of_mixed_images_are_weighted_by_their_shares():
+    rng = np.random.default_rng(0)
+    means = ClassMeans(3, 4, memory_steps=5, name="means")
+    sums, counts = np.zeros((3, 4)), np.zeros((3, 1))
+    for _ in range(7):
+        features, shares = rng.uniform(size=(6, 4)), rng.dirichlet([1, 1], 6)
+        shares = np.pad(shares, ((0, 0), (0, 1)))
+        means.update(tf.constant(features, tf.float32), tf.constant(shares, tf.float32))
+        sums, counts = 0.8 * sums + shares.T @ features, 0.8 * counts + shares.sum(0)[:, None]
+    np.testing.assert_allclose(means.numpy()[:2], sums[:2] / counts[:2], rtol=1e-5)
+    assert np.isnan(means.numpy()[2]).all()
+
+
+def test_mixed_labels_train_and_count_for_the_class_with_the_larger_share():
+    model = jt.JointModel(make_network(), cost_matrix=make_costs(), class_memory_steps=1)
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    batch, logs = make_batch(), []
+    for share in (1.0, 0.6):
+        mixed = {
+            name: (images, share * tf.one_hot(labels, classes) + (1 - share) / classes)
+            for (name, (images, labels)), classes in zip(batch.items(), (3, 2), strict=True)
+        }
+        pairs = tf.data.Dataset.from_tensors(mixed).repeat()
+        logs.append(model.fit(pairs, epochs=1, steps_per_epoch=1, verbose=0).history)
+    expected = model.fit(make_pairs(), epochs=1, steps_per_epoch=1, verbose=0).history
+    for side in ("source", "target"):
+        assert (
+            logs[0][f"{side}_train_accuracy"] == logs[1][f"{side}_train_accuracy"] == expected[f"{side}_train_accuracy"]
+        )
+        np.testing.assert_allclose(logs[0][f"{side}_loss"], expected[f"{side}_loss"], rtol=1e-5)
+        assert abs(logs[1][f"{side}_loss"][0] - expected[f"{side}_loss"][0]) > 1e-3
+
+
 def test_training_gathers_what_the_source_head_says_of_each_class():
     model = jt.JointModel(make_network(), cost_matrix=make_costs(), class_memory_steps=1)
     # With no steps of 0 size the network stays as it is, and the last batch alone is remembered.

@@ -6,6 +6,8 @@ from jtln_tf.config import parse_augmentation
 from jtln_tf.pairing.keras_layers import colour, erase, mix, randaugment, rotate, zoom
 
 
+# AutoGraph would read through the whole of Keras's layers, for seconds, and find nothing to convert.
+@tf.autograph.experimental.do_not_convert
 def augment_images(images, seed, step=0, *, policy=("crop",)):
     """Augments images; the result depends on the arguments alone, and each image has draws of its own.
 
@@ -29,6 +31,7 @@ def augment_images(images, seed, step=0, *, policy=("crop",)):
     return images
 
 
+@tf.autograph.experimental.do_not_convert
 def mix_images(images, labels, num_classes, seed, step=0, *, alpha):
     """Mixes each image, and its label, with another one of the batch (Zhang et al., 2018, arXiv:1710.09412).
 

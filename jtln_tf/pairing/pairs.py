@@ -45,8 +45,9 @@ def pair_domains(
         "source": (source, source_batch, (seed, 0), source_augmentation),
         "target": (target, target_batch, (seed, 1), target_augmentation),
     }
+    mixups = {name: parse_augmentation(domain[-1], f"{name}_augmentation").mixup for name, domain in domains.items()}
     streams = {
-        name: _stream(domain, batch, first_step, steps, stream_seed, policy)
+        name: _stream(domain, batch, first_step, steps, stream_seed, policy, mixups[name])
         for name, (domain, batch, stream_seed, policy) in domains.items()
         if domain is not None
     }
@@ -60,8 +61,8 @@ def count_passes(domain, batch, step):
     return step * batch / len(domain.train)
 
 
-def _stream(domain, batch, first_step, steps, seed, policy):
-    split, mixup = domain.train, parse_augmentation(policy).mixup
+def _stream(domain, batch, first_step, steps, seed, policy, mixup):
+    split = domain.train
     with tf.device("CPU:0"):
         # A GPU's memory is for the network.
         labels = tf.constant(split.labels)
