@@ -18,7 +18,7 @@ from absl import flags
 
 from benchmarks.plain_sinkhorn import count_plain_updates
 from flags import config_from_flags, define_config_flags
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, parse_augmentation
 from tools.program import load_tensorflow, run_program
 
 define_config_flags()
@@ -37,6 +37,8 @@ def main(arguments):
     config.require_domains()
     if config.training.method != "jtln":
         raise InputError(f"`method` must be jtln. Received: {config.training.method}.")
+    if parse_augmentation(config.data.source_augmentation).mixup:
+        raise InputError("`source_augmentation` must be without mixup: starts follow labels. Received: one with it.")
     load_tensorflow()
     figures = measure(config, values)
     print(

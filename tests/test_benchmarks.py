@@ -79,6 +79,9 @@ def test_plain_updates_are_counted_until_the_reference_is_reached():
         ("solver", ["--solvers=pot (kernel)"], "Received: pot (kernel)"),
         ("training_step", [], "`source`"),
         ("training_step", ["--preset=digits", "--method=joint"], "`method` must be jtln"),
+        ("training_step", ["--preset=digits", "--source_augmentation=mixup"], "must be without mixup"),
+        ("augmentation", ["--policy=crop,blur"], "must be none, or some of crop"),
+        ("augmentation", ["--channels=2"], "`channels` must be 1 or 3"),
     ],
 )
 def test_bad_flags_are_told_in_one_line(repository, module, arguments, message):
@@ -110,3 +113,13 @@ def test_training_step_tells_share_and_iterations(repository, tmp_path):
     figures = json.loads((tmp_path / "step.json").read_text())
     assert figures["transport_share_of_step"] < 1 and figures["seconds_with"] > 0
     assert all(counts["slowest"] >= counts["mean"] >= 1 for counts in figures["iterations"].values())
+
+
+@pytest.mark.slow
+def test_augmentation_compares_policies_with_crop_and_flip(repository, tmp_path):
+    options = ["--policy=none", "--policy=erase,mixup", "--image_size=16", "--channels=1", "--rounds=1"]
+    done = run(repository, "augmentation", *options, "--seconds=0.1", f"--json={tmp_path / 'augmentation.json'}")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "augmentation.json").read_text())["rows"]
+    assert [row["policy"] for row in rows] == ["crop,flip", "none", "erase,mixup"] and rows[0]["ratio"] == 1
+    assert all(row["images_per_second"] > 0 for row in rows) and "| `none` | " in done.stdout
