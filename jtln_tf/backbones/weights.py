@@ -5,6 +5,7 @@ import re
 import warnings
 
 import h5py
+import keras
 
 from jtln_tf.config import InputError, MissingInputError
 
@@ -38,7 +39,9 @@ def load_backbone_weights(backbone, path):
             warnings.filterwarnings("ignore", message="Skipping nested container")
             backbone.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
-        raise InputError(f"`weights` must fit the backbone. Received: {path} ({_reason(error)})") from error
+        raise InputError(
+            f"`weights` must fit the backbone. Received: {path} ({_reason(error)}){_hint(backbone)}"
+        ) from error
 
 
 def _count_arrays(path):
@@ -57,3 +60,11 @@ def _reason(error):
     """Returns what keras says of the first mismatch, without the values and the list of layers that follow it."""
     text = " ".join(str(error).split())
     return re.split(r" ?(?:Target variable:|List of objects)", text)[0] or type(error).__name__
+
+
+def _hint(backbone):
+    """Tells where the weights depend on the image size, because a dense layer sees each pixel of the last map."""
+    if not any(isinstance(layer, keras.layers.Flatten) for layer in backbone.layers):
+        return ""
+    height, width = backbone.input.shape[1:3]
+    return f". Hint: this backbone has other weights at another image size than {height} x {width} pixels."
