@@ -205,3 +205,55 @@ def resize_bilinear(pixels, side):
     for axis in (0, 1):
         pixels = np.apply_along_axis(lambda line: np.interp(points, np.arange(len(line)), line), axis, pixels)
     return pixels
+
+
+def caffe_alexnet(image, blobs):
+    """What Caffe's `bvlc_alexnet` makes of an image, by its layer definitions: channels first, pooling rounded up.
+
+    Args:
+        image: RGB [227, 227, 3] in 0..255.
+        blobs: `(weights [out, in / groups, height, width] or [out, in], biases)` by layer.
+
+    Returns:
+        Dict from layer name to its output [C, H, W] or [D], after its ReLU.
+    """
+    out = {}
+    # BGR minus the mean, as the network was trained.
+    x = np.asarray(image, np.float64)[..., ::-1].transpose(2, 0, 1) - np.reshape([103.939, 116.779, 123.68], (3, 1, 1))
+    for number, (stride, padding, groups) in enumerate(
+        [(4, 0, 1), (1, 2, 2), (1, 1, 1), (1, 1, 2), (1, 1, 2)], start=1
+    ):
+        weights, biases = (np.asarray(blob, np.float64) for blob in blobs[f"conv{number}"])
+        x = out[f"conv{number}"] = np.maximum(
+            _grouped_convolution(x, weights, stride, padding, groups) + biases[:, None, None], 0
+        )
+        if number <= 2:
+            x = out[f"norm{number}"] = _caffe_local_response(x)
+        if number in (1, 2, 5):
+            x = out[f"pool{number}"] = _caffe_max_pool(x)
+    x = x.reshape(-1)
+    for name in ("fc6", "fc7"):
+        weights, biases = (np.asarray(blob, np.float64).reshape(len(blob), -1) for blob in blobs[name])
+        x = out[name] = np.maximum(weights @ x + biases[:, 0], 0)
+    return out
+
+
+def _grouped_convolution(x, weights, stride, padding, groups):
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
+    size = weights.shape[-1]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+    parts = zip(np.split(windows, groups), np.split(weights, groups), strict=True)
+    return np.concatenate([np.tensordot(w, part, axes=([1, 2, 3], [0, 3, 4])) for part, w in parts])
+
+
+def _caffe_local_response(x, size=5, alpha=1e-4, beta=0.75):
+    squares = np.pad(x**2, ((size // 2, size // 2), (0, 0), (0, 0)))
+    return x / (1 + alpha / size * sum(squares[i : i + len(x)] for i in range(size))) ** beta
+
+
+def _caffe_max_pool(x, size=3, stride=2):
+    height, width = (-(-(side - size) // stride) + 1 for side in x.shape[1:])
+    rows = [x[:, i * stride : i * stride + size] for i in range(height)]
+    return np.stack(
+        [np.stack([row[:, :, j * stride : j * stride + size].max((1, 2)) for j in range(width)], 1) for row in rows], 1
+    )

@@ -15,7 +15,17 @@ from jtln_tf.config import DataConfig, ExperimentConfig
 from jtln_tf.costs import load_cost_matrix
 
 CROP = ["--source_augmentation=crop", "--target_augmentation=crop"]
-PROGRAMS = ("train", "evaluate", "export", "predict", "compare", "build_cost_matrix", "describe_data")
+PROGRAMS = (
+    "train",
+    "evaluate",
+    "export",
+    "predict",
+    "compare",
+    "build_cost_matrix",
+    "describe_data",
+    "import_alexnet_weights",
+    "prepare_data",
+)
 
 
 def run(repository, program, *arguments, timeout=120):
