@@ -138,6 +138,42 @@ def test_nested_models_are_reached():
     assert not set_batchnorm_policy(outer, "frozen").trainable_variables
 
 
+class Block(keras.layers.Layer):
+    """A layer that holds a BatchNormalization."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = keras.layers.BatchNormalization(name="inner_norm")
+
+    def call(self, inputs, training=None):
+        return self.norm(inputs, training=training)
+
+
+def block_backbone():
+    image = keras.Input(SHAPE, name="image")
+    x = keras.layers.BatchNormalization(name="norm")(Block(name="block")(image))
+    return keras.Model(image, keras.layers.Flatten()(x), name="backbone")
+
+
+def test_layers_inside_of_layers_are_frozen_too():
+    backbone = set_batchnorm_policy(block_backbone(), "frozen")
+    assert not backbone.trainable_variables
+    np.testing.assert_array_equal(backbone(TARGET, training=True), backbone(TARGET, training=False))
+
+
+def test_layers_inside_of_layers_cannot_be_of_each_domain():
+    with pytest.raises(
+        InputError, match="train or frozen for .*inside of other layers. Received: .* 1 of 2, .*inner_norm"
+    ):
+        set_batchnorm_policy(block_backbone(), "per_domain")
+
+
+def test_a_backbone_without_any_is_taken_as_it_is():
+    image = keras.Input(SHAPE, name="image")
+    backbone = keras.Model(image, keras.layers.Flatten()(image), name="backbone")
+    assert set_batchnorm_policy(backbone, "per_domain") is backbone
+
+
 def test_a_cut_network_keeps_both_sets_of_statistics():
     network = network_of("per_domain")
     _, rest = cut_network(network, "image")

@@ -81,11 +81,19 @@ def set_batchnorm_policy(backbone, policy):
     """
     if policy not in BATCHNORM_POLICIES:
         raise InputError(f"`batchnorm` must be one of {', '.join(BATCHNORM_POLICIES)}. Received: {policy!r}.")
+    norms = _flat_layers(backbone, keras.layers.BatchNormalization)
     if policy == "frozen":
-        for layer in _batch_norms(backbone, keras.layers.BatchNormalization):
+        for layer in norms:
             layer.trainable = False
-    if policy != "per_domain":
+    if policy != "per_domain" or not norms:
         return backbone
+    hidden = {id(layer) for layer in norms} - {id(layer) for layer in _replaceable_norms(backbone)}
+    if hidden:
+        path = next(layer.path for layer in norms if id(layer) in hidden)
+        raise InputError(
+            "`batchnorm` must be train or frozen for a backbone with BatchNormalization inside of other layers. "
+            f"Received: 'per_domain' and {len(hidden)} of {len(norms)}, such as {path}."
+        )
     image = keras.Input(backbone.input.shape[1:], name=backbone.input.name)
     clone = clone_model(backbone, image, image, replace=_domain_norm)
     return keras.Model(clone.input, clone.output, name=backbone.name)
@@ -93,15 +101,21 @@ def set_batchnorm_policy(backbone, policy):
 
 def has_domain_norms(model):
     """Whether a model must be told by `images_of` which domain it looks at."""
-    return any(True for _ in _batch_norms(model, DomainBatchNormalization))
+    return bool(_flat_layers(model, DomainBatchNormalization))
 
 
-def _batch_norms(model, kind):
+def _flat_layers(model, kind):
+    """Returns the layers of a kind, also those inside of models and of other layers."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+
+
+def _replaceable_norms(model):
+    """Yields the layers that `clone_model` reaches."""
     for layer in model.layers:
-        if isinstance(layer, kind):
+        if isinstance(layer, keras.layers.BatchNormalization):
             yield layer
-        elif isinstance(layer, keras.Model):
-            yield from _batch_norms(layer, kind)
+        elif isinstance(layer, keras.Model) and len(layer.inputs) == 1 and len(layer.outputs) == 1:
+            yield from _replaceable_norms(layer)
 
 
 def _domain_norm(layer):
