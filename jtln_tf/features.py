@@ -55,6 +55,9 @@ def layer_model(backbone, layer):
     if layer not in names:
         raise InputError(f"`cost_layer` must name a layer of the backbone, such as {names[-1]}. Received: {layer!r}.")
     output = backbone.get_layer(layer).output
+    if not isinstance(output, keras.KerasTensor):
+        count = len(keras.tree.flatten(output))
+        raise InputError(f"`cost_layer` must name a layer with one output. Received: {layer!r} with {count}.")
     if len(output.shape) == 4:
         output = keras.layers.GlobalAveragePooling2D()(output)
     if len(output.shape) != 2:
@@ -218,10 +221,18 @@ def extract_activations(trunk, split, *, views=1, augment=None, batch_size=64, f
 
 def fingerprint_model(model):
     """Tells whether a model is the same as at another time, by its layers and its weights: hex digits."""
-    digest = hashlib.sha256(model.to_json().encode())
+    digest = hashlib.sha256(_describe(model).encode())
     for variable in model.variables:
         digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _describe(model):
+    try:
+        return model.to_json()
+    except (AttributeError, TypeError):
+        # Some layers of KerasHub cannot tell their configuration.
+        return " ".join(f"{type(layer).__name__} {layer.name}" for layer in model.layers)
 
 
 def _look_at(model, images):

@@ -161,6 +161,8 @@ def _call_head(network, side, features):
 def _layers_behind(backbone, layer):
     """Returns the part of a backbone behind a layer, or None where it needs more than the layer's output."""
     output = backbone.get_layer(layer).output
+    if not isinstance(output, keras.KerasTensor):
+        return None
     if output is backbone.output:
         features = keras.Input(output.shape[1:])
         return keras.Model(features, keras.layers.Identity()(features), name="backbone")

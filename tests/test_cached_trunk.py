@@ -53,6 +53,18 @@ def test_a_cut_through_a_shortcut_is_refused_and_others_named():
         cut_network(build_residual(), "poool")
 
 
+def test_a_cut_behind_a_layer_with_two_outputs_is_refused():
+    class Halves(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs[..., :6], inputs[..., 6:]
+
+    image = keras.Input((12,), name="image")
+    upper, _ = Halves(name="halves")(image)
+    backbone = keras.Model(image, keras.layers.Dense(3, name="dense")(upper), name="backbone")
+    with pytest.raises(InputError, match="`freeze_until` must name .* such as (image|dense).*Received: 'halves'"):
+        cut_network(build_network(backbone, 2, 2, image_shape=(12,)), "halves")
+
+
 def load_bars(bars, cache="memory", **options):
     return load_domain(f"folder:{bars}/source", image_size=12, channels=1, cache=cache, **options)
 

@@ -179,3 +179,25 @@ def test_layers_that_do_not_fit():
         InputError, match=r"features or feature maps. Received: 'rows' with the output shape \[None, 8, 8\]"
     ):
         layer_model(model, "rows")
+
+
+class Halves(keras.layers.Layer):
+    """A layer with two outputs, that does not tell its configuration."""
+
+    def call(self, inputs):
+        return inputs[:, :4], inputs[:, 4:]
+
+    def get_config(self):
+        raise TypeError("no configuration")
+
+
+def test_layers_with_two_outputs_or_without_a_configuration():
+    image = keras.Input((8, 8, 1))
+    upper, _ = Halves(name="halves")(image)
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(upper)))
+    with pytest.raises(InputError, match="must name a layer with one output. Received: 'halves' with 2"):
+        layer_model(model, "halves")
+    before = fingerprint_model(model)
+    assert fingerprint_model(model) == before
+    model.layers[-1].bias.assign([0.0, 0.0, 1e-7])
+    assert fingerprint_model(model) != before
