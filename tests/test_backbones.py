@@ -315,7 +315,7 @@ class TestSavedTrunk:
             build_backbone(str(path), (8, 8, 3))
 
     def test_takes_no_other_weights(self):
-        with pytest.raises(InputError, match="`weights` must be none for a .keras `backbone`.*imagenet"):
+        with pytest.raises(InputError, match="`weights` must be none for a .keras or kerashub: `backbone`.*imagenet"):
             build_backbone("some.keras", (8, 8, 3), weights="imagenet")
 
     def test_pretrained_efficientnet_lite_at_128_pixels(self):
@@ -401,7 +401,9 @@ class TestFreezing:
 
 class TestArguments:
     def test_unknown_name_lists_the_closest_first(self):
-        with pytest.raises(InputError, match=r"PATH.keras or one of ResNet50, .*small_cnn.*Received: 'resnet5'"):
+        with pytest.raises(
+            InputError, match=r"PATH.keras, kerashub:PRESET or one of ResNet50, .*small_cnn.*Received: 'resnet5'"
+        ):
             build_backbone("resnet5", (32, 32, 3))
 
     @pytest.mark.parametrize("image_shape", [(28, 28), (28, 28, 2), (0, 28, 1), (28.0, 28, 1), 28])

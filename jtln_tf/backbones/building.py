@@ -8,6 +8,7 @@ import keras
 from jtln_tf.backbones.alexnet import ALEXNET_LEAST_SIDE, alexnet_features
 from jtln_tf.backbones.applications import APPLICATIONS, application_features
 from jtln_tf.backbones.batch_norm import set_batchnorm_policy
+from jtln_tf.backbones.kerashub import KERASHUB, kerashub_features
 from jtln_tf.backbones.pixels import PIXEL_RANGES
 from jtln_tf.backbones.saved_trunk import saved_features
 from jtln_tf.backbones.small_cnn import small_cnn_features
@@ -29,10 +30,11 @@ def build_backbone(name, image_shape, *, weights="none", pixel_range="0_255", fr
     The scaling of the pixels is part of the model. Gray images are repeated to the channels that the trunk needs.
 
     Args:
-        name: `small_cnn`, `alexnet`, the name of a `keras.applications` model in any case, or the path of a `.keras`
-            file.
+        name: `small_cnn`, `alexnet`, the name of a `keras.applications` model in any case, the path of a `.keras` file,
+            or `kerashub:` with the name or the folder of a KerasHub preset.
         image_shape: `(height, width, channels)` of the images, with 1 or 3 channels.
-        weights: `none` (random, or those of the `.keras` file), `imagenet`, or the path of a `.weights.h5` file.
+        weights: `none` (random, or those of the `.keras` file or the preset), `imagenet`, or the path of a
+            `.weights.h5` file.
         pixel_range: Range of pixels that the model in a `.keras` file expects: `0_255`, `0_1` or `-1_1`.
         freeze_until: Name of the last layer that is not trained, in the order of `backbone.layers`; empty trains all.
             A frozen BatchNormalization uses, and keeps, its moving statistics.
@@ -49,11 +51,14 @@ def build_backbone(name, image_shape, *, weights="none", pixel_range="0_255", fr
     if pixel_range not in PIXEL_RANGES:
         raise InputError(f"`pixel_range` must be one of {', '.join(PIXEL_RANGES)}. Received: {pixel_range!r}.")
     image = keras.Input(tuple(image_shape), name="image")
-    if name.endswith(".keras"):
-        if weights != "none":
-            raise InputError(
-                f"`weights` must be none for a .keras `backbone`, which has its own. Received: {weights!r}."
-            )
+    if weights != "none" and (name.endswith(".keras") or name.startswith(KERASHUB)):
+        raise InputError(
+            f"`weights` must be none for a .keras or {KERASHUB} `backbone`, which has its own. Received: {weights!r}."
+        )
+    if name.startswith(KERASHUB):
+        _check_pixel_range(name, pixel_range)
+        features = kerashub_features(image, name)
+    elif name.endswith(".keras"):
         features = saved_features(image, name, pixel_range=pixel_range)
     else:
         name = _find_name(name)
@@ -90,15 +95,21 @@ def _find_name(name):
         close = difflib.get_close_matches(name.lower(), _NAMES_BY_LOWER_CASE, n=3, cutoff=0.5)
         names = [_NAMES_BY_LOWER_CASE[match] for match in close]
         names += [other for other in BACKBONE_NAMES if other not in names]
-        raise InputError(f"`backbone` must be PATH.keras or one of {', '.join(names)}. Received: {name!r}.")
+        raise InputError(
+            f"`backbone` must be PATH.keras, {KERASHUB}PRESET or one of {', '.join(names)}. Received: {name!r}."
+        )
     return found
 
 
-def _check_named_options(name, image_shape, weights, pixel_range):
+def _check_pixel_range(name, pixel_range):
     if pixel_range != "0_255":
         raise InputError(
             f"`pixel_range` must be 0_255 for {name}, which scales pixels itself. Received: {pixel_range!r}."
         )
+
+
+def _check_named_options(name, image_shape, weights, pixel_range):
+    _check_pixel_range(name, pixel_range)
     if min(image_shape[:2]) < _LEAST_SIDES[name]:
         raise InputError(
             f"`image_shape` must be at least {_LEAST_SIDES[name]} x {_LEAST_SIDES[name]} pixels for {name}. "

@@ -49,3 +49,29 @@ def clone_model(model, new_input, pixels, *, left_out=(), replace=None):
             # It computes with constants derived from its weights.
             layer.finalize_state()
     return clone
+
+
+def move_model(model, new_input, pixels):
+    """Rebuilds a functional model of its own layers onto `new_input`; `model` is of no use afterwards.
+
+    For layers whose configuration does not tell all of them, so that they cannot be cloned.
+
+    Args:
+        model: The model, with one input.
+        new_input: Input tensor to build on.
+        pixels: What the first layers read in place of `new_input`, computed from it.
+    """
+    moved = set()
+
+    def call_layer(layer, *args, **kwargs):
+        if id(layer) not in moved:
+            # What Keras calls the output of a layer is that of its first call.
+            layer._inbound_nodes.clear()
+            layer._outbound_nodes.clear()
+            moved.add(id(layer))
+        args, kwargs = keras.tree.map_structure(lambda x: pixels if x is new_input else x, (args, kwargs))
+        return layer(*args, **kwargs)
+
+    return keras.models.clone_model(
+        model, input_tensors=new_input, clone_function=lambda layer: layer, call_function=call_layer
+    )

@@ -32,14 +32,15 @@ def scale_pixels(image, mode):
         return image
     if mode == "caffe":
         # An RGB image read backwards along its channels is BGR.
-        return _rescale(keras.ops.flip(image, axis=-1), 1.0, [-mean for mean in _CAFFE_MEAN_BGR])
+        return rescale(keras.ops.flip(image, axis=-1), 1.0, [-mean for mean in _CAFFE_MEAN_BGR])
     if mode == "torch":
         scale = [1.0 / (255.0 * std) for std in _TORCH_STD]
-        return _rescale(image, scale, [-mean / std for mean, std in zip(_TORCH_MEAN, _TORCH_STD, strict=True)])
+        return rescale(image, scale, [-mean / std for mean, std in zip(_TORCH_MEAN, _TORCH_STD, strict=True)])
     scale, offset = {"tf": (1.0 / 127.5, -1.0), "-1_1": (1.0 / 127.5, -1.0), "0_1": (1.0 / 255.0, 0.0)}[mode]
-    return _rescale(image, scale, offset)
+    return rescale(image, scale, offset)
 
 
-def _rescale(image, scale, offset):
+def rescale(image, scale, offset):
+    """Returns `image * scale + offset`, with one number for all channels or one for each."""
     # Always float32: under mixed precision a float16 pixel would lose what augmentation put between whole numbers.
     return keras.layers.Rescaling(scale, offset, dtype="float32", name="pixel_scaling")(image)

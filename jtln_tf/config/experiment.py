@@ -63,8 +63,16 @@ class DataConfig:
 class NetworkConfig:
     """The shared backbone and the two heads."""
 
-    backbone: str = option("small_cnn", "small_cnn, alexnet, the name of a keras.applications model, or PATH.keras.")
-    weights: str = option("none", "Weights of a named backbone: none, imagenet, or the path of a .weights.h5 file.")
+    backbone: str = option(
+        "small_cnn",
+        "small_cnn, alexnet, the name of a keras.applications model, PATH.keras, or kerashub: with the name or the "
+        "folder of a KerasHub preset.",
+    )
+    weights: str = option(
+        "none",
+        "Weights of a named backbone: none, imagenet, or the path of a .weights.h5 file (of alexnet: see "
+        "tools.import_alexnet_weights). PATH.keras and kerashub: bring their own.",
+    )
     pixel_range: str = option(
         "0_255", "Input range that a PATH.keras backbone was trained on.", choices=("0_255", "0_1", "-1_1")
     )

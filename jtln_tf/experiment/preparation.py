@@ -9,7 +9,7 @@ import keras
 from absl import logging
 
 from jtln_tf import workdir as files
-from jtln_tf.backbones import identify_backbone
+from jtln_tf.backbones import KERASHUB, identify_backbone
 from jtln_tf.config import ONLINE, InputError, MissingInputError, parse_augmentation, parse_cost_spec
 from jtln_tf.cost_building import build_cost_matrix, build_online_costs
 from jtln_tf.costs import load_cost_matrix
@@ -178,7 +178,8 @@ def build_costs(config, *, workdir="", cache="", progress=None):
 
 def _warn_of_untrained_backbone(config):
     network, metric = config.network, config.cost.cost_matrix
-    is_untrained = network.weights == "none" and not network.backbone.endswith(".keras")
+    has_own_weights = network.backbone.endswith(".keras") or network.backbone.startswith(KERASHUB)
+    is_untrained = network.weights == "none" and not has_own_weights
     if is_untrained and parse_cost_spec(metric).looks_through_network:
         logging.warning(
             "--cost_matrix=%s compares features of %s, which has learnt nothing yet: --cost_matrix=online "

@@ -7,6 +7,7 @@ import time
 import keras
 
 from jtln_tf import workdir as files
+from jtln_tf.backbones import KERASHUB, check_kerashub_preset
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.costs import load_cost_matrix
 from jtln_tf.experiment.cached_trunk import cache_trunk
@@ -95,7 +96,7 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
 
 
 def _check_files(config, *, needs_costs):
-    """Raises `InputError` where a file that the configuration names is not there: before any image is read."""
+    """Raises `InputError` where what the configuration names is not there: before any image is read."""
     network = config.network
     named = {
         "backbone": network.backbone if network.backbone.endswith(".keras") else None,
@@ -104,6 +105,8 @@ def _check_files(config, *, needs_costs):
     for name, path in named.items():
         if path is not None and not pathlib.Path(path).is_file():
             raise MissingInputError(f"`{name}` must name an existing file. Received: {path!r}.")
+    if network.backbone.startswith(KERASHUB):
+        check_kerashub_preset(network.backbone)
     if needs_costs:
         check_cost_files(config.cost)
 

@@ -1,0 +1,150 @@
+"""A trunk from a preset of KerasHub, by its name or from a folder, with the preset's own weights and pixel scaling."""
+
+import difflib
+import importlib.util
+import os
+import warnings
+
+import keras
+
+from jtln_tf.backbones.cloning import move_model
+from jtln_tf.backbones.pixels import expand_gray, rescale
+from jtln_tf.config import InputError, MissingInputError
+
+KERASHUB = "kerashub:"
+
+# What KerasHub's own image classifiers make of a sequence of tokens.
+_BY_CLASS_TOKEN = ("DeiTBackbone", "DINOV2Backbone", "DINOV3Backbone", "ViTBackbone")
+_BY_MEAN_TOKEN = ("SwinTransformerBackbone",)
+
+
+def check_kerashub_preset(name):
+    """Checks, without loading it, that a preset may be there.
+
+    Args:
+        name: `kerashub:` with the name of a preset, or the path of a folder that `save_to_preset` wrote.
+
+    Raises:
+        MissingInputError: If it is written like a path, and there is no such folder.
+        InputError: If KerasHub is not installed, or there is no name.
+    """
+    preset = name.removeprefix(KERASHUB)
+    if not preset:
+        raise InputError(f"`backbone` must be {KERASHUB} and a preset's name or folder. Received: {name!r}.")
+    if importlib.util.find_spec("keras_hub") is None:
+        raise InputError(f"`backbone`={name} needs the package keras-hub: pip install '.[kerashub]'.")
+    is_path = preset.startswith((".", "/", "~")) or preset.endswith("/")
+    if is_path and not os.path.isdir(preset):
+        raise MissingInputError(f"`backbone` must name an existing folder after {KERASHUB}. Received: {name!r}.")
+
+
+def kerashub_features(image, name):
+    """Maps images to the features of a KerasHub backbone.
+
+    Maps are averaged over their pixels, of a pyramid the last one. Of tokens the class token is taken, as KerasHub's
+    own classifiers do, or the mean where there is none.
+
+    Args:
+        image: Gray or RGB images [B, H, W, C] in 0..255.
+        name: As for `check_kerashub_preset`.
+
+    Returns:
+        Features [B, D].
+
+    Raises:
+        MissingInputError: If there is no such folder.
+        InputError: If KerasHub is not installed, or the preset cannot be loaded, is no image model, does not say how
+            pixels are scaled, or takes no images of this size.
+    """
+    check_kerashub_preset(name)
+    # The small file first: a model of text has none.
+    scale, offset = _pixel_scaling(name)
+    hub = _load_trunk(name, image.shape[1:3])
+    pixels = rescale(expand_gray(image, 3), scale, offset)
+    try:
+        output = move_model(keras.Model(hub.inputs[0], hub.output), image, pixels).output
+    except (ValueError, TypeError) as error:
+        raise _size_error(name, image.shape[1:3], hub.inputs[0].shape[1:3], error) from error
+    return _pool(hub, output, name)
+
+
+def _pixel_scaling(name):
+    import keras_hub
+
+    preset = name.removeprefix(KERASHUB)
+    presets = keras_hub.models.Backbone.presets
+    if not os.path.isdir(preset) and "://" not in preset and preset not in presets:
+        close = difflib.get_close_matches(preset, presets, n=5, cutoff=0.4)
+        raise InputError(
+            f"`backbone` must be {KERASHUB} and one of the {len(presets)} presets of KerasHub"
+            f"{', such as ' * bool(close)}{', '.join(close)}, or an existing folder. Received: {name!r}."
+        )
+    try:
+        converter = keras_hub.layers.ImageConverter.from_preset(preset)
+        if not isinstance(converter, keras_hub.layers.ImageConverter):
+            raise TypeError(f"its image converter is a {type(converter).__name__}")
+    except Exception as error:  # Whatever a network, a foreign file or a library beneath may raise.
+        raise _loading_error(name, error) from error
+    return 1.0 if converter.scale is None else converter.scale, 0.0 if converter.offset is None else converter.offset
+
+
+def _load_trunk(name, size):
+    preset = name.removeprefix(KERASHUB)
+    try:
+        hub = _read_preset(preset)
+    except Exception as error:  # As above.
+        raise _loading_error(name, error) from error
+    shapes = [list(tensor.shape[1:]) for tensor in hub.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != 3:
+        raise InputError(f"`backbone` must be a model of RGB images. Received: {name!r} (inputs {shapes}).")
+    own_size = tuple(shapes[0][:2])
+    if None in own_size or own_size == tuple(size):
+        return hub
+    try:
+        # Some architectures interpolate their embeddings of positions, others cannot.
+        return _read_preset(preset, image_shape=(*size, 3))
+    except Exception as error:  # As above.
+        raise _size_error(name, size, own_size, error) from error
+
+
+def _read_preset(preset, **options):
+    import keras_hub
+
+    with warnings.catch_warnings():
+        # Where a layer does not fit, keras warns of each place that it looked in, and then raises.
+        warnings.filterwarnings("ignore", message="Skipping nested container")
+        return keras_hub.models.Backbone.from_preset(preset, **options)
+
+
+def _pool(hub, output, name):
+    if isinstance(output, dict):
+        output = list(output.values())[-1]
+    if len(output.shape) == 4:
+        return keras.layers.GlobalAveragePooling2D(name="pooled_features")(output)
+    kind, rank = type(hub).__name__, len(output.shape)
+    if rank == 3 and kind in _BY_CLASS_TOKEN and hub.get_config().get("use_class_token", True):
+        return output[:, 0]
+    if rank == 3 and kind in (*_BY_CLASS_TOKEN, *_BY_MEAN_TOKEN):
+        return keras.layers.GlobalAveragePooling1D(name="pooled_features")(output)
+    raise InputError(
+        "`backbone` must end in maps [height, width, features], or be one of "
+        f"{', '.join((*_BY_CLASS_TOKEN, *_BY_MEAN_TOKEN))}. Received: {name!r}, {kind} with {list(output.shape[1:])}."
+    )
+
+
+def _loading_error(name, error):
+    return InputError(
+        f"`backbone` must be a KerasHub preset of an image model that can be loaded. Received: {name!r} "
+        f"({_first_line(error)})"
+    )
+
+
+def _size_error(name, size, own_size, error):
+    return InputError(
+        f"`image_shape` must fit the `backbone` {name}, made for {own_size[0]} x {own_size[1]} pixels. "
+        f"Received: {size[0]} x {size[1]} ({_first_line(error)})"
+    )
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
