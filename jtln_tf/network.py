@@ -92,10 +92,10 @@ def domain_view(network, side):
     The network itself takes them for target images, which matters only to BatchNormalization of each domain's own.
 
     Args:
-        network: What `build_network` returns.
+        network: What `build_network` returns, or a part of it that begins at the images.
         side: `source` or `target`, the domain of the images.
     """
-    if side == "target" or not has_domain_norms(features_model(network)):
+    if side == "target" or not has_domain_norms(network):
         return network
     return _DomainView(network, side)
 
@@ -108,6 +108,10 @@ class _DomainView(keras.Model):
     def call(self, images, training=False):
         with images_of(self._side):
             return self._network(images, training=training)
+
+    def get_config(self):
+        # What features that are kept on the disk depend on.
+        return {"network": self._network.get_config(), "side": self._side}
 
 
 def predictions_model(network, side):

@@ -10,6 +10,7 @@ import reference
 import tensorflow as tf
 from PIL import Image
 
+from jtln_tf.backbones.batch_norm import set_batchnorm_policy
 from jtln_tf.config import CostConfig, InputError, MissingInputError
 from jtln_tf.cost_building import build_cost_matrix, build_online_costs
 from jtln_tf.costs import (
@@ -101,6 +102,29 @@ def put_on_disk(split, folder):
     for path, image in zip(paths, split.images, strict=True):
         Image.fromarray(image[..., 0]).save(path)
     return dataclasses.replace(split, images=np.array(paths, object))
+
+
+def test_images_of_each_domain_are_seen_by_its_own_statistics(source, target, tmp_path):
+    image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.BatchNormalization(name="norm")(image)
+    backbone = keras.Model(image, keras.layers.Flatten()(x), name="backbone")
+    backbone = set_batchnorm_policy(backbone, "per_domain")
+    for side, mean in (("source", 50.0), ("target", 200.0)):
+        backbone.get_layer("norm").norms[side].moving_mean.assign([mean])
+
+    def by_hand(domain, mean):
+        rows = first_rows(domain.train, 5)
+        values = domain.train.images[rows].reshape(len(rows), -1).astype(np.float64)
+        return (values - mean) / np.sqrt(1 + 1e-3), domain.train.labels[rows]
+
+    counts = {"num_source_classes": 4, "num_target_classes": 3}
+    expected = mkmmd_cost(*by_hand(source, 50.0), *by_hand(target, 200.0), **counts)
+    expected = (expected - expected.min()) / np.ptp(expected)
+    for _ in range(2):
+        options = {"images_per_class": 5, "centring": "none", "whitening": False}
+        matrix = build_cost_matrix(source, target, features_model=backbone, cache=str(tmp_path), **options)
+        np.testing.assert_allclose(matrix.values, expected, atol=1e-4)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
 def test_mkmmd_of_pixels(source, target):

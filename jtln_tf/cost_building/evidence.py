@@ -10,6 +10,7 @@ import numpy as np
 from jtln_tf.config import CostConfig, InputError
 from jtln_tf.domains import Domain, read_class_table
 from jtln_tf.features import FeatureCache, choose_views, extract_class_features, stream_class_features
+from jtln_tf.network import domain_view
 
 SIDES = ("source", "target")
 
@@ -93,6 +94,7 @@ class Evidence:
             self.progress(f"{side} images", done, total)
 
         progress = report if self.progress and not views_per_class else None
+        model = model and domain_view(model, side)
         return model, domain.train, views, self.augment.get(side), 256, cache, progress
 
 
