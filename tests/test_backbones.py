@@ -1,5 +1,6 @@
 import os
 import pathlib
+import re
 
 import keras
 import numpy as np
@@ -9,6 +10,8 @@ from jtln_tf.backbones import BACKBONE_NAMES, LocalResponseNormalization, build_
 from jtln_tf.backbones.applications import APPLICATIONS
 from jtln_tf.backbones.pixels import scale_pixels
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.network import build_network, cut_network
+from tests.conftest import REPOSITORY
 
 # keras 3.15 saves its variables through a NumPy interface that NumPy 2.4 calls deprecated.
 
@@ -397,6 +400,25 @@ class TestFreezing:
     def test_unknown_layer(self):
         with pytest.raises(InputError, match=r"`freeze_until` must name one of the \d+ layers .*pool2.*'pool22'"):
             build_backbone("small_cnn", (12, 12, 1), freeze_until="pool22")
+
+
+def documented_layers():
+    """Rows of the table of layers in docs/backbones.md."""
+    text = (REPOSITORY / "docs" / "backbones.md").read_text()
+    rows = text.partition("| backbone | early |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [(row.split("|")[1].strip(), re.findall("`(.+?)`", row)) for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "layers"), documented_layers())
+def test_documented_layers_are_there_in_order_and_can_be_cut(name, layers):
+    keras.backend.clear_session()
+    network = build_network(name, 2, 2, image_shape=(96, 96, 3))
+    names = [layer.name for layer in network.get_layer("backbone").layers]
+    positions = [names.index(layer) for layer in layers]
+    assert len(layers) == 4 and positions == sorted(positions)
+    for layer in layers:
+        cut_network(network, layer)
 
 
 class TestArguments:
