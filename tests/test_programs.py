@@ -434,3 +434,10 @@ def test_a_build_on_a_full_disk_leaves_no_matrix(repository, small_disk):
     result = run(repository, "build_cost_matrix", *flags, f"--output={small_disk / 'cost.npz'}")
     assert_refused(result, "No space left")
     assert not (small_disk / "cost.npz").exists()
+
+
+@pytest.mark.parametrize("backbone", ["kerashub:./nowhere", "kerashub:"])
+def test_a_preset_that_is_not_there_is_told_before_images_are_read(repository, tiny, tmp_path, backbone):
+    result = run(repository, "train", *tiny, f"--backbone={backbone}", f"--workdir={tmp_path / 'run'}")
+    assert_refused(result, "`backbone`", backbone)
+    assert not (tmp_path / "run").exists()
