@@ -1,0 +1,135 @@
+"""Measures training on the cached activations of a frozen trunk against fine-tuning the whole network on the images.
+
+    python -m benchmarks.cached_trunk --preset=grocery --data_root=DIR --backbone=PATH.keras --freeze_until=LAYER
+
+Blocks of --block_steps steps of the whole network, and --cached_steps behind the trunk, take turns. Prints the images a
+second of both, the time to fill the cache, and the share of a step's time that it waits for its batch.
+"""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+import time
+
+from absl import flags
+
+from flags import config_from_flags, define_config_flags
+from jtln_tf.config import InputError
+from tools.program import load_tensorflow, run_program
+
+define_config_flags()
+flags.DEFINE_integer("warm_steps", 5, "Steps before anything is measured.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "Blocks of each.", lower_bound=1)
+flags.DEFINE_integer("block_steps", 10, "Steps of a block of the whole network.", lower_bound=1)
+flags.DEFINE_integer("cached_steps", 100, "Steps of a block behind the trunk.", lower_bound=1)
+flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
+
+
+def main(arguments):
+    """Checks the flags, then measures."""
+    del arguments
+    values = flags.FLAGS
+    config = config_from_flags()
+    config.require_domains()
+    if not config.network.freeze_until:
+        raise InputError("`freeze_until` must name the last layer of the frozen trunk. Received: nothing.")
+    load_tensorflow()
+    figures = measure(config, values)
+    print(f"whole network       {figures['images_per_second']:9,.1f} images a second")
+    print(f"behind the trunk    {figures['cached_images_per_second']:9,.1f} images a second")
+    print(
+        f"{figures['cached_trunk_speedup']:.1f} times as many; with the {figures['seconds_to_fill']:.0f} s to fill the "
+        f"cache, {figures['speedup_of_run']:.1f} times over the {config.training.steps} steps of the run"
+    )
+    print(
+        f"waiting for data    {100 * figures['data_wait_share']:.2f} % of a step of the whole network, at most "
+        f"{100 * figures['data_wait_most']:.2f} %"
+    )
+    if values.json:
+        pathlib.Path(values.json).write_text(json.dumps(figures, indent=1))
+
+
+def measure(config, values):
+    """Returns the figures of one configuration, a dict."""
+    import keras
+
+    from jtln_tf.experiment.cached_trunk import cache_trunk
+    from jtln_tf.experiment.preparation import build_network_for, load_domains, prior_costs
+
+    keras.utils.set_random_seed(config.training.seed)
+    source, target = load_domains(config)
+    whole = dataclasses.replace(config.network, freeze_until="", cache_features=False)
+    whole = dataclasses.replace(config, network=whole)
+    frozen = dataclasses.replace(config, network=dataclasses.replace(config.network, cache_features=True))
+    network = build_network_for(frozen, source, target)
+    costs = prior_costs(frozen, source, target, network)
+    begun = time.perf_counter()
+    trained = cache_trunk(frozen, network, source, target)
+    seconds_to_fill = time.perf_counter() - begun
+
+    seconds, waits = {"whole": [], "cached": []}, []
+    steppers = {
+        "whole": _stepper(whole, build_network_for(whole, source, target), (source, target), costs),
+        "cached": _stepper(frozen, trained.network, trained.domains, costs),
+    }
+    for step in steppers.values():
+        for _ in range(values.warm_steps):
+            step()
+    for _ in range(values.rounds):
+        for name, count in (("whole", values.block_steps), ("cached", values.cached_steps)):
+            taken = [steppers[name]() for _ in range(count)]
+            seconds[name].append(sum(map(sum, taken)) / count)
+            if name == "whole":
+                waits += [waiting / (waiting + working) for waiting, working in taken]
+    images = config.data.source_batch + config.data.target_batch
+    whole_seconds, cached_seconds = (statistics.median(seconds[name]) for name in ("whole", "cached"))
+    steps = config.training.steps
+    return {
+        "images_per_second": images / whole_seconds,
+        "cached_images_per_second": images / cached_seconds,
+        "cached_trunk_speedup": whole_seconds / cached_seconds,
+        "speedup_of_run": steps * whole_seconds / (steps * cached_seconds + seconds_to_fill),
+        "seconds_to_fill": seconds_to_fill,
+        "data_wait_share": statistics.mean(waits),
+        "data_wait_most": max(waits),
+    }
+
+
+def _stepper(config, network, domains, costs):
+    """Returns a function that takes a step and returns the seconds that it waited for its batch, and that it took."""
+    import tensorflow as tf
+
+    from jtln_tf.experiment.preparation import build_model
+    from jtln_tf.pairing import pair_domains
+    from jtln_tf.trainer import compile_for_stage, plan_stages
+
+    data = config.data
+    model = build_model(config, network)
+    if costs is not None:
+        model.set_cost_matrix(costs)
+    compile_for_stage(model, config.training, plan_stages(config.training.method, config.training.steps)[0])
+    pairs = iter(
+        pair_domains(
+            *domains,
+            source_batch=data.source_batch,
+            target_batch=data.target_batch,
+            seed=config.training.seed,
+            source_augmentation=data.source_augmentation,
+            target_augmentation=data.target_augmentation,
+        )
+    )
+    train = tf.function(model.train_step)
+
+    def step():
+        begun = time.perf_counter()
+        batch = next(pairs)
+        received = time.perf_counter()
+        train(batch)["loss"].numpy()
+        return received - begun, time.perf_counter() - received
+
+    return step
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)
