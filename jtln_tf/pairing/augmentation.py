@@ -66,9 +66,10 @@ def _crop(images, key):
 
 
 def _flip(images, key):
-    batch = tf.shape(images)[0]
-    flips = tf.random.stateless_uniform([batch, 1, 1, 1], key + [2**32, 0]) < 0.5
-    return tf.where(flips, tf.reverse(images, [2]), images)
+    columns = tf.range(images.shape[2])
+    flips = tf.random.stateless_uniform([tf.shape(images)[0], 1], key + [2**32, 0]) < 0.5
+    # To gather the columns takes a third of the time of tf.reverse.
+    return tf.gather(images, tf.where(flips, columns[::-1], columns), axis=2, batch_dims=1)
 
 
 _OPERATIONS = {
