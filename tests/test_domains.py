@@ -50,6 +50,13 @@ BROKEN = {
     "cut.gif": LOSSLESS["gif"][:200],
     "cut.bmp": LOSSLESS["bmp_palette"][:-10],
     "short.bmp": b"BM",
+    "longer.bmp": b"BM\xff\xfe" + bytes(8),
+    "short.png": b"\x89PNG\r\n\x1a\n",
+    "short.jpg": b"\xff\xd8",
+    "signature.jpg": b"\xff\xd8\xff",
+    "short.webp": b"RIFF\xff\0\0\0WEBPVP8X",
+    "cut.webp": LOSSLESS["webp_rgb"][:-40],
+    "bytes.gif": bytes(range(128, 256)),
     "empty.jpg": b"",
     "text.jpg": b"<html>404 Not Found</html>",
 }

@@ -18,6 +18,9 @@ _BMP_PIXEL_OFFSET, _BMP_HEADER, _BMP_BIT_DEPTH = 10, 14, 28
 _RIFF_SIGNATURE, _WEBP_SIGNATURE, _WEBP_OFFSET = b"RIFF", b"WEBP", 8
 _WEBP_EXTENDED, _WEBP_CHUNK, _WEBP_FLAGS, _WEBP_ANIMATED = b"VP8X", 12, 20, 2
 
+# More than any of the fields above needs.
+_HEADER_BYTES = 32
+
 
 def decode_image(encoded, image_size, channels, crop_bottom=0):
     """Decodes one JPEG, PNG, WebP, GIF or BMP image (the first frame) to a square of pixels.
@@ -96,11 +99,14 @@ def _assert_rows(rows, crop_bottom):
 
 @apart
 def _decode_other(encoded, crop_bottom):
+    # A file may end in its header.
+    header = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER_BYTES), tf.constant(bytes(_HEADER_BYTES))])
+    is_webp = _has(header, _RIFF_SIGNATURE) & _has(header, _WEBP_SIGNATURE, _WEBP_OFFSET)
     rgb = tf.case(
         [
-            (_has(encoded, _PNG_SIGNATURE), lambda: _decode_png(encoded)),
-            (_has(encoded, _BMP_SIGNATURE), lambda: _decode_bmp(encoded)),
-            (_is_webp(encoded), lambda: _decode_webp(encoded)),
+            (_has(header, _PNG_SIGNATURE), lambda: _decode_png(encoded, header)),
+            (_has(header, _BMP_SIGNATURE), lambda: _decode_bmp(encoded, header)),
+            (is_webp, lambda: _decode_webp(encoded, header)),
         ],
         default=lambda: _decode_opaque(encoded),
     )
@@ -116,13 +122,9 @@ def _decode_opaque(encoded):
     return tf.image.decode_image(encoded, channels=3, expand_animations=False)
 
 
-def _is_webp(encoded):
-    return _has(encoded, _RIFF_SIGNATURE) & _has(encoded, _WEBP_SIGNATURE, _WEBP_OFFSET)
-
-
-def _decode_webp(encoded):
-    flags = tf.io.decode_raw(tf.strings.substr(encoded, _WEBP_FLAGS, 1), tf.uint8)
-    is_animated = _has(encoded, _WEBP_EXTENDED, _WEBP_CHUNK) & tf.reduce_any(flags & _WEBP_ANIMATED > 0)
+def _decode_webp(encoded, header):
+    flags = tf.io.decode_raw(tf.strings.substr(header, _WEBP_FLAGS, 1), tf.uint8)[0]
+    is_animated = _has(header, _WEBP_EXTENDED, _WEBP_CHUNK) & (flags & _WEBP_ANIMATED > 0)
     # Asked for as many channels as there are, TensorFlow 2.21 writes beyond its memory where the frames of an animation
     # are opaque; asked for 4, it refuses them.
     frames = tf.cond(
@@ -134,30 +136,36 @@ def _decode_webp(encoded):
     return _lay_on_white(tf.ensure_shape(frame, [None, None, 4]))
 
 
-def _decode_png(encoded):
+def _decode_png(encoded, header):
     rgba = tf.image.decode_png(encoded, channels=4)
-    bit_depth = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, _PNG_BIT_DEPTH, 1), tf.uint8)[0], tf.int32)
+    bit_depth = tf.cast(tf.io.decode_raw(tf.strings.substr(header, _PNG_BIT_DEPTH, 1), tf.uint8)[0], tf.int32)
     # To an opaque image of 1, 2 or 4 bits TensorFlow gives the largest sample of that depth as alpha: 1, 3 or 15.
     opaque_alpha = tf.cast(tf.bitwise.left_shift(1, bit_depth) - 1, tf.uint8)
     is_opaque_low_depth = (bit_depth < 8) & tf.reduce_all(rgba[..., 3] == opaque_alpha)
-    return tf.where(is_opaque_low_depth, rgba[..., :3], _lay_on_white(rgba))
+    return tf.cond(is_opaque_low_depth, lambda: rgba[..., :3], lambda: _lay_on_white(rgba))
 
 
 def _lay_on_white(rgba):
+    # Most images are opaque, and floating-point numbers take four times the memory.
+    is_opaque = tf.reduce_all(rgba[..., 3] == 255)
+    return tf.cond(is_opaque, lambda: rgba[..., :3], lambda: _blend_with_white(rgba))
+
+
+def _blend_with_white(rgba):
     rgb, alpha = tf.cast(rgba[..., :3], tf.float32), tf.cast(rgba[..., 3:], tf.float32) / 255.0
     return tf.cast(tf.round(rgb * alpha + 255.0 * (1.0 - alpha)), tf.uint8)
 
 
-def _decode_bmp(encoded):
+def _decode_bmp(encoded, header):
     pixels = _decode_opaque(encoded)
-    bit_depth = tf.io.decode_raw(tf.strings.substr(encoded, _BMP_BIT_DEPTH, 2), tf.uint16)[0]
-    return tf.cond(bit_depth == 8, lambda: _look_up_bmp_palette(encoded, pixels[..., 0]), lambda: pixels)
+    bit_depth = tf.io.decode_raw(tf.strings.substr(header, _BMP_BIT_DEPTH, 2), tf.uint16)[0]
+    return tf.cond(bit_depth == 8, lambda: _look_up_bmp_palette(encoded, header, pixels[..., 0]), lambda: pixels)
 
 
-def _look_up_bmp_palette(encoded, indices):
+def _look_up_bmp_palette(encoded, header, indices):
     # TensorFlow takes the indices for gray samples.
     first_pixel, header_size = tf.unstack(
-        tf.io.decode_raw(tf.strings.substr(encoded, _BMP_PIXEL_OFFSET, 8), tf.int32), num=2
+        tf.io.decode_raw(tf.strings.substr(header, _BMP_PIXEL_OFFSET, 8), tf.int32), num=2
     )
     begin = _BMP_HEADER + header_size
     blue_green_red = tf.io.decode_raw(tf.strings.substr(encoded, begin, first_pixel - begin), tf.uint8)

@@ -101,6 +101,9 @@ class Split:
         except tf.errors.OpError as error:
             # Before the reason stands where in the graph it was found, behind it the name of the operation.
             return error.message.partition("\n\t [[")[0].strip().splitlines()[-1].split("}} ")[-1].split(" [Op:")[0]
+        except UnicodeDecodeError:
+            # TensorFlow put bytes of the file into its message.
+            return "no image that is known"
         return "unreadable"
 
     def _decode_all(self, entries):
