@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from jtln_tf.domains.array_file import cached_array
 from jtln_tf.domains.decoding import resize_images
-from jtln_tf.domains.split import Split
+from jtln_tf.domains.split import DECODING_ERRORS, Split
 
 CACHES = ("memory", "disk", "none")
 # Another number where `decode_image` gives other pixels: files of the cache are made anew then.
@@ -96,24 +96,31 @@ def decode_all(split, keep=None):
     Returns:
         Positions of the images that cannot be decoded.
     """
-    is_readable = np.full(len(split), split.is_decoded)
-    if split.is_decoded and keep:
-        keep(np.arange(len(split)), split.images)
-    if split.is_decoded or not len(split):
-        return np.flatnonzero(~is_readable)
-
-    def decode(row, entry):
-        image = split.decode(entry)
-        # What is not kept need not leave TensorFlow.
-        return (row, image) if keep else (row, tf.reduce_max(image))
-
-    # ignore_errors drops what cannot be decoded: the positions that do not come out are the broken images.
-    images = split.entries().map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().batch(_BATCH).prefetch(1)
-    for rows, batch in images.as_numpy_iterator():
-        is_readable[rows] = True
+    if split.is_decoded:
         if keep:
-            keep(rows, batch)
-    return np.flatnonzero(~is_readable)
+            keep(np.arange(len(split)), split.images)
+        return np.empty(0, np.int64)
+    bad = []
+    for start in range(0, len(split), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(split)))
+        try:
+            images = split.decode(rows)
+        except DECODING_ERRORS:
+            # One broken image stops its whole batch.
+            decoded = {row: image for row in rows if (image := _decode_one(split, row)) is not None}
+            bad.extend(set(rows) - set(decoded))
+            rows, images = np.array(list(decoded), np.int64), np.array(list(decoded.values()), np.uint8)
+        # What is not kept need not leave TensorFlow.
+        if keep and len(rows):
+            keep(rows, np.asarray(images))
+    return np.sort(np.array(bad, np.int64))
+
+
+def _decode_one(split, row):
+    try:
+        return split.decode([row])[0].numpy()
+    except DECODING_ERRORS:
+        return None
 
 
 def _fit(pixels, image_size, channels):

@@ -1,6 +1,7 @@
 """Labelled images of one split, and how batches of them are read."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,8 @@ from jtln_tf.domains.record_reader import RecordReader
 
 # TensorFlow reads fastest from a copy of its own; of arrays beyond this many bytes there is none.
 _COPIED_BYTES = 2**28
-_BATCH = 64
+# What `Split.decode` raises for a broken image; the latter where TensorFlow puts bytes of the file into its message.
+DECODING_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,41 +82,41 @@ class Split:
             # One batch at a time: gathering is cheap next to a training step.
             return batches.map(self._gather(), num_parallel_calls=1)
         # A batch a call: to hand over single images costs as much as to resize them.
-        entries = self._find_entries(batches)
-        return entries.map(lambda _, found: self._decode_all(found), num_parallel_calls=tf.data.AUTOTUNE)
+        return self._find_entries(batches).map(self._decoder(), num_parallel_calls=tf.data.AUTOTUNE)
 
-    def entries(self):
-        """Returns a `tf.data.Dataset` of pairs, in order: a position, and the path or bytes that `decode` takes."""
-        return self._find_entries(tf.data.Dataset.range(len(self)).batch(_BATCH)).unbatch()
+    def decode(self, rows):
+        """Decodes the images at positions [b] of a split that is not decoded.
 
-    def decode(self, entry):
-        """Decodes a path, or the bytes of a file (scalar string tensor), to pixels [H, W, C]."""
-        is_path = self.reader is None and len(self) > 0 and isinstance(self.images[0], str)
-        encoded = tf.io.read_file(entry) if is_path else entry
-        return decode_image(encoded, self.image_size, self.channels, self.crop_bottom)
+        Returns:
+            uint8 pixels [b, image_size, image_size, channels], a tensor.
+
+        Raises:
+            InputError: If a shard of records has gone or is damaged.
+            DECODING_ERRORS: If an image is broken.
+        """
+        entries = self.images[rows] if self.reader is None else self.reader.read(self.images[rows])
+        return self._decoder()(_constant(entries.tolist(), tf.string))
 
     def find_reason(self, row):
         """Returns why the image at a position cannot be decoded, in one line."""
-        entry = self.images[row] if self.reader is None else self.reader.read([self.images[row]])[0]
         try:
-            self.decode(tf.constant(entry))
+            self.decode([row])
         except tf.errors.OpError as error:
             # Before the reason stands where in the graph it was found, behind it the name of the operation.
             return error.message.partition("\n\t [[")[0].strip().splitlines()[-1].split("}} ")[-1].split(" [Op:")[0]
-        except UnicodeDecodeError:
-            # TensorFlow put bytes of the file into its message.
+        except DECODING_ERRORS:
             return "no image that is known"
         return "unreadable"
 
-    def _decode_all(self, entries):
-        shape = (self.image_size, self.image_size, self.channels)
-        return tf.map_fn(self.decode, entries, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+    def _decoder(self):
+        is_path = self.reader is None and len(self) > 0 and isinstance(self.images[0], str)
+        return _make_decoder(is_path, self.image_size, self.channels, self.crop_bottom)
 
     def _find_entries(self, batches):
         if self.reader is not None:
             return batches.map(self._read_records, num_parallel_calls=1).prefetch(2)
         entries = _constant(self.images.tolist(), tf.string)
-        return batches.map(lambda rows: (rows, tf.gather(entries, rows)))
+        return batches.map(lambda rows: tf.gather(entries, rows))
 
     def _gather(self):
         shape = (None, *self.images.shape[1:])
@@ -133,7 +135,25 @@ class Split:
 
     def _read_records(self, rows):
         encoded = tf.numpy_function(lambda numbers: self.reader.read(self.images[numbers]), [rows], tf.string)
-        return rows, tf.ensure_shape(encoded, [None])
+        return tf.ensure_shape(encoded, [None])
+
+
+@functools.cache
+def _make_decoder(is_path, image_size, channels, crop_bottom):
+    """Returns a function from paths, or the bytes of files, [b] to pixels; to make it takes a second."""
+
+    def decode(entry):
+        encoded = tf.io.read_file(entry) if is_path else entry
+        return decode_image(encoded, image_size, channels, crop_bottom)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def decode_batch(entries):
+        # A GPU's memory is for the network.
+        with tf.device("CPU:0"):
+            spec = tf.TensorSpec((image_size, image_size, channels), tf.uint8)
+            return tf.map_fn(decode, entries, fn_output_signature=spec)
+
+    return decode_batch
 
 
 def _constant(values, dtype=None):
