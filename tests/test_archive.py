@@ -339,6 +339,22 @@ def test_limits_of_number_and_size(tmp_path, suffix, monkeypatch):
     assert len(list_domain(f"folder:{path}").splits["train"]) == 3
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_folders_are_limited_and_counted(tmp_path, suffix, monkeypatch):
+    deep = "/".join(["d"] * 32) + "/1.png"
+    path = write(tmp_path, suffix, PHOTOS | {deep: b""})
+    refused(tmp_path, path.name, path.read_bytes(), f"at most 32 parts. Received: '{deep}' in ")
+    path = write(tmp_path, suffix, {f"{number}/a/b/1.png": png(1) for number in range(3)})
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_MAX_FOLDERS", 8)
+        refused(tmp_path, path.name, path.read_bytes(), "at most 8 folders. Received: '2/a/b/1.png' in .* beyond them")
+    needed = []
+    monkeypatch.setattr(archive, "check_room", lambda folder, count, hint: needed.append(count))
+    assert len(list_domain(f"folder:{path}?class_depth=3").splits["train"]) == 3
+    # A block for each of 3 files and 9 folders.
+    assert needed == [12 * 4096]
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.95])
 def test_an_archive_that_breaks_off_is_damaged(tmp_path, suffix, share):

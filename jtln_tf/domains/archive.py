@@ -24,6 +24,8 @@ _MAX_RATIO, _HARMLESS_BYTES = 200, 2**24
 _MAX_TAR_OVERHEAD = 2
 # What file systems take of a name, and of a path with that of the cache folder before it.
 _MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 2000
+# More than classes need; each costs a block of the disk, and removing them goes as deep as they do.
+_MAX_PARTS, _MAX_FOLDERS = 32, 100_000
 _DISK_BLOCK = 4096
 _DRIVE = re.compile(r"[A-Za-z]:")
 _OTHER_FILES = ("classes.csv",)
@@ -52,14 +54,14 @@ def unpack_archive(path, cache_dir):
         folder = pathlib.Path(cache_dir) / f"archive_{_identify(path, file)}"
         if not folder.is_dir():
             # Nothing is written of an archive that is refused.
-            sizes = _check_entries(file, path)
+            sizes, folders = _check_entries(file, path)
             try:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 with lock(folder.with_name(f"{folder.name}.lock")):
                     if not folder.is_dir():
-                        needed = sum(-(-size // _DISK_BLOCK) * _DISK_BLOCK for size in sizes.values())
-                        check_room(folder.parent, needed, "another folder")
-                        _write(file, path, sizes, folder)
+                        blocks = len(folders) + sum(-(-size // _DISK_BLOCK) for size in sizes.values())
+                        check_room(folder.parent, blocks * _DISK_BLOCK, "another folder")
+                        _write(file, path, sizes, folders, folder)
             except OSError as error:
                 raise InputError(
                     f"`cache_dir` must be a folder that can be written. Received: {str(folder.parent)!r} "
@@ -78,9 +80,9 @@ def _identify(path, file):
 
 
 def _check_entries(file, path):
-    """Returns the sizes of the files to unpack by their paths, once every entry is known to be harmless."""
+    """Returns the files to unpack, sizes by path, and their folders, once every entry is known to be harmless."""
     most = max(_HARMLESS_BYTES, _MAX_RATIO * os.fstat(file.fileno()).st_size)
-    files, sizes, total = set(), {}, 0
+    files, sizes, folders, total = set(), {}, set(), 0
     for number, entry in enumerate(read_entries(file, path, _MAX_TAR_OVERHEAD * most), 1):
         parts = _split_name(entry.name)
         total += entry.num_bytes
@@ -88,6 +90,8 @@ def _check_entries(file, path):
             _refuse(entry.name, path, f"An archive must have at most {_MAX_ENTRIES} entries", " beyond them")
         if not parts:
             _refuse(entry.name, path, "An entry of an archive must lead to a place inside of it, by plain names")
+        if len(parts) > _MAX_PARTS:
+            _refuse(entry.name, path, f"An entry of an archive must have a path of at most {_MAX_PARTS} parts")
         if entry.kind == "encrypted":
             _refuse(entry.name, path, "An archive must not be encrypted")
         if entry.kind not in ("file", "folder"):
@@ -106,11 +110,14 @@ def _check_entries(file, path):
                 rule = f"An image in an archive must have at most {_MAX_ENTRY_BYTES} bytes"
                 _refuse(entry.name, path, rule, f" of {entry.num_bytes} bytes")
             sizes[name] = entry.num_bytes
-    for name in sizes.keys() & _folders_of(sizes):
+            _add_folders(folders, name)
+            if len(folders) > _MAX_FOLDERS:
+                _refuse(entry.name, path, f"An archive must have at most {_MAX_FOLDERS} folders", " beyond them")
+    for name in sizes.keys() & folders:
         _refuse(name, path, "An archive must hold each file once", ", which is a folder too")
     if not any(map(is_image_name, sizes)):
         raise InputError(f"An archive must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: {str(path)!r}.")
-    return sizes
+    return sizes, folders
 
 
 def _refuse(name, path, rule, what=""):
@@ -136,23 +143,20 @@ def _is_wanted(parts):
     return not any(map(is_hidden, parts)) and (is_image_name(parts[-1]) or parts[-1] in _OTHER_FILES)
 
 
-def _folders_of(paths):
-    folders = set()
-    for path in paths:
-        parent = os.path.dirname(path)
-        while parent and parent not in folders:
-            folders.add(parent)
-            parent = os.path.dirname(parent)
-    return folders
+def _add_folders(folders, path):
+    parent = os.path.dirname(path)
+    while parent and parent not in folders:
+        folders.add(parent)
+        parent = os.path.dirname(parent)
 
 
-def _write(file, path, sizes, folder):
+def _write(file, path, sizes, folders, folder):
     # One name for all: whoever holds the lock may remove what a killed process left.
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     root = unfinished / path.name
     try:
-        for name in sorted({"", *_folders_of(sizes)}):
+        for name in sorted({"", *folders}):
             (root / name).mkdir(parents=True)
         left = dict(sizes)
         for entry in read_entries(file, path, float("inf")):
