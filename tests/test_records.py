@@ -169,7 +169,10 @@ def test_program_writes_whole_or_not_at_all(photos, tmp_path, small_disk):
     [
         (["--output=x"], "`domain` must be given"),
         (["--domain=folder:x"], "`output` must be given"),
-        (["--domain=folder:x?per_class=3", "--output=y"], "must not draw images"),
+        (["--domain=folder:x?per_class=3", "--output=y"], "must not draw, divide or crop images"),
+        (["--domain=folder:x?test_fraction=0.5", "--output=y"], "a run does. Received: test_fraction in"),
+        (["--domain=folder:x?validation_fraction=0", "--output=y"], "a run does. Received: validation_fraction in"),
+        (["--domain=tfds:x?crop_bottom=20", "--output=y"], "a run does. Received: crop_bottom in"),
     ],
 )
 def test_program_tells_of_bad_flags(arguments, message):

@@ -6,6 +6,7 @@ Use the result as --source=records:shards/photos: for sets whose many small file
 disk. The images' files are kept as they are, with all splits, classes and the class table.
 """
 
+import dataclasses
 import sys
 
 from absl import flags
@@ -13,7 +14,9 @@ from absl import flags
 from jtln_tf.config import InputError, parse_domain_spec
 from tools.program import load_tensorflow, run_program
 
-flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train; without per_class.")
+_OPTIONS_OF_RUNS = ("per_class", "test_fraction", "validation_fraction", "crop_bottom")
+
+flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train; but for what draws or crops.")
 flags.DEFINE_string("data_root", "", "Folder that relative paths, and tfds: data, are looked up in.")
 flags.DEFINE_string("cache_dir", "", "Folder that archives are unpacked in; empty: .jtln_cache in --data_root.")
 flags.DEFINE_string("output", "", "Folder of the records.")
@@ -28,8 +31,13 @@ def main(arguments):
     for name in ("domain", "output"):
         if not values[name].value:
             raise InputError(f"`{name}` must be given. Received: nothing.")
-    if parse_domain_spec(values.domain).per_class:
-        raise InputError(f"`domain` must not draw images: a run does. Received: per_class in {values.domain!r}.")
+    spec = parse_domain_spec(values.domain)
+    for field in dataclasses.fields(spec):
+        if field.name in _OPTIONS_OF_RUNS and getattr(spec, field.name) != field.default:
+            raise InputError(
+                f"`domain` must not draw, divide or crop images: a run does. Received: {field.name} in "
+                f"{values.domain!r}. Hint: give it to `records:`."
+            )
 
     load_tensorflow()
     from tqdm import tqdm
