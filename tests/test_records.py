@@ -10,6 +10,7 @@ from PIL import Image
 
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.domains import list_domain, load_domain, write_records
+from jtln_tf.domains import records as records_file
 from jtln_tf.pairing import pair_domains
 from tests.conftest import REPOSITORY, make_image_folder
 
@@ -37,6 +38,19 @@ def test_records_hold_the_images_of_the_folder(photos, tmp_path, cache):
     assert records.class_names == folder.class_names and records.class_table == folder.class_table
     for name in ("train", "validation", "test"):
         assert pixels_by_label(records.split(name)) == pixels_by_label(folder.split(name))
+
+
+@pytest.mark.parametrize("options", ["", "?per_class=3", "?test_fraction=0.4&validation_fraction=0.3", "?classes=b"])
+def test_the_same_images_are_held_out_and_drawn_as_of_the_folder(tmp_path, options):
+    make_image_folder(tmp_path / "photos", ["a", "b"], 12, mode="RGB")
+    write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "records", images_per_shard=5)
+    folder, records = (
+        load_domain(f"{kind}:{tmp_path}/{name}{options}", image_size=16, seed=1)
+        for kind, name in (("folder", "photos"), ("records", "records"))
+    )
+    for name in ("train", "validation", "test"):
+        np.testing.assert_array_equal(records.split(name).images, folder.split(name).images)
+        np.testing.assert_array_equal(records.split(name).labels, folder.split(name).labels)
 
 
 def test_files_are_kept_byte_by_byte(photos):
@@ -84,6 +98,15 @@ def test_records_can_be_packed_again(photos, tmp_path):
     assert pixels_by_label(domain.train) == pixels_by_label(expected.train)
 
 
+def test_few_images_are_held_while_records_are_packed_again(photos, tmp_path, monkeypatch):
+    listing, counts = list_domain(f"records:{photos}/records"), []
+    read = listing.reader.read
+    monkeypatch.setattr(listing.reader, "read", lambda numbers: counts.append(len(numbers)) or read(numbers))
+    monkeypatch.setattr(records_file, "_RECORDS_AT_ONCE", 5)
+    write_records(listing, tmp_path / "again", images_per_shard=100)
+    assert max(counts) == 5 and sum(counts) == 36
+
+
 @pytest.mark.parametrize("cache", ["none", "disk"])
 def test_a_broken_image_is_named_or_left_out(tmp_path, cache):
     make_image_folder(tmp_path / "photos", ["a", "b"], 6)
@@ -116,7 +139,7 @@ def test_damaged_records_are_told(photos, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "of format 1"),
+        ({"format": 1}, "of format 2.*pack them again"),
         ({"class_names": ["a"]}, "labels_.*npy does not fit"),
         ({"splits": {"train": {"shards": [{"file": "../x.array_record", "records": 1}]}}}, "no name of a shard"),
         ({"splits": {"../train": {"shards": []}}}, "is no split"),

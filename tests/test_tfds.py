@@ -6,7 +6,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from jtln_tf.config import InputError, MissingInputError
-from jtln_tf.domains import load_domain
+from jtln_tf.domains import list_domain, load_domain, write_records
 
 CLASS_NAMES = ("circle", "square", "star")
 
@@ -147,6 +147,27 @@ def test_splits_hold_every_image_once_with_its_label(data_root, cache):
 def test_both_caches_read_the_same_images(data_root):
     memory, none = (load(data_root, "tiny_shapes?per_class=3", cache=cache).train for cache in ("memory", "none"))
     assert values_and_labels(memory) == values_and_labels(none)
+
+
+def test_a_split_is_read_once_where_it_is_packed(data_root, tmp_path, monkeypatch):
+    listing = list_domain("tfds:tiny_shapes", data_root=data_root)
+    passes, read = [], TinyShapes.as_dataset
+    monkeypatch.setattr(
+        TinyShapes, "as_dataset", lambda self, **options: passes.append(options["split"]) or read(self, **options)
+    )
+    write_records(listing, tmp_path / "records", images_per_shard=4)
+    assert passes == ["train", "test"]
+    packed, original = load_domain(f"records:{tmp_path}/records", image_size=8), load(data_root, "tiny_shapes")
+    for name in ("train", "validation", "test"):
+        assert values_and_labels(packed.split(name)) == values_and_labels(original.split(name))
+
+
+def test_images_are_fetched_in_any_order(data_root):
+    listing = list_domain("tfds:tiny_shapes", data_root=data_root)
+    train = listing.splits["train"]
+    everything = [*listing.fetch(train)]
+    for rows in ([29, 0, 7, 0, 7], [3], []):
+        assert [*listing.fetch(train.take(rows))] == [everything[row] for row in rows]
 
 
 def test_choice_of_classes_and_labels(data_root):

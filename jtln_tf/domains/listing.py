@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -36,7 +36,8 @@ class Listing:
         splits: `Examples` by split name: `train`, and `validation` and `test` where the data has them.
         default_test_fraction: Share held out where there is no test split and the specification does not say.
         image_size: Side in pixels to use where none is asked for.
-        fetch: Called with the examples that are used, where their images must still be read; or None.
+        fetch: Where the images must still be read, called with the examples that are used: yields the bytes of their
+            files, in that order. Else None.
         reader: Where the images of the examples are numbers: its `read(numbers)` returns the bytes of their files.
         content: Another text where the content of such images changed.
         class_table: Columns of each class by class name, where the data has such a table.
@@ -46,7 +47,7 @@ class Listing:
     splits: dict[str, Examples]
     default_test_fraction: float = 0.2
     image_size: int = 224
-    fetch: Callable[[Examples], Examples] | None = None
+    fetch: Callable[[Examples], Iterator[bytes]] | None = None
     reader: RecordReader | None = None
     content: str = ""
     class_table: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Examples to a split: every image is decoded once, so that a broken one is found, and kept where that is asked for."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -63,7 +64,7 @@ def load_split(listing, examples, image_size, channels, cache, cache_dir, *, cro
 def open_split(listing, examples, image_size, channels, *, crop_bottom=0):
     """Returns the `Split` of some examples, not decoded yet where they are files; the arguments are of `load_split`."""
     if listing.fetch is not None:
-        examples = listing.fetch(examples)
+        examples = dataclasses.replace(examples, images=np.array([*listing.fetch(examples)], object))
     if examples.images.ndim == 4:
         return Split(_fit(examples.images, image_size, channels), examples.labels, image_size, channels)
     return Split(examples.images, examples.labels, image_size, channels, listing.reader, crop_bottom)

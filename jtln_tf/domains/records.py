@@ -6,6 +6,7 @@ DIR/train-00000-of-00008.array_record  the images' files, byte by byte
 """
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -20,7 +21,8 @@ from jtln_tf.domains.listing import Listing, select_classes
 from jtln_tf.domains.record_reader import RecordReader
 
 _INDEX_FILE = "domain.json"
-_FORMAT = 1
+_FORMAT = 2
+_RECORDS_AT_ONCE = 64
 # A group of one: a record is read without its neighbours.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 _SHARD_NAME = re.compile(r"[a-z]+-\d{5}-of-\d{5}\.array_record")
@@ -48,7 +50,10 @@ def list_records(spec, data_root="", cache_dir=""):
     try:
         index = json.loads((folder / _INDEX_FILE).read_text("utf-8"))
         if index["format"] != _FORMAT:
-            raise InputError(f"Records must be of format {_FORMAT}. Received: {index['format']!r} in {str(folder)!r}.")
+            raise InputError(
+                f"Records must be of format {_FORMAT}. Received: {index['format']!r} in {str(folder)!r}. "
+                "Hint: pack them again."
+            )
         class_names, table = tuple(index["class_names"]), dict(index["class_table"])
         fraction, content = float(index["test_fraction"]), str(index["content"])
         paths, sizes, splits = [], [], {}
@@ -116,21 +121,21 @@ def write_records(listing, output, *, images_per_shard, overwrite=False, progres
     try:
         unfinished.mkdir(parents=True)
         for name, examples in listing.splits.items():
-            # Classes come mixed, so that a part of the shards is a sample of the whole.
-            examples = examples.take(np.random.default_rng(0).permutation(len(examples)))
+            # In the order of the domain, so that the images held out and drawn of both are the same.
+            all_encoded = _read_encoded(listing, examples)
             starts = range(0, len(examples), images_per_shard)
             shards = []
             for number, start in enumerate(starts):
-                chunk = examples.take(np.arange(start, min(start + images_per_shard, len(examples))))
+                count = min(images_per_shard, len(examples) - start)
                 file = f"{name}-{number:05d}-of-{len(starts):05d}.array_record"
                 writer = ArrayRecordWriter(str(unfinished / file), _WRITER_OPTIONS)
-                for encoded in _encoded(listing, chunk):
+                for encoded in itertools.islice(all_encoded, count):
                     writer.write(encoded)
                     content.update(hashlib.sha256(encoded).digest())
                     if progress:
                         progress(1)
                 writer.close()
-                shards.append({"file": file, "records": len(chunk)})
+                shards.append({"file": file, "records": count})
             np.save(unfinished / f"labels_{name}.npy", examples.labels, allow_pickle=False)
             index["splits"][name] = {"shards": shards}
         index["content"] = content.hexdigest()[:16]
@@ -148,13 +153,15 @@ def write_records(listing, output, *, images_per_shard, overwrite=False, progres
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _encoded(listing, examples):
-    """Yields the bytes of the images' files."""
+def _read_encoded(listing, examples):
+    """Yields the bytes of the images' files; a few of them are held at a time."""
     if listing.reader is not None:
-        yield from listing.reader.read(examples.images)
+        for start in range(0, len(examples), _RECORDS_AT_ONCE):
+            yield from listing.reader.read(examples.images[start : start + _RECORDS_AT_ONCE])
         return
     if listing.fetch is not None:
-        examples = listing.fetch(examples)
+        yield from listing.fetch(examples)
+        return
     if examples.images.ndim != 1:
         raise InputError("A domain must have image files to be written as records. Received: one of pixels.")
     for image, name in zip(examples.images, examples.names, strict=True):

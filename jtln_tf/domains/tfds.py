@@ -1,8 +1,8 @@
 """Image classification data sets of TensorFlow Datasets, and those that this package adds to it."""
 
 import contextlib
-import dataclasses
 import functools
+import itertools
 import pathlib
 import shutil
 
@@ -159,19 +159,25 @@ def _class_table(builder, label_key, labels_of_splits):
 
 
 def _fetch_encoded(builder, image_key, examples):
-    """Replaces `(split, position)` addresses by the encoded bytes found there, in one pass over each split."""
+    """Yields the encoded bytes at `(split, position)` addresses, in one pass over each split.
+
+    What is found before its turn is held: nothing where the positions ascend.
+    """
     import tensorflow_datasets as tfds
 
-    encoded = {}
     # Of all features only the image is parsed, and not decoded.
     decoders = tfds.decode.PartialDecoding(
         {image_key: builder.info.features[image_key]}, decoders={image_key: tfds.decode.SkipDecoding()}
     )
-    for split in sorted(set(examples.images[:, 0])):
-        wanted = {position for one, position in examples.images if one == split}
+    for split, addresses in itertools.groupby(examples.images, key=lambda address: address[0]):
+        positions = [position for _, position in addresses]
+        last_turn = {position: turn for turn, position in enumerate(positions)}
+        turn, held = 0, {}
         rows = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
         for position, row in enumerate(rows.as_numpy_iterator()):
-            if position in wanted:
-                encoded[split, position] = row[image_key]
-    images = np.array([encoded[split, position] for split, position in examples.images], object)
-    return dataclasses.replace(examples, images=images)
+            if position in last_turn:
+                held[position] = row[image_key]
+            while turn < len(positions) and positions[turn] in held:
+                wanted = positions[turn]
+                yield held.pop(wanted) if last_turn[wanted] == turn else held[wanted]
+                turn += 1
