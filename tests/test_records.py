@@ -144,6 +144,16 @@ def test_damaged_records_are_told(photos, tmp_path):
         ({"splits": {"train": {"shards": [{"file": "../x.array_record", "records": 1}]}}}, "no name of a shard"),
         ({"splits": {"../train": {"shards": []}}}, "is no split"),
         ({"class_table": 3}, "prepare_data wrote"),
+        ({"class_table": {"a": 3}}, "prepare_data wrote"),
+        ({"class_table": {"a": {"family": 3}}}, "must be texts"),
+        ({"class_names": [["a"], "b", "c"]}, "must be texts"),
+        ({"class_names": [1, 2, 3]}, "must be texts"),
+        ({"class_names": "abc"}, "must be texts"),
+        ({"class_names": ["a", "b", "b"]}, "a class is there twice"),
+        ({"test_fraction": float("inf")}, "test_fraction is inf"),
+        ({"test_fraction": float("nan")}, "test_fraction is nan"),
+        ({"test_fraction": "0.2"}, "prepare_data wrote"),
+        ({"splits": {}}, "no train split"),
     ],
 )
 def test_a_foreign_index_is_refused(photos, tmp_path, change, message):
@@ -153,6 +163,35 @@ def test_a_foreign_index_is_refused(photos, tmp_path, change, message):
     (foreign / "domain.json").write_text(json.dumps(index | change))
     with pytest.raises(InputError, match=message):
         list_domain(f"records:{foreign}")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [("(17592186044416,)", "prepare_data wrote"), ("((((", "prepare_data wrote"), ("(21, 1)", "does not fit")],
+)
+def test_labels_that_are_made_to_do_harm_are_refused(photos, tmp_path, header, message):
+    foreign = tmp_path / "foreign"
+    shutil.copytree(photos / "records", foreign)
+    text = f"{{'descr': '<i4', 'fortran_order': False, 'shape': {header}, }}\n".encode()
+    labels = (foreign / "labels_train.npy").read_bytes()[-84:]
+    (foreign / "labels_train.npy").write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + labels)
+    with pytest.raises(InputError, match=message) as caught:
+        list_domain(f"records:{foreign}")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_index_too_deep_is_refused(photos, tmp_path):
+    shutil.copytree(photos / "records", tmp_path / "foreign")
+    (tmp_path / "foreign" / "domain.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="prepare_data wrote.*recursion"):
+        list_domain(f"records:{tmp_path}/foreign")
+
+
+def test_a_split_without_images_is_listed(photos, tmp_path):
+    listing = list_domain(f"folder:{photos}/photos")
+    listing.splits["test"] = listing.splits["test"].take([])
+    write_records(listing, tmp_path / "records", images_per_shard=10)
+    assert len(list_domain(f"records:{tmp_path}/records").splits["test"]) == 0
 
 
 def test_pixels_are_no_records(tmp_path):

@@ -8,6 +8,7 @@ DIR/train-00000-of-00008.array_record  the images' files, byte by byte
 import hashlib
 import itertools
 import json
+import operator
 import os
 import pathlib
 import re
@@ -54,8 +55,10 @@ def list_records(spec, data_root="", cache_dir=""):
                 f"Records must be of format {_FORMAT}. Received: {index['format']!r} in {str(folder)!r}. "
                 "Hint: pack them again."
             )
-        class_names, table = tuple(index["class_names"]), dict(index["class_table"])
-        fraction, content = float(index["test_fraction"]), str(index["content"])
+        class_names, table, fraction = index["class_names"], index["class_table"], index["test_fraction"]
+        _check_classes(class_names, table)
+        if not 0 <= fraction < 1:
+            raise ValueError(f"test_fraction is {fraction!r}")
         paths, sizes, splits = [], [], {}
         for name, split in index["splits"].items():
             first = sum(sizes)
@@ -63,25 +66,42 @@ def list_records(spec, data_root="", cache_dir=""):
                 if not _SHARD_NAME.fullmatch(shard["file"]):
                     raise ValueError(f"{shard['file']!r} is no name of a shard")
                 paths.append(str(folder / shard["file"]))
-                sizes.append(int(shard["records"]))
+                sizes.append(operator.index(shard["records"]))
             splits[name] = _list_split(folder, name, first, sum(sizes), len(class_names))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if "train" not in splits or min(sizes, default=0) < 0:
+            raise ValueError("it has no train split, or a shard of fewer than 0 records")
+        content = str(index["content"])
+    except InputError:
+        raise
+    # What is made to break the readers raises anything, lack of memory among it.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
-            f"`records:` must name what prepare_data wrote. Received: {str(folder)!r} ({error})."
+            f"`records:` must name what prepare_data wrote. Received: {str(folder)!r} ({reason})."
         ) from error
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise InputError(f"A domain of records must have all its shards. Received: {missing[0]!r} is missing.")
     reader = RecordReader(paths, sizes)
     options = {"default_test_fraction": fraction, "content": content, "class_table": table}
-    return select_classes(Listing(class_names, splits, reader=reader, **options), spec)
+    return select_classes(Listing(tuple(class_names), splits, reader=reader, **options), spec)
+
+
+def _check_classes(class_names, table):
+    texts = [*class_names, *table, *(text for row in table.values() for item in row.items() for text in item)]
+    if not isinstance(class_names, list) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("classes and what is known of them must be texts")
+    if len(set(class_names)) != len(class_names):
+        raise ValueError("a class is there twice")
 
 
 def _list_split(folder, name, first, end, num_classes):
     if name not in ("train", "validation", "test"):
         raise ValueError(f"{name!r} is no split")
-    labels = np.load(folder / f"labels_{name}.npy", allow_pickle=False)
-    if labels.shape != (end - first,) or (len(labels) and not 0 <= labels.min() <= labels.max() < num_classes):
+    # Mapped, so that no more is read than is there, whatever its header says.
+    labels = np.load(folder / f"labels_{name}.npy", mmap_mode="r", allow_pickle=False)
+    does_fit = labels.shape == (end - first,) and labels.dtype.kind in "iu"
+    if not does_fit or (len(labels) and not 0 <= labels.min() <= labels.max() < num_classes):
         raise ValueError(f"labels_{name}.npy does not fit")
     names = np.array([f"{folder.name}/{name}[{position}]" for position in range(len(labels))], object)
     return Examples(np.arange(first, end), labels.astype(np.int32), names)
