@@ -197,7 +197,8 @@ def test_a_broken_link_is_not_packed(tmp_path):
     (tmp_path / "photos" / "cat" / "gone.png").symlink_to("nowhere.png")
     with pytest.raises(InputError, match="Every image must be readable. Received: 'photos/cat/gone.png' .No such file"):
         write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "out", images_per_shard=5)
-    assert os.listdir(tmp_path) == ["photos"]
+    assert sorted(os.listdir(tmp_path)) == [".out.prepare_data", "photos"]
+    assert os.listdir(tmp_path / ".out.prepare_data") == ["lock"]
 
 
 def test_only_files_are_images(tmp_path):

@@ -1,3 +1,4 @@
+import concurrent.futures
 import json
 import os
 import shutil
@@ -200,6 +201,93 @@ def test_pixels_are_no_records(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def below(folder):
+    return sorted(os.path.relpath(path, folder) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("foreign", ["index", "file", "folder", "link"])
+def test_a_folder_with_other_things_is_not_replaced(photos, tmp_path, foreign):
+    output = tmp_path / "out"
+    shutil.copytree(photos / "records", output)
+    if foreign == "index":
+        (output / "domain.json").write_text('{"format": 1, "name": "example.org"}')
+    elif foreign == "file":
+        (output / "notes.txt").write_text("mine")
+    elif foreign == "folder":
+        (output / "train-00000-of-00009.array_record").mkdir()
+    else:
+        (output / "labels_more.npy").symlink_to(output / "labels_train.npy")
+    left = sorted(os.listdir(output))
+    with pytest.raises(InputError, match="must be a new folder.*and nothing else"):
+        write_records(list_domain(f"folder:{photos}/photos"), output, images_per_shard=9, overwrite=True)
+    assert sorted(os.listdir(output)) == left and os.listdir(tmp_path) == ["out"]
+
+
+def test_only_our_own_folders_are_replaced_or_removed(photos, tmp_path, monkeypatch):
+    listing = list_domain(f"folder:{photos}/photos")
+    (tmp_path / "out.unfinished").mkdir()
+    (tmp_path / "out.unfinished" / "notes.txt").write_text("mine")
+    shutil.copytree(photos / "records", tmp_path / "out")
+    # The current folder has a name too.
+    monkeypatch.chdir(tmp_path / "out")
+    write_records(listing, ".", images_per_shard=100, overwrite=True)
+    assert below(tmp_path) == [
+        ".out.prepare_data/lock",
+        "out.unfinished/notes.txt",
+        "out/domain.json",
+        *(f"out/labels_{split}.npy" for split in ("test", "train", "validation")),
+        *(f"out/{split}-00000-of-00001.array_record" for split in ("test", "train", "validation")),
+    ]
+
+
+def test_what_others_put_there_meanwhile_stays(photos, tmp_path):
+    output = tmp_path / "out"
+
+    def put(count):
+        output.mkdir(exist_ok=True)
+        (output / "notes.txt").write_text("mine")
+
+    with pytest.raises(InputError, match="must be a new folder"):
+        write_records(list_domain(f"folder:{photos}/photos"), output, images_per_shard=9, progress=put)
+    assert below(tmp_path) == [".out.prepare_data/lock", "out/notes.txt"]
+
+
+def test_of_two_packers_the_second_waits(photos, tmp_path):
+    listing, second = list_domain(f"folder:{photos}/photos"), []
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+
+        def start_second(count):
+            if not second:
+                second.append(pool.submit(write_records, listing, tmp_path / "out", images_per_shard=4))
+                assert concurrent.futures.wait(second, timeout=0.5).not_done
+
+        write_records(listing, tmp_path / "out", images_per_shard=9, progress=start_second)
+        assert isinstance(second[0].exception(), InputError)
+    domain = load_domain(f"records:{tmp_path}/out", image_size=16)
+    assert len(domain.train) == 21 and (tmp_path / "out" / "train-00000-of-00003.array_record").exists()
+
+
+def test_old_records_outlive_a_kill_and_a_failure(photos, tmp_path, monkeypatch):
+    listing, output = list_domain(f"folder:{photos}/photos"), tmp_path / "out"
+    shutil.copytree(photos / "records", tmp_path / ".out.prepare_data" / "old")
+    with pytest.raises(InputError, match="must be a new folder"):
+        write_records(listing, output, images_per_shard=9)
+    assert sorted(os.listdir(output)) == sorted(os.listdir(photos / "records"))
+    replace = os.replace
+
+    def fail(source, target):
+        if source.name == "new":
+            raise OSError("no more")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(InputError, match=r"can be written.*\(no more\)"):
+        write_records(listing, output, images_per_shard=9, overwrite=True)
+    assert sorted(os.listdir(output)) == sorted(os.listdir(photos / "records"))
+    assert os.listdir(tmp_path / ".out.prepare_data") == ["lock"]
+
+
 def prepare(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "tools.prepare_data", *arguments], cwd=REPOSITORY, capture_output=True, text=True
@@ -223,7 +311,7 @@ def test_program_writes_whole_or_not_at_all(photos, tmp_path, small_disk):
         Image.fromarray(noise).save(big / f"{index}.png")
     full = prepare(f"--domain=folder:{tmp_path}/big", f"--output={small_disk}/out")
     assert full.returncode == 2 and len(full.stderr.strip().splitlines()[-1]) < 300, full.stderr
-    assert "Traceback" not in full.stderr and os.listdir(small_disk) == []
+    assert "Traceback" not in full.stderr and below(small_disk) == [".out.prepare_data/lock"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import shutil
 import numpy as np
 
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.domains.cache_folder import lock
 from jtln_tf.domains.examples import Examples
 from jtln_tf.domains.listing import Listing, select_classes
 from jtln_tf.domains.record_reader import RecordReader
@@ -27,6 +28,7 @@ _RECORDS_AT_ONCE = 64
 # A group of one: a record is read without its neighbours.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 _SHARD_NAME = re.compile(r"[a-z]+-\d{5}-of-\d{5}\.array_record")
+_OWN_NAME = re.compile(rf"{_SHARD_NAME.pattern}|labels_[a-z]+\.npy|{re.escape(_INDEX_FILE)}")
 
 
 def list_records(spec, data_root="", cache_dir=""):
@@ -112,24 +114,76 @@ def write_records(listing, output, *, images_per_shard, overwrite=False, progres
 
     Args:
         listing: `Listing`.
-        output: Folder to write; it is written beside first, so that it is whole or not there.
+        output: Folder to write; it is written in a hidden folder beside first, so that it is whole or not there. Of two
+            processes that write the same one the second waits for the first.
         images_per_shard: Most images in a file.
-        overwrite: Replace what an earlier call wrote there.
+        overwrite: Replace what an earlier call wrote there, which stays until the new records are whole.
         progress: Called with the number of images of each chunk that is done, or None.
 
     Raises:
         InputError: If the folder exists, or the domain's images are not files.
     """
+    if any(one.images.ndim != 1 for one in listing.splits.values()) and listing.fetch is None:
+        raise InputError("A domain must have image files to be written as records. Received: one of pixels.")
+    try:
+        # An output "." has no name otherwise.
+        output = pathlib.Path(output).resolve()
+        _check_output(output, overwrite)
+        place = output.with_name(f".{output.name}.prepare_data")
+        place.mkdir(parents=True, exist_ok=True)
+        unfinished, old = place / "new", place / "old"
+        with lock(place / "lock"):
+            # Whoever holds the lock may tidy up after a killed process.
+            if old.exists() and not output.exists():
+                os.replace(old, output)
+            _check_output(output, overwrite)
+            try:
+                for left in (unfinished, old):
+                    shutil.rmtree(left, ignore_errors=True)
+                unfinished.mkdir()
+                _write(listing, unfinished, images_per_shard, progress)
+                # That took long enough for others to put something there.
+                _check_output(output, overwrite)
+                if output.exists():
+                    os.replace(output, old)
+                os.replace(unfinished, output)
+            finally:
+                if not output.exists() and old.exists():
+                    os.replace(old, output)
+                for left in (unfinished, old):
+                    shutil.rmtree(left, ignore_errors=True)
+    except (RuntimeError, OSError) as error:
+        # ArrayRecord tells of a full disk by a RuntimeError.
+        reason = str(error).split(";")[0]
+        raise InputError(
+            f"`output` must be a folder that can be written. Received: {str(output)!r} ({reason})."
+        ) from error
+
+
+def _check_output(output, overwrite):
+    if not output.exists() or (overwrite and _is_ours(output)):
+        return
+    raise InputError(
+        f"`output` must be a new folder. Received: {str(output)!r}. "
+        "Hint: --overwrite replaces a folder that holds what this program wrote, and nothing else."
+    )
+
+
+def _is_ours(folder):
+    """Whether a folder holds records, of this or an earlier format, and nothing else."""
+    try:
+        index = json.loads((folder / _INDEX_FILE).read_text("utf-8"))
+        is_index = index["format"] in range(1, _FORMAT + 1) and {"class_names", "splits", "content"} <= index.keys()
+    # Whatever is wrong with it, it is not ours.
+    except Exception:
+        return False
+    is_own = [one.is_file() and not one.is_symlink() and _OWN_NAME.fullmatch(one.name) for one in folder.iterdir()]
+    return is_index and all(is_own)
+
+
+def _write(listing, folder, images_per_shard, progress):
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    output = pathlib.Path(output)
-    if output.exists() and not (overwrite and (output / _INDEX_FILE).is_file()):
-        raise InputError(
-            f"`output` must be a new folder. Received: {str(output)!r}. "
-            "Hint: --overwrite replaces a folder that this program wrote."
-        )
-    unfinished = output.with_name(output.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
     index = {
         "format": _FORMAT,
         "class_names": list(listing.class_names),
@@ -138,39 +192,26 @@ def write_records(listing, output, *, images_per_shard, overwrite=False, progres
         "splits": {},
     }
     content = hashlib.sha256()
-    try:
-        unfinished.mkdir(parents=True)
-        for name, examples in listing.splits.items():
-            # In the order of the domain, so that the images held out and drawn of both are the same.
-            all_encoded = _read_encoded(listing, examples)
-            starts = range(0, len(examples), images_per_shard)
-            shards = []
-            for number, start in enumerate(starts):
-                count = min(images_per_shard, len(examples) - start)
-                file = f"{name}-{number:05d}-of-{len(starts):05d}.array_record"
-                writer = ArrayRecordWriter(str(unfinished / file), _WRITER_OPTIONS)
-                for encoded in itertools.islice(all_encoded, count):
-                    writer.write(encoded)
-                    content.update(hashlib.sha256(encoded).digest())
-                    if progress:
-                        progress(1)
-                writer.close()
-                shards.append({"file": file, "records": count})
-            np.save(unfinished / f"labels_{name}.npy", examples.labels, allow_pickle=False)
-            index["splits"][name] = {"shards": shards}
-        index["content"] = content.hexdigest()[:16]
-        (unfinished / _INDEX_FILE).write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        if output.exists():
-            shutil.rmtree(output)
-        os.replace(unfinished, output)
-    except (RuntimeError, OSError) as error:
-        # ArrayRecord tells of a full disk by a RuntimeError.
-        reason = str(error).split(";")[0]
-        raise InputError(
-            f"`output` must be a folder that can be written. Received: {str(output)!r} ({reason})."
-        ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    for name, examples in listing.splits.items():
+        # In the order of the domain, so that the images held out and drawn of both are the same.
+        all_encoded = _read_encoded(listing, examples)
+        starts = range(0, len(examples), images_per_shard)
+        shards = []
+        for number, start in enumerate(starts):
+            count = min(images_per_shard, len(examples) - start)
+            file = f"{name}-{number:05d}-of-{len(starts):05d}.array_record"
+            writer = ArrayRecordWriter(str(folder / file), _WRITER_OPTIONS)
+            for encoded in itertools.islice(all_encoded, count):
+                writer.write(encoded)
+                content.update(hashlib.sha256(encoded).digest())
+                if progress:
+                    progress(1)
+            writer.close()
+            shards.append({"file": file, "records": count})
+        np.save(folder / f"labels_{name}.npy", examples.labels, allow_pickle=False)
+        index["splits"][name] = {"shards": shards}
+    index["content"] = content.hexdigest()[:16]
+    (folder / _INDEX_FILE).write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _read_encoded(listing, examples):
@@ -182,8 +223,6 @@ def _read_encoded(listing, examples):
     if listing.fetch is not None:
         yield from listing.fetch(examples)
         return
-    if examples.images.ndim != 1:
-        raise InputError("A domain must have image files to be written as records. Received: one of pixels.")
     for image, name in zip(examples.images, examples.names, strict=True):
         try:
             encoded = pathlib.Path(image).read_bytes() if isinstance(image, str) else image
