@@ -268,6 +268,20 @@ def test_failed_download_is_one_line_and_leaves_nothing(tmp_path):
     assert not (tmp_path / "tiny_unreachable").exists()
 
 
+@pytest.mark.parametrize("content", ["link", "folder", "none"])
+def test_a_folder_that_was_there_stays_when_the_download_fails(tmp_path, content):
+    mine = tmp_path / "root" / "tiny_unreachable"
+    mine.mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
+    if content == "link":
+        (mine / "photos").symlink_to(tmp_path / "photos")
+    if content == "folder":
+        (mine / "photos").mkdir()
+    with pytest.raises(InputError, match="`tfds:tiny_unreachable` must be prepared in"):
+        load(tmp_path / "root", "tiny_unreachable")
+    assert mine.is_dir() and (mine / "photos").is_dir() == (content != "none")
+
+
 @pytest.mark.parametrize("other", [False, True])
 def test_missing_manual_download_is_one_line_that_tells_what_to_do(tmp_path, other):
     if other:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import os
 import pathlib
 import shutil
 
@@ -71,11 +72,14 @@ def _make_builder(name, data_root):
 def _prepare(builder, name):
     import tensorflow as tf
 
+    folder = pathlib.Path(builder.data_dir_root, builder.name)
+    was_there = os.path.lexists(folder)
     try:
         builder.download_and_prepare()
     # What a builder raises is its own affair.
     except Exception as error:
-        _remove_empty(pathlib.Path(builder.data_dir_root, builder.name))
+        if not was_there:
+            _remove_empty(folder)
         # TFDS's own message has the instructions in it, on several lines.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(" Create it and ")[0]
         instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
@@ -94,8 +98,12 @@ def _prepare(builder, name):
 
 def _remove_empty(folder):
     """Removes what a failed preparation leaves, unless another configuration is or is being prepared there."""
+
+    def is_content(path):
+        return path.is_file() or path.is_symlink() or path.name.startswith("incomplete.")
+
     with contextlib.suppress(OSError):
-        found = [one for one in folder.rglob("*") if one.is_file() or one.name.startswith("incomplete.")]
+        found = [one for one in folder.rglob("*") if is_content(one)]
         if all(one.parent.name == ".config" for one in found):
             shutil.rmtree(folder)
 
