@@ -2,12 +2,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 
 import numpy as np
 import pytest
 
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.domains.array_file import cached_array
 from tests.conftest import REPOSITORY
 
@@ -56,6 +56,23 @@ def test_an_error_while_filling_leaves_nothing(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.lock"]
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "denied", "a.jpg"), MissingInputError("`a` must be there.")])
+def test_an_error_of_reading_what_is_to_be_filled_in_is_passed_on(tmp_path, error):
+    def fail(write):
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        cached_array(tmp_path, "a", SHAPE, np.float32, fail)
+    assert caught.value is error and sorted(os.listdir(tmp_path)) == ["a.lock"]
+
+
+def test_an_array_that_is_there_is_read_without_writing(tmp_path):
+    cached_array(tmp_path, "a", SHAPE, np.float32, fill_all)
+    (tmp_path / "a.lock").unlink()
+    np.testing.assert_array_equal(cached_array(tmp_path, "a", SHAPE, np.float32, never), VALUES)
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
 def test_a_kill_leaves_no_array(tmp_path):
     code = (
         "import sys, time, numpy as np\n"
@@ -76,20 +93,25 @@ def test_a_kill_leaves_no_array(tmp_path):
 
 def test_a_second_process_waits_for_the_first(tmp_path):
     code = (
-        "import sys, time, numpy as np\n"
+        "import numpy as np\n"
         "from jtln_tf.domains.array_file import cached_array\n"
         "def fill(write):\n"
         "    print('begun', flush=True)\n"
-        "    time.sleep(1)\n"
+        "    input()\n"
         f"    write(0, np.full({SHAPE}, 7))\n"
         f"cached_array({str(tmp_path)!r}, 'a', {SHAPE}, np.float32, fill)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+    found = []
+    second = threading.Thread(target=lambda: found.append(cached_array(tmp_path, "a", SHAPE, np.float32, never)))
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout.readline() == "begun\n"
-        started = time.monotonic()
-        assert (cached_array(tmp_path, "a", SHAPE, np.float32, never) == 7).all()
-        assert time.monotonic() > started
-    assert process.returncode == 0
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+        process.communicate("\n")
+    second.join()
+    assert process.returncode == 0 and (found[0] == 7).all()
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(small_disk):

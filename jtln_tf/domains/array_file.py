@@ -32,18 +32,37 @@ def cached_array(folder, name, shape, dtype, fill):
     """
     folder = pathlib.Path(folder)
     path = folder / f"{name}.npy"
+    found = _open(path, shape, dtype)
+    if found is not None:
+        # Without the lock: the folder may be one that can only be read.
+        return found
+    failures = []
+
+    def fill_or_note(write):
+        try:
+            fill(write)
+        except OSError as error:
+            failures.append(error)
+            raise
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder / f"{name}.lock"):
             if _open(path, shape, dtype) is None:
                 size = math.prod(shape) * np.dtype(dtype).itemsize
                 check_room(folder, size, "another folder, or --cache=none")
-                _write(path, shape, dtype, fill)
+                _write(path, shape, dtype, fill_or_note)
             return _open(path, shape, dtype)
     except OSError as error:
-        raise InputError(
-            f"`cache_dir` must be a folder that can be written. Received: {str(folder)!r} ({error.strerror})."
-        ) from error
+        if error in failures:
+            raise
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder, error):
+    return InputError(
+        f"`cache_dir` must be a folder that can be written. Received: {str(folder)!r} ({error.strerror})."
+    )
 
 
 def _open(path, shape, dtype):
@@ -66,8 +85,11 @@ def _write(path, shape, dtype, fill):
 
             def write(first_row, rows):
                 # Not into a memory map: a full disk would kill the process there.
-                file.seek(start + int(first_row) * row_bytes)
-                file.write(np.ascontiguousarray(rows, dtype).data)
+                try:
+                    file.seek(start + int(first_row) * row_bytes)
+                    file.write(np.ascontiguousarray(rows, dtype).data)
+                except OSError as error:
+                    raise _unwritable(path.parent, error) from error
 
             fill(write)
             file.truncate(start + shape[0] * row_bytes)
