@@ -150,8 +150,11 @@ def write_whole(path, content):
     """Writes a file of text or bytes such that a kill leaves the old one or the new one."""
     path = pathlib.Path(path)
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    os.replace(unfinished, path)
+    try:
+        unfinished.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _nearest_existing(workdir):

@@ -196,7 +196,9 @@ def test_disk_that_fills_up_while_writing(small_disk, monkeypatch):
     write_whole(small_disk / "a.json", "old")
     with pytest.raises(OSError, match="No space left"):
         write_whole(small_disk / "a.json", "x" * 2**21)
-    assert (small_disk / "a.json").read_text() == "old"
+    assert (small_disk / "a.json").read_text() == "old" and os.listdir(small_disk) == ["a.json"]
+    with pytest.raises(OSError, match="No space left"):
+        (small_disk / "another").write_bytes(bytes(2**21))
     usage = shutil.disk_usage(small_disk)._replace(free=2**40)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(
