@@ -17,18 +17,19 @@ _CLASSES_FILE = "classes.json"
 _LARGEST_DIFFERENCE = 1e-4
 
 
-def export_network(network, folder, *, source_classes, target_classes):
+def export_network(network, folder, *, source_classes, target_classes, crop_bottom=0):
     """Writes a SavedModel with two signatures, and the class names beside it.
 
     `serve_images`: `image`, float32 [B, H, W, C] in 0..255. `serve_bytes` (also `serving_default`): `encoded`, string
-    [B], the bytes of JPEG, PNG, GIF or BMP files, decoded and cropped as in training. Both return `source` [B, n] and
-    `target` [B, m], the probabilities of the two heads.
+    [B], the bytes of JPEG, PNG, WebP, GIF or BMP files, decoded and cropped as in training. Both return `source` [B, n]
+    and `target` [B, m], the probabilities of the two heads.
 
     Args:
         network: What `build_network` returns.
         folder: Folder to write; it is written beside first, so that it is whole or not there.
         source_classes: Class names of the source head.
         target_classes: Class names of the target head.
+        crop_bottom: Rows of each file's pixels that `serve_bytes` cuts off first, at the bottom: those of the target.
 
     Raises:
         InputError: If the folder exists and is no export, or the names do not fit the heads.
@@ -51,7 +52,7 @@ def export_network(network, folder, *, source_classes, target_classes):
 
     def serve_bytes(encoded):
         decoded = tf.map_fn(
-            lambda one: decode_image(one, height, channels),
+            lambda one: decode_image(one, height, channels, crop_bottom),
             encoded,
             fn_output_signature=tf.TensorSpec((height, height, channels), tf.uint8),
         )
@@ -101,13 +102,14 @@ def load_export(folder):
     return signatures, class_names
 
 
-def check_export(network, folder, images):
+def check_export(network, folder, images, *, crop_bottom=0):
     """Reloads an export and compares the probabilities of both its signatures with the network's.
 
     Args:
         network: The network that was exported.
         folder: The export.
         images: Whole-numbered images [B, H, W, C] in 0..255 to compare on.
+        crop_bottom: What `export_network` was given.
 
     Returns:
         Largest absolute difference of a probability.
@@ -117,7 +119,9 @@ def check_export(network, folder, images):
     """
     signatures, _ = load_export(folder)
     images = tf.cast(images, tf.float32)
-    encoded = tf.stack([tf.io.encode_png(tf.cast(image, tf.uint8)) for image in images])
+    # Rows for it to cut off.
+    whole = tf.pad(tf.cast(images, tf.uint8), [[0, 0], [0, crop_bottom], [0, 0], [0, 0]])
+    encoded = tf.stack([tf.io.encode_png(image) for image in whole])
     expected = network(images, training=False)
     served = (signatures["serve_images"](image=images), signatures["serve_bytes"](encoded=encoded))
     difference = max(float(np.abs(one[head] - expected[head]).max()) for one in served for head in ("source", "target"))

@@ -12,11 +12,14 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import jtln_tf as jt
 from jtln_tf.config import CostConfig, DataConfig, InputError, ObjectiveConfig, RunStoppedError, TrainingConfig
-from jtln_tf.experiment import load_trained_network, preparation, run_experiment
+from jtln_tf.domains import decode_image
+from jtln_tf.experiment import export_run, load_trained_network, preparation, run_experiment
 from jtln_tf.experiment.leaks import count_leaks
+from jtln_tf.export import load_export
 from jtln_tf.pairing import augment_images
 
 SECONDS_TO_A_CHECKPOINT = 120
@@ -201,6 +204,20 @@ def test_resuming_a_finished_run_exports_it_where_it_was_not(bars, tmp_path):
     assert again.pop("export_difference") < 1e-4
     assert again == first
     assert (tmp_path / "export" / "classes.json").exists()
+
+
+def test_the_export_crops_images_as_the_target_does(bars, tmp_path):
+    config = make_config(bars)
+    data = dataclasses.replace(config.data, target="folder:target?crop_bottom=6")
+    config = dataclasses.replace(config, data=data)
+    source, target = preparation.load_domains(config)
+    network = preparation.build_network_for(config, source, target)
+    assert export_run(config, tmp_path / "export", network, source, target) < 1e-4
+    signatures, _ = load_export(tmp_path / "export")
+    path = next((bars / "target" / "t1").iterdir())
+    image = decode_image(tf.constant(path.read_bytes()), 16, 1, crop_bottom=6)
+    served = signatures["serve_bytes"](encoded=tf.constant([path.read_bytes()]))["target"]
+    np.testing.assert_allclose(served, network(tf.cast(image, tf.float32)[None])["target"], atol=1e-6)
 
 
 @pytest.mark.slow

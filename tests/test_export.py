@@ -62,6 +62,16 @@ def test_image_bytes_are_decoded_as_in_training(network, exported):
     np.testing.assert_allclose(served["target"], network(images, training=False)["target"], atol=1e-6)
 
 
+def test_the_bottom_of_image_bytes_is_cut_off_as_in_training(network, tmp_path):
+    names = {"source_classes": list("abcd"), "target_classes": list("xyz")}
+    export_network(network, tmp_path / "out", **names, crop_bottom=8)
+    pixels = make_pixels(40, 30)
+    served = load_export(tmp_path / "out")[0]["serve_bytes"](encoded=tf.constant([encode(pixels, "PNG")]))
+    image = decode_image(tf.constant(encode(pixels[:-8], "PNG")), 12, 3)
+    expected = network(tf.cast(image, tf.float32)[None], training=False)
+    np.testing.assert_allclose(served["target"], expected["target"], atol=1e-6)
+
+
 def test_bytes_are_what_a_server_calls_by_default(exported):
     model = tf.saved_model.load(str(exported))
     assert {"serve_bytes", "serve_images", "serving_default"} <= set(model.signatures)

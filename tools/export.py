@@ -27,13 +27,10 @@ def main(arguments):
     read_config(values.workdir)
 
     load_tensorflow()
-    from jtln_tf.experiment import load_trained_network
-    from jtln_tf.export import check_export, export_network
+    from jtln_tf.experiment import export_run, load_trained_network
 
-    _, network, source, target = load_trained_network(values.workdir)
-    export_network(network, values.output, source_classes=source.class_names, target_classes=target.class_names)
-    images, _ = next(iter(target.test.dataset(32)))
-    difference = check_export(network, values.output, images)
+    config, network, source, target = load_trained_network(values.workdir)
+    difference = export_run(config, values.output, network, source, target)
     print(f"{values.output}: reloaded, largest difference of a probability {difference:.1g}")
 
 

@@ -7,12 +7,14 @@ from jtln_tf.experiment.preparation import (
     load_domains,
     load_trained_network,
 )
+from jtln_tf.experiment.result import export_run
 from jtln_tf.experiment.run import run_experiment
 
 __all__ = [
     "build_costs",
     "build_network_for",
     "check_cost_files",
+    "export_run",
     "load_domains",
     "load_trained_network",
     "run_experiment",

@@ -1,4 +1,4 @@
-"""A trained network to the figures of a run."""
+"""A trained network to the figures of a run, and to its export."""
 
 import platform
 
@@ -7,8 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from jtln_tf import workdir as files
+from jtln_tf.config import parse_domain_spec
 from jtln_tf.costs import load_cost_matrix
 from jtln_tf.evaluation import evaluate
+from jtln_tf.export import check_export, export_network
 
 
 def evaluate_run(config, workdir, network, state, source, target):
@@ -40,6 +42,23 @@ def evaluate_run(config, workdir, network, state, source, target):
             "numpy": np.__version__,
         },
     }
+
+
+def export_run(config, folder, network, source, target):
+    """Exports the network of a run; returns the largest difference of a probability after reloading.
+
+    Args:
+        config: `ExperimentConfig`.
+        folder: Folder of the export.
+        network: The trained network.
+        source: Source `Domain`.
+        target: Target `Domain`, whose `crop_bottom` holds for the images that the export is given.
+    """
+    crop_bottom = parse_domain_spec(config.data.target).crop_bottom
+    class_names = {"source_classes": source.class_names, "target_classes": target.class_names}
+    export_network(network, folder, **class_names, crop_bottom=crop_bottom)
+    images, _ = next(iter(target.test.dataset(32)))
+    return check_export(network, folder, images, crop_bottom=crop_bottom)
 
 
 def _describe_costs(workdir):

@@ -19,9 +19,8 @@ from jtln_tf.experiment.preparation import (
     load_domains,
     prior_costs,
 )
-from jtln_tf.experiment.result import evaluate_run
+from jtln_tf.experiment.result import evaluate_run, export_run
 from jtln_tf.experiment.training import train
-from jtln_tf.export import check_export, export_network
 from jtln_tf.trainer import TrainingState
 
 # Bytes on the disk for each byte of weights: two checkpoints with the optimizers' moments (the older one is removed
@@ -88,9 +87,7 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     files.write_json(workdir / files.RESULT_FILE, result)
     if export:
         folder = workdir / files.EXPORT_FOLDER
-        export_network(network, folder, source_classes=source.class_names, target_classes=target.class_names)
-        images, _ = next(iter(target.test.dataset(32)))
-        result["export_difference"] = check_export(network, folder, images)
+        result["export_difference"] = export_run(config, folder, network, source, target)
         files.write_json(workdir / files.RESULT_FILE, result)
     return result
 
