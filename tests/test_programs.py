@@ -257,6 +257,20 @@ def test_train_evaluate_export_predict(repository, tmp_path, tiny, bars):
     assert_refused(run(repository, "predict", f"--model={tmp_path / 'out'}", tmp_path / "broken.png"), "broken.png")
 
 
+def test_an_error_of_tensorflow_that_is_no_text_is_an_image_that_cannot_be_read(repository, tmp_path):
+    """Its message may quote bytes of the file."""
+    (tmp_path / "broken.bmp").write_bytes(b"BM\xff\xff")
+    code = (
+        "import runpy, sys, jtln_tf.export\n"
+        "signatures = {'serve_bytes': lambda encoded: encoded[0].numpy().decode('utf-8')}\n"
+        "jtln_tf.export.load_export = lambda folder: (signatures, {'target': ['a']})\n"
+        f"sys.argv = ['tools.predict', '--model=export', {str(tmp_path / 'broken.bmp')!r}]\n"
+        "runpy.run_module('tools.predict', run_name='__main__')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, timeout=120)
+    assert_refused(result, "`images` must be JPEG, PNG, WebP, GIF or BMP files", "broken.bmp")
+
+
 @pytest.mark.slow
 def test_one_bad_image_is_named_and_skipped_only_when_asked(repository, tmp_path, tiny):
     from tests.conftest import make_image_folder

@@ -38,8 +38,9 @@ def main(arguments):
         encoded = tf.constant([pathlib.Path(path).read_bytes()])
         try:
             probabilities = signatures["serve_bytes"](encoded=encoded)[values.head][0].numpy()
-        except tf.errors.InvalidArgumentError as error:
-            raise InputError(f"`images` must be JPEG, PNG, GIF or BMP files. Received: {path!r}.") from error
+        # TensorFlow's message may hold bytes of the file, which are no text.
+        except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+            raise InputError(f"`images` must be JPEG, PNG, WebP, GIF or BMP files. Received: {path!r}.") from error
         best = probabilities.argsort()[::-1][: values.top]
         classes = [{"class": names[index], "probability": round(float(probabilities[index]), 6)} for index in best]
         print(json.dumps({"image": path, "classes": classes}, ensure_ascii=False), flush=True)
