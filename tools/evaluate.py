@@ -30,11 +30,12 @@ def main(arguments):
 
     load_tensorflow()
     from jtln_tf.evaluation import evaluate
-    from jtln_tf.experiment import load_trained_network
+    from jtln_tf.experiment import load_trained_network, tell_lost_images
 
     _, network, source, target = load_trained_network(values.workdir)
     domain = {"source": source, "target": target}[values.head]
-    result = evaluate(network, domain, split=values.split, head=values.head)
+    with tell_lost_images(domain):
+        result = evaluate(network, domain, split=values.split, head=values.head)
     if values.json:
         print(json.dumps(result.to_json()))
         return

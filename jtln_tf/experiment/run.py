@@ -12,6 +12,7 @@ from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.costs import load_cost_matrix
 from jtln_tf.experiment.cached_trunk import cache_trunk
 from jtln_tf.experiment.leaks import count_leaks
+from jtln_tf.experiment.lost_images import tell_lost_images
 from jtln_tf.experiment.preparation import (
     build_model,
     build_network_for,
@@ -46,7 +47,7 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     Raises:
         InputError: If the configuration does not fit the data, or the folder holds another run.
         NonFiniteLossError: If the loss is no longer finite.
-        RunStoppedError: If the run cannot be written any further.
+        RunStoppedError: If the run cannot be written any further, or an image no longer be read.
     """
     workdir = pathlib.Path(workdir)
     config.require_domains()
@@ -71,8 +72,10 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
         # Found by the run itself, with the weights that it began with.
         cost_matrix = load_cost_matrix(saved_costs).align(source.class_names, target.class_names)
     else:
-        cost_matrix = prior_costs(config, source, target, network)
-    trained = cache_trunk(config, network, source, target) if config.network.cache_features else None
+        with tell_lost_images(source, target):
+            cost_matrix = prior_costs(config, source, target, network)
+    with tell_lost_images(source, target):
+        trained = cache_trunk(config, network, source, target) if config.network.cache_features else None
     model = build_model(config, trained.network if trained else network)
     state.seconds = time.perf_counter() - started
     weight_bytes = sum(math.prod(variable.shape) * 4 for variable in network.variables)
@@ -82,8 +85,9 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
         model.set_cost_matrix(cost_matrix)
         cost_matrix.save(workdir / files.COST_FILE)
     domains = trained.domains if trained else (source, target)
-    state = train(config, workdir, model, network, state, *domains, resume)
-    result = finished or {**evaluate_run(config, workdir, network, state, source, target), **leaks}
+    with tell_lost_images(source, target):
+        state = train(config, workdir, model, network, state, *domains, resume)
+        result = finished or {**evaluate_run(config, workdir, network, state, source, target), **leaks}
     files.write_json(workdir / files.RESULT_FILE, result)
     if export:
         folder = workdir / files.EXPORT_FOLDER
