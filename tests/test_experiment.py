@@ -186,6 +186,17 @@ def test_what_was_not_looked_for_is_told(bars, monkeypatch, caplog):
     ]
 
 
+def test_pixels_and_files_are_not_looked_for_in_each_other(bars, caplog):
+    source = jt.load_domain("builtin:mnist5k", image_size=16)
+    target = jt.load_domain(f"folder:{bars}/target", image_size=16, channels=1, cache="none")
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        leaks = count_leaks(source, target)
+    assert leaks == {"target_test_images_in_target_train": 0, "target_test_images_in_source_train": None}
+    assert [record.getMessage() for record in caplog.records] == [
+        "test images were not looked for in the source's training images: pixels cannot be compared with files."
+    ]
+
+
 @pytest.mark.slow
 def test_a_run_that_stopped_early_does_not_train_on_when_resumed(bars, tmp_path):
     config = make_config(bars, method="target_only", steps=400, early_stopping_epochs=1)

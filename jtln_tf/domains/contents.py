@@ -62,18 +62,21 @@ def read_files(split, rows):
 def find_shared(split, other):
     """Finds the images of a split that stand in another one too.
 
-    Where both are decoded their pixels are compared, where neither is their files byte by byte; others count as
-    different. Only images of which a part is the same are compared as a whole: that costs a look at each.
+    Where both are decoded their pixels are compared, where neither is their files byte by byte. Only images of which a
+    part is the same are compared as a whole: that costs a look at each.
 
     Args:
         split: `Split` of images.
         other: Another one.
 
     Returns:
-        Positions in `split`, ascending; or None where too many records would have to be read.
+        Positions in `split`, ascending; or None where they were not looked for: only one of the two is decoded, or too
+        many records would have to be read.
     """
-    if split.is_decoded != other.is_decoded or not len(split) or not len(other):
+    if not len(split) or not len(other):
         return np.array([], int)
+    if split.is_decoded != other.is_decoded:
+        return None
     if any(one.reader is not None for one in (split, other)) and len(split) + len(other) > _MOST_RECORDS:
         return None
     samples, other_samples = _sample_all(split), _sample_all(other)

@@ -19,7 +19,9 @@ def count_leaks(source, target):
     for side, domain in (("target", target), ("source", source)):
         rows = find_shared(target.test, domain.train)
         if rows is None:
-            logging.warning("test images were not looked for in the %s's training images: too many records.", side)
+            is_mixed = target.test.is_decoded != domain.train.is_decoded
+            reason = "pixels cannot be compared with files" if is_mixed else "too many records"
+            logging.warning("test images were not looked for in the %s's training images: %s.", side, reason)
         elif len(rows):
             logging.warning(
                 "%d of %d target test images also stand in the %s's training images, one of class %r among them. "
