@@ -278,6 +278,19 @@ def test_names_do_not_break_lines():
     assert "new\\nline\\x1b[31m  " in format_description(description)
 
 
+def test_names_and_reasons_cannot_write_to_the_terminal():
+    evil = {"image": "x\x1b[31m\nEVIL.png", "split": "train", "class": "0"}
+    description = make_description(
+        [2, 2],
+        bad_files=[{**evil, "reason": "no\x1b[31m\nimage"}],
+        duplicates=[{"images": [evil, evil], "same_file": True}],
+    )
+    text = format_description(description)
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "  x\\x1b[31m\\nEVIL.png (train): no\\x1b[31m\\nimage\n" in text
+    assert text.endswith("= x\\x1b[31m\\nEVIL.png (train, 0); same file")
+
+
 def test_one_class_without_any_other_split(tmp_path):
     save(tmp_path / "only" / "0.png", np.zeros((4, 4), np.uint8))
     description = describe_domain(divide_domain(f"folder:{tmp_path}"))

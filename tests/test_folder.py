@@ -68,8 +68,18 @@ def test_what_is_left_out_is_told(tmp_path, caplog):
     write_images(tmp_path, "train/cat/1.png", "train/cover.png", "train/cat/sub/notes.txt", "drafts/cat/1.png")
     with caplog.at_level(python_logging.WARNING, logger="absl"):
         assert listed(tmp_path) == {"train": ["cat:train/cat/1.png"]}
-    assert "left out 2 files and folders that are no images" in caplog.text and "/drafts among" in caplog.text
-    assert "left out 1 images that are in no class's folder" in caplog.text and "cover.png among" in caplog.text
+    assert "left out 2 files and folders that are no images" in caplog.text and "/drafts' among" in caplog.text
+    assert "left out 1 images that are in no class's folder" in caplog.text and "cover.png' among" in caplog.text
+
+
+def test_names_cannot_write_to_the_terminal(tmp_path, caplog):
+    write_images(tmp_path, "cat/1.png", "cat/2.png", "cat/3.png", "x\x1b[31m\n.png")
+    (tmp_path / "cat" / "x\x1b[31m\n.txt").write_text("")
+    (tmp_path / "cat" / "x\x1b[31m\n.png").write_bytes(b"no image")
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        load_domain(f"folder:{tmp_path}", image_size=8, cache="none", skip_bad_images=True)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3 and all(message.isprintable() and "x\\x1b[31m\\n" in message for message in messages)
 
 
 def test_a_class_may_be_called_train(tmp_path):

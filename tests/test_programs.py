@@ -150,6 +150,8 @@ DOMAIN = "--domain=builtin:optdigits"
         ("predict", ["--model=no/such"], ["images"]),
         ("predict", ["no_such.png"], ["model"]),
         ("predict", ["--model=unused", "no_such.png"], ["images", "no_such.png"]),
+        # A message is not what colours the terminal.
+        ("import_alexnet_weights", ["--no\x1b[31m"], ["no\\x1b[31m"]),
     ],
 )
 def test_bad_arguments_of_other_programs_are_refused(repository, program, flags, words):

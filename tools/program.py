@@ -6,6 +6,7 @@ import sys
 from absl import flags, logging
 
 from flags import preset_path
+from jtln_tf.captions import escape_name
 from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError
 
 BAD_INPUT = 2
@@ -103,4 +104,5 @@ def _expand_preset(argument):
 
 def _say(error):
     lines = str(error).splitlines() or [type(error).__name__]
-    print(f"error: {lines[0]}", file=sys.stderr)
+    # A file may be called anything, an escape sequence of the terminal too.
+    print(f"error: {''.join(escape_name(lines[0]))}", file=sys.stderr)

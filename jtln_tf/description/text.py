@@ -99,7 +99,7 @@ def _format_missing(description, limit):
 def _format_bad(bad_files, limit):
     if not bad_files:
         return ["", f"{'Bad files':14}none"]
-    lines = [f"  {one['image']} ({one['split']}): {one['reason']}" for one in bad_files]
+    lines = [f"  {_show(one['image'])} ({one['split']}): {_show(one['reason'])}" for one in bad_files]
     title = f"{'Bad files':14}{len(bad_files):,} (a run stops at them; --skip_bad_images leaves them out)"
     return ["", title, *_limit(lines, limit)]
 
@@ -139,7 +139,7 @@ def _format_shared(against, limit):
 
 
 def _format_group(images, same_file):
-    names = " = ".join(f"{one['image']} ({one['split']}, {_show(one['class'])})" for one in images)
+    names = " = ".join(f"{_show(one['image'])} ({one['split']}, {_show(one['class'])})" for one in images)
     return names + {True: "; same file", False: "; other file, same pixels", None: ""}[same_file]
 
 

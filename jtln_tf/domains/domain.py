@@ -145,7 +145,7 @@ def load_domain(
         # Others are drawn in their place, so that per_class stays exact; those are checked in the next round.
         bad_names.update(found_bad)
         logging.warning(
-            "%s: left out %d unreadable images, %s among them.", spec, len(bad_names), next(iter(found_bad))
+            "%s: left out %d unreadable images, %r among them.", spec, len(bad_names), next(iter(found_bad))
         )
 
 

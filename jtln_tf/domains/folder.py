@@ -103,7 +103,7 @@ def _find_splits(root):
             beside.append(entry.path)
         elif split_name in split_folders:
             raise InputError(
-                f"A folder must have each split once. Received: {entry.path} and {split_folders[split_name]}."
+                f"A folder must have each split once. Received: {entry.path!r} and {split_folders[split_name]!r}."
             )
         else:
             split_folders[split_name] = entry.path
@@ -149,7 +149,7 @@ def _check_file_name(path):
 
 def _warn_of_what_is_left_out(folders, class_depth, others):
     if others:
-        logging.warning("left out %d files and folders that are no images, %s among them.", len(others), others[0])
+        logging.warning("left out %d files and folders that are no images, %r among them.", len(others), others[0])
     strays = [path for folder in folders for path in find_strays(folder, class_depth)]
     if strays:
-        logging.warning("left out %d images that are in no class's folder, %s among them.", len(strays), strays[0])
+        logging.warning("left out %d images that are in no class's folder, %r among them.", len(strays), strays[0])
