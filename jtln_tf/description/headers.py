@@ -1,4 +1,4 @@
-"""Size, format and colour of images, from the first bytes of their files. Imports no TensorFlow."""
+"""Size, format and colour of images, from the first bytes of their files. Uses no TensorFlow."""
 
 import concurrent.futures
 import io

@@ -1,4 +1,4 @@
-"""Archives of images, unpacked once into the cache folder. Imports no TensorFlow.
+"""Archives of images, unpacked once into the cache folder. Uses no TensorFlow.
 
 An archive may be anyone's: all its entries are checked before the first is written, and what is written is counted.
 """

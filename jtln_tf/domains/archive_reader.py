@@ -1,6 +1,6 @@
 """Entries of a zip or tar archive, which may be anyone's: its headers are read here, and no more than they may cost.
 
-Imports no TensorFlow.
+Uses no TensorFlow.
 """
 
 import bz2

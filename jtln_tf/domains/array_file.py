@@ -1,4 +1,4 @@
-"""Arrays in files of a cache folder, whole or not there, and read without being loaded. Imports no TensorFlow."""
+"""Arrays in files of a cache folder, whole or not there, and read without being loaded. Uses no TensorFlow."""
 
 import math
 import os

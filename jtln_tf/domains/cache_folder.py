@@ -1,4 +1,4 @@
-"""A cache folder that several processes write: one at a time, where there is room. Imports no TensorFlow."""
+"""A cache folder that several processes write: one at a time, where there is room. Uses no TensorFlow."""
 
 import contextlib
 import fcntl

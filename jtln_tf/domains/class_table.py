@@ -1,4 +1,4 @@
-"""What is known of classes beside their names: a dict from column to text for each. Imports no TensorFlow."""
+"""What is known of classes beside their names: a dict from column to text for each. Uses no TensorFlow."""
 
 import csv
 import pathlib

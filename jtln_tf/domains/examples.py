@@ -1,4 +1,4 @@
-"""Labelled images that are found but not yet decoded, and how they are divided. Imports no TensorFlow."""
+"""Labelled images that are found but not yet decoded, and how they are divided. Uses no TensorFlow."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Images that a table lists: rows of `path,label[,split]` in a CSV or JSONL file beside them. Imports no TensorFlow."""
+"""Images that a table lists: rows of `path,label[,split]` in a CSV or JSONL file beside them. Uses no TensorFlow."""
 
 import csv
 import json

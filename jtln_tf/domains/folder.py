@@ -1,6 +1,6 @@
 """Images in folders, or archives of them: one folder a class, with or without `train/`, `val/`, `test/` above.
 
-Imports no TensorFlow.
+Uses no TensorFlow.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Image files below a folder, and the folders that name their classes. Imports no TensorFlow.
+"""Image files below a folder, and the folders that name their classes. Uses no TensorFlow.
 
 Links are followed. What is no one's data (hidden files, what systems leave in folders) is not there at all.
 """

@@ -1,4 +1,4 @@
-"""What a domain holds before any image is decoded, and the choice of its classes. Imports no TensorFlow."""
+"""What a domain holds before any image is decoded, and the choice of its classes. Uses no TensorFlow."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""Reading of single records from files of many. Imports no TensorFlow."""
+"""Reading of single records from files of many. Uses no TensorFlow."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Image files packed into a few large ones (ArrayRecord), any of which is read at once. Imports no TensorFlow.
+"""Image files packed into a few large ones (ArrayRecord), any of which is read at once. Uses no TensorFlow.
 
 DIR/domain.json                        class names, class table, and of each split its shards and their sizes
 DIR/labels_train.npy                   class index of each record
