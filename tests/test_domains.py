@@ -1,4 +1,5 @@
 import logging as python_logging
+import os
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from jtln_tf.config import InputError, MissingInputError
-from jtln_tf.domains import load_domain
+from jtln_tf.domains import decode_all, load_domain
 from tests.test_decoding import LOSSLESS, PICTURE, encode
 
 
@@ -408,3 +409,28 @@ def test_unknown_builtin():
 def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(InputError, match=message):
         load_domain("builtin:optdigits?per_class=2", **arguments)
+
+
+def test_broken_images_are_remembered_on_the_disk_until_they_can_be_read(tmp_path, monkeypatch):
+    folder = write_classes(tmp_path / "images", {"cat": 20, "dog": 20})
+    path = folder / "cat" / "07.png"
+    whole = path.read_bytes()
+    path.write_bytes(bytes(len(whole)))
+    options = {"cache": "disk", "cache_dir": str(tmp_path / "cache"), "skip_bad_images": True}
+    first = load(folder, "?test_fraction=0&validation_fraction=0", **options)
+    decoded = []
+
+    def decode(split, *arguments):
+        decoded.append(len(split))
+        return decode_all(split, *arguments)
+
+    monkeypatch.setattr("jtln_tf.domains.loading.decode_all", decode)
+    again = load(folder, "?test_fraction=0&validation_fraction=0", **options)
+    assert sum(decoded) == 1 and first.num_bad_images == again.num_bad_images == 1
+    assert ids(again.train) == ids(first.train) and len(again.train) == 39
+    # A disk that was away: the file looks as it did before.
+    status = path.stat()
+    path.write_bytes(whole)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    mended = load(folder, "?test_fraction=0&validation_fraction=0", **options)
+    assert mended.num_bad_images == 0 and len(mended.train) == 40

@@ -31,8 +31,7 @@ def cached_array(folder, name, shape, dtype, fill):
         InputError: If the folder cannot be written, or the disk has no room.
     """
     folder = pathlib.Path(folder)
-    path = folder / f"{name}.npy"
-    found = _open(path, shape, dtype)
+    found = find_array(folder, name, shape, dtype)
     if found is not None:
         # Without the lock: the folder may be one that can only be read.
         return found
@@ -48,15 +47,19 @@ def cached_array(folder, name, shape, dtype, fill):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder / f"{name}.lock"):
-            if _open(path, shape, dtype) is None:
+            if find_array(folder, name, shape, dtype) is None:
                 size = math.prod(shape) * np.dtype(dtype).itemsize
                 check_room(folder, size, "another folder, or --cache=none")
-                _write(path, shape, dtype, fill_or_note)
-            return _open(path, shape, dtype)
+                _write(_path(folder, name), shape, dtype, fill_or_note)
+            return find_array(folder, name, shape, dtype)
     except OSError as error:
         if error in failures:
             raise
         raise _unwritable(folder, error) from error
+
+
+def _path(folder, name):
+    return pathlib.Path(folder, f"{name}.npy")
 
 
 def _unwritable(folder, error):
@@ -65,9 +68,10 @@ def _unwritable(folder, error):
     )
 
 
-def _open(path, shape, dtype):
+def find_array(folder, name, shape, dtype):
+    """Returns what `cached_array` made, or None where it is not there; the arguments are its own."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(_path(folder, name), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return array if array.shape == tuple(shape) and array.dtype == np.dtype(dtype) else None

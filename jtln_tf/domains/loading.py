@@ -8,7 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from jtln_tf.domains.array_file import cached_array
+from jtln_tf.domains.array_file import cached_array, find_array
 from jtln_tf.domains.decoding import resize_images
 from jtln_tf.domains.split import DECODING_ERRORS, Split
 
@@ -51,11 +51,7 @@ def load_split(listing, examples, image_size, channels, cache, cache_dir, *, cro
 
         bad = decode_all(split, keep)
     else:
-        name = f"pixels_{_identify(encoded.images, [listing.content, crop_bottom, shape])}"
-        try:
-            pixels = cached_array(cache_dir, name, shape, np.uint8, lambda write: _fill(split, write))
-        except _BrokenImages as error:
-            pixels, bad = None, error.rows
+        pixels, bad = _fill_on_disk(split, shape, cache_dir, [listing.content, crop_bottom, shape])
     if pixels is not None:
         split = Split(pixels, examples.labels, image_size, channels)
     return split, {str(examples.names[row]): encoded.find_reason(row) for row in bad}
@@ -68,6 +64,25 @@ def open_split(listing, examples, image_size, channels, *, crop_bottom=0):
     if examples.images.ndim == 4:
         return Split(_fit(examples.images, image_size, channels), examples.labels, image_size, channels)
     return Split(examples.images, examples.labels, image_size, channels, listing.reader, crop_bottom)
+
+
+def _fill_on_disk(split, shape, cache_dir, dependencies):
+    """Returns pixels in a file and no rows; or None, and the rows of the images that cannot be decoded."""
+    digest = _identify(split.images, dependencies)
+    # There are no pixels where one is broken: so that not all are decoded again to find it, it is remembered.
+    broken = {"folder": cache_dir, "name": f"broken_{digest}", "shape": (len(split),), "dtype": np.bool_}
+    known = find_array(**broken)
+    if known is not None:
+        rows = np.flatnonzero(known)
+        # It may have been a disk that was away.
+        if len(decode_all(split.take(rows))) == len(rows):
+            return None, rows
+    try:
+        return cached_array(cache_dir, f"pixels_{digest}", shape, np.uint8, lambda write: _fill(split, write)), []
+    except _BrokenImages as error:
+        is_broken = np.isin(np.arange(len(split)), error.rows)
+        cached_array(**broken, fill=lambda write: write(0, is_broken))
+        return None, error.rows
 
 
 class _BrokenImages(Exception):
