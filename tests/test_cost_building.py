@@ -591,10 +591,24 @@ def test_images_without_a_fingerprint_are_not_cached(source, target, features_mo
 def test_a_cache_of_augmented_views_needs_a_key(source, target, features_model, tmp_path):
     options = {"features_model": features_model, "cache": str(tmp_path), "augment": {"source": mirror}}
     with pytest.raises(InputError, match="`cache_key` must tell what `augment` follows"):
-        build_cost_matrix(source, target, **options)
+        build_cost_matrix(source, target, **options, cache_key={"target": "mirror"})
     plain = build_values(source, target, "mkmmd", features_model=features_model, cache=str(tmp_path))
-    mirrored = build_values(source, target, "mkmmd", **options, cache_key="mirror")
+    mirrored = build_values(source, target, "mkmmd", **options, cache_key={"source": "mirror"})
     assert np.abs(plain - mirrored).max() > 1e-3
+
+
+@pytest.mark.parametrize("policies", [("a", "b"), ("same", "same")])
+def test_a_domain_on_both_sides_has_views_of_each_side(target, features_model, tmp_path, policies):
+    augment = {"source": mirror, "target": lambda images, step: tf.cast(images, tf.float32) + 40}
+    options = {"features_model": features_model, "augment": augment}
+    plain = build_values(target, target, "mkmmd", **options)
+    keys = dict(zip(("source", "target"), policies, strict=True))
+    for _ in range(2):
+        cached = build_values(target, target, "mkmmd", **options, cache=str(tmp_path), cache_key=keys)
+        np.testing.assert_array_equal(cached, plain)
+    # The views of one side do not follow the policy of the other.
+    build_values(target, target, "mkmmd", **options, cache=str(tmp_path), cache_key={**keys, "target": "another"})
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_features_that_are_not_finite_are_told(source, target):

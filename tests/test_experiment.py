@@ -303,7 +303,7 @@ def test_views_for_the_costs_follow_the_policy_of_their_side_without_mixup(bars,
     config = make_config(bars, policies=(("crop", "mixup"), ("mixup:0.5",)))
     source, target = preparation.load_domains(config)
     preparation.estimate_costs(config, source, target)
-    assert list(given["augment"]) == ["source"] and "crop" in given["cache_key"]
+    assert list(given["augment"]) == list(given["cache_key"]) == ["source"] and "crop" in given["cache_key"]["source"]
     images = source.train.images[:4]
     views = given["augment"]["source"](images, step=2)
     np.testing.assert_array_equal(views, augment_images(images, 0, 2, policy=("crop",)))

@@ -20,7 +20,7 @@ def build_cost_matrix(
     backbone="",
     seed=0,
     cache="",
-    cache_key="",
+    cache_key=None,
     progress=None,
     **options,
 ):
@@ -44,7 +44,7 @@ def build_cost_matrix(
         backbone: What the features come from, written into the matrix; a file from another backbone is refused.
         seed: Of the order of a `shuffled:` matrix.
         cache: Folder in which features are kept, so that a killed call goes on where it was; empty keeps none.
-        cache_key: What `augment` follows; goes into the names of the kept files.
+        cache_key: By side, the text that `augment[side]` follows; goes into the names of the kept files.
         progress: Called with a title, the images done and all images; or None.
         **options: Fields of `CostConfig` without their `cost_`, such as `images_per_class` or `centring`.
 
@@ -59,8 +59,12 @@ def build_cost_matrix(
     unknown = [name for name in spec.metrics if name not in METRICS]
     if unknown:
         raise InputError(f"`metric` must be a file or one of {', '.join(METRICS)}. Received: {metric!r}.")
-    if cache and augment and not cache_key:
-        raise InputError("`cache_key` must tell what `augment` follows where a `cache` is given. Received: nothing.")
+    unknown = [side for side in augment or {} if not (cache_key or {}).get(side)]
+    if cache and unknown:
+        raise InputError(
+            "`cache_key` must tell what `augment` follows where a `cache` is given. "
+            f"Received: nothing for {unknown[0]}."
+        )
     evidence = Evidence(
         {"source": source, "target": target},
         settings,
@@ -68,7 +72,7 @@ def build_cost_matrix(
         source_classifier,
         augment or {},
         cache,
-        cache_key,
+        cache_key or {},
         progress,
     )
     is_alone = len(spec.terms) == 1

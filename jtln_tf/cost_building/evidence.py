@@ -26,7 +26,7 @@ class Evidence:
         source_classifier: Maps images in 0..255 to probabilities of the source classes [B, n], or None.
         augment: What augments the images of a side, by side; see `build_cost_matrix`.
         cache: Folder of a `FeatureCache`, or empty.
-        cache_key: JSON values that the augmentation follows.
+        cache_key: By side, the text that `augment` follows.
         progress: Called with a title, the images done and all images, or None.
     """
 
@@ -36,7 +36,7 @@ class Evidence:
     source_classifier: keras.Model | None
     augment: dict[str, Callable]
     cache: str
-    cache_key: str
+    cache_key: dict[str, str]
     progress: Callable | None
 
     @functools.cached_property
@@ -86,7 +86,9 @@ class Evidence:
         # Without a fingerprint the features of these images cannot be told from those of others.
         if self.cache and domain.fingerprint:
             shape = list(domain.image_shape)
-            cache = FeatureCache(self.cache, data=domain.fingerprint, shape=shape, augmented=self.cache_key)
+            augmented = self.cache_key.get(side, "")
+            # A domain may stand on both sides, and what sees it there differ.
+            cache = FeatureCache(self.cache, side=side, data=domain.fingerprint, shape=shape, augmented=augmented)
 
         def report(count):
             nonlocal total, done

@@ -205,12 +205,12 @@ def check_cost_files(settings):
 
 def estimate_costs(config, source, target, **options):
     """Builds the cost matrix of a configuration; takes the models, and further options, of `build_cost_matrix`."""
-    seed, augment, policies = config.training.seed, {}, {}
+    seed, augment, keys = config.training.seed, {}, {}
     for side, domain in zip(SIDES, (source, target), strict=True):
         policy = getattr(config.data, f"{side}_augmentation")
         if parse_augmentation(policy).operations and domain.train.holds_images:
             augment[side] = functools.partial(augment_images, seed=seed, policy=policy)
-            policies[side] = policy
+            keys[side] = json.dumps({"seed": seed, "policy": policy})
     settings = {name.removeprefix("cost_"): value for name, value in dataclasses.asdict(config.cost).items()}
     for name in ("matrix", "refresh_steps"):
         settings.pop(name)
@@ -219,7 +219,7 @@ def estimate_costs(config, source, target, **options):
         target,
         config.cost.cost_matrix,
         augment=augment,
-        cache_key=json.dumps({"seed": seed, **policies} if policies else {}),
+        cache_key=keys,
         backbone=identify_backbone(config.network.backbone, config.network.weights),
         seed=seed,
         **options,
