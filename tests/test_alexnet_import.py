@@ -243,6 +243,26 @@ class TestHostileDumps:
                 assert all(isinstance(array, np.ndarray) for arrays in layers.values() for array in arrays)
         assert refused > 100
 
+    @pytest.mark.parametrize("mask", [0x01, 0x55, 0xFF])
+    @pytest.mark.parametrize("suffix", [".npy", ".npz"])
+    def test_no_change_of_a_byte_of_a_header_gives_another_error(self, suffix, mask, tmp_path):
+        path = tmp_path / f"changed{suffix}"
+        if suffix == ".npz":
+            np.savez_compressed(path, a_weights=np.ones((2, 2), "f4"), a_biases=np.ones(2, "f4"))
+        else:
+            write_dump(path, {"a": [np.ones((2, 2), "f4"), np.ones(2, "f4")]})
+        content, refused = path.read_bytes(), 0
+        for position in range(len(content) if suffix == ".npz" else 128):
+            changed = bytearray(content)
+            changed[position] ^= mask
+            path.write_bytes(changed)
+            try:
+                read_caffe_dump(path)
+            except InputError as error:
+                assert "\n" not in str(error)
+                refused += 1
+        assert refused > 40
+
     def test_lists_within_lists_are_refused_at_once(self, tmp_path):
         started = time.process_time()
         with pytest.raises(InputError, match="`input` must hold a dict of layers. Received: .* with a list"):
@@ -288,6 +308,19 @@ class TestOtherFiles:
         np.savez(tmp_path / "half.npz", conv1_weights=np.ones(1))
         with pytest.raises(InputError, match="weights and one of biases for each layer"):
             read_caffe_dump(tmp_path / "half.npz")
+
+    @pytest.mark.parametrize("dtype", ["S4", "U2", "i4", "u1", "?", "f2", "c8", "M8[s]", "f4,i4"])
+    @pytest.mark.parametrize("suffix", [".npy", ".npz"])
+    def test_arrays_of_other_types(self, dtype, suffix, tmp_path):
+        path, array = tmp_path / f"other{suffix}", np.zeros(2, dtype)
+        if suffix == ".npz":
+            np.savez(path, conv1_weights=np.ones(2, "f4"), conv1_biases=array)
+        else:
+            write_dump(path, {"conv1": [np.ones(2, "f4"), array]})
+        # Of a pickle, most types are refused before.
+        told = "must have arrays of float32 or float64. Received: .* for 'conv1'" if suffix == ".npz" else "must"
+        with pytest.raises(InputError, match=f"`input` {told}"):
+            read_caffe_dump(path)
 
     def test_a_small_file_that_unpacks_to_a_large_one(self, tmp_path, monkeypatch):
         monkeypatch.setattr("jtln_tf.backbones.caffe_dump._MOST_BYTES", 2**20)

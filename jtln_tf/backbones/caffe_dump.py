@@ -26,7 +26,7 @@ def read_caffe_dump(path):
 
     Raises:
         MissingInputError: If there is no such file.
-        InputError: If it is cut off, or holds anything else.
+        InputError: If it is cut off, or holds anything else than float32 or float64 arrays.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -42,7 +42,7 @@ def read_caffe_dump(path):
         raise InputError(
             f"`input` must hold plain arrays, and nothing else. Received: {str(path)!r}, a pickle {error}."
         ) from error
-    except (ValueError, LookupError, EOFError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
+    except Exception as error:  # A foreign file can fail anywhere in the readers, with any exception.
         reason = str(error).partition("\n")[0][:120] or type(error).__name__
         raise InputError(f"`input` must be a whole .npy or .npz file. Received: {str(path)!r} ({reason}).") from error
     if not isinstance(layers, dict):
@@ -51,7 +51,13 @@ def read_caffe_dump(path):
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, np.ndarray) for part in parts):
             raise InputError(
                 f"`input` must hold an array of weights and one of biases for each layer. "
-                f"Received: {str(path)!r}, other values for {name[:80]!r}."
+                f"Received: {str(path)!r}, other values for {str(name)[:80]!r}."
+            )
+        dtypes = [part.dtype for part in parts if part.dtype.type not in (np.float32, np.float64)]
+        if dtypes:
+            raise InputError(
+                f"`input` must have arrays of float32 or float64. "
+                f"Received: {str(path)!r}, {str(dtypes[0])[:80]} for {str(name)[:80]!r}."
             )
     return {name: tuple(parts) for name, parts in layers.items()}
 
