@@ -56,6 +56,7 @@ def measure(config, values):
 
     from jtln_tf.experiment.cached_trunk import cache_trunk
     from jtln_tf.experiment.preparation import build_network_for, load_domains, prior_costs
+    from jtln_tf.network import cut_network
 
     keras.utils.set_random_seed(config.training.seed)
     source, target = load_domains(config)
@@ -63,15 +64,16 @@ def measure(config, values):
     whole = dataclasses.replace(config, network=whole)
     frozen = dataclasses.replace(config, network=dataclasses.replace(config.network, cache_features=True))
     network = build_network_for(frozen, source, target)
-    costs = prior_costs(frozen, source, target, network)
+    trunk, rest = cut_network(network, frozen.network.freeze_until)
+    costs = prior_costs(frozen, source, target, network, rest)
     begun = time.perf_counter()
-    trained = cache_trunk(frozen, network, source, target)
+    cached = cache_trunk(frozen, trunk, source, target)
     seconds_to_fill = time.perf_counter() - begun
 
     seconds, waits = {"whole": [], "cached": []}, []
     steppers = {
         "whole": _stepper(whole, build_network_for(whole, source, target), (source, target), costs),
-        "cached": _stepper(frozen, trained.network, trained.domains, costs),
+        "cached": _stepper(frozen, rest, cached, costs),
     }
     for step in steppers.values():
         for _ in range(values.warm_steps):

@@ -148,6 +148,33 @@ def read_metrics(workdir):
     return [entry[name] for entry in entries for name in names if name in entry]
 
 
+@pytest.mark.parametrize("layer", ["pool1", "pool2"])
+def test_refreshed_costs_by_a_layer_of_the_trunk_are_refused_before_anything_is_written(bars, tmp_path, layer):
+    config = make_config(bars, tmp_path, cache_features=True, refresh=4)
+    config = dataclasses.replace(config, cost=dataclasses.replace(config.cost, cost_layer=layer))
+    with pytest.raises(InputError, match=f"`cost_layer` must name a layer behind `freeze_until` .*Received: '{layer}'"):
+        run_experiment(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_cannot_be_cut_is_told_before_costs_are_estimated(bars, tmp_path, monkeypatch):
+    residual_backbone().save(tmp_path / "residual.keras")
+    config = make_config(bars, tmp_path, cache_features=True)
+    network = NetworkConfig(backbone=str(tmp_path / "residual.keras"), freeze_until="inner", cache_features=True)
+    monkeypatch.setattr("jtln_tf.experiment.run.prior_costs", None)
+    with pytest.raises(InputError, match="`freeze_until` must name .*Received: 'inner'"):
+        run_experiment(dataclasses.replace(config, network=network), tmp_path / "run")
+
+
+def test_a_finished_run_is_exported_without_another_look_at_the_images(bars, tmp_path, monkeypatch):
+    config = make_config(bars, tmp_path, cache_features=True, method="target_only", steps=2)
+    first = run_experiment(config, tmp_path / "run", export=False)
+    monkeypatch.setattr("jtln_tf.experiment.run.cache_trunk", None)
+    again = run_experiment(config, tmp_path / "run", resume=True)
+    assert again.pop("export_difference") < 1e-4
+    assert again == first
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "cost", "refresh"),

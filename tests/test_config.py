@@ -424,6 +424,19 @@ def test_activations_are_not_mixed(name):
     ExperimentConfig(data=DataConfig(**{name: ("crop", "randaugment")}), network=network)
 
 
+def test_pixels_are_not_asked_for_where_activations_stand():
+    parts = {"network": NetworkConfig(cache_features=True, freeze_until="pool2")}
+    metric = "0.5*mkmmd+0.5*fisher_mkmmd"
+    with pytest.raises(
+        InputError, match="`cost_matrix` must not look at pixels where `cache_features` .*Received: '0.5"
+    ):
+        ExperimentConfig(cost=CostConfig(cost_matrix=metric, cost_refresh_steps=4), **parts)
+    ExperimentConfig(cost=CostConfig(cost_matrix=metric), **parts)
+    ExperimentConfig(cost=CostConfig(cost_matrix=metric, cost_refresh_steps=4))
+    baseline = TrainingConfig(method="joint")
+    ExperimentConfig(cost=CostConfig(cost_matrix=metric, cost_refresh_steps=4), training=baseline, **parts)
+
+
 @pytest.mark.parametrize("name", ["random_crop", "random_flip"])
 def test_json_with_the_former_augmentation_is_told_of_the_present_one(name):
     values = json.loads(ExperimentConfig().to_json())

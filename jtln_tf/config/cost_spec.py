@@ -7,7 +7,8 @@ from jtln_tf.config.errors import InputError
 
 # What looks at the images through the network, at the images themselves, and at the names and descriptions of classes.
 NETWORK_METRICS = ("mkmmd", "wasserstein", "prediction")
-IMAGE_METRICS = (*NETWORK_METRICS, "fisher_mkmmd")
+PIXEL_METRICS = ("fisher_mkmmd",)
+IMAGE_METRICS = (*NETWORK_METRICS, *PIXEL_METRICS)
 COST_METRICS = (*IMAGE_METRICS, "text", "taxonomy", "uniform")
 # What is found while training.
 ONLINE = "online"

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from jtln_tf.config.augmentation_spec import AUGMENTATIONS, parse_augmentation
-from jtln_tf.config.cost_spec import COST_METRICS, ONLINE, parse_cost_spec
+from jtln_tf.config.cost_spec import COST_METRICS, ONLINE, PIXEL_METRICS, parse_cost_spec
 from jtln_tf.config.domain_spec import parse_domain_spec
 from jtln_tf.config.errors import InputError
 from jtln_tf.config.options import option, section_from_dict, validate_options
@@ -259,6 +259,13 @@ class ExperimentConfig:
             raise InputError(
                 "`cost_matrix`=online must find costs before the last step: after `transport_start_step`, or the first "
                 f"`cost_refresh_steps` where that is 0. Received: {first} of {self.training.steps} steps."
+            )
+        is_refreshed = self.training.method == "jtln" and self.cost.cost_refresh_steps
+        pixel_metrics = set(parse_cost_spec(self.cost.cost_matrix).metrics) & set(PIXEL_METRICS)
+        if self.network.cache_features and is_refreshed and pixel_metrics:
+            raise InputError(
+                "`cost_matrix` must not look at pixels where `cache_features` is on and `cost_refresh_steps` above 0: "
+                f"training sees none. Received: {self.cost.cost_matrix!r}."
             )
         for name in ("source_augmentation", "target_augmentation"):
             policy = getattr(self.data, name)

@@ -7,50 +7,32 @@ import json
 import math
 import os
 import sys
-from typing import NamedTuple
 
-import keras
 import numpy as np
 import tqdm
 
 from jtln_tf.config import parse_augmentation
-from jtln_tf.domains import Domain, default_cache_folder
+from jtln_tf.domains import default_cache_folder
 from jtln_tf.features import extract_activations
-from jtln_tf.network import SIDES, cut_network
+from jtln_tf.network import SIDES
 from jtln_tf.pairing import augment_images, count_passes
 from jtln_tf.trainer import plan_stages
 
 
-class CachedTrunk(NamedTuple):
-    """What is left to train.
-
-    Attributes:
-        network: The part of the network behind the trunk.
-        domains: Source and target `Domain` with the trunk's activations in place of training and validation images.
-    """
-
-    network: keras.Model
-    domains: tuple[Domain, Domain]
-
-
-def cache_trunk(config, network, source, target):
+def cache_trunk(config, trunk, source, target):
     """Computes what the layers up to `freeze_until` make of the images of both domains.
 
     The trunk is computed as at inference: its dropout layers do nothing.
 
     Args:
         config: `ExperimentConfig` with `cache_features`.
-        network: The whole network; its part behind the trunk is trained in place.
+        trunk: The first part of the network, as `cut_network` returns it.
         source: Source `Domain`.
         target: Target `Domain`.
 
     Returns:
-        `CachedTrunk`.
-
-    Raises:
-        InputError: If the network cannot be cut there.
+        Source and target `Domain` with the trunk's activations in place of training and validation images.
     """
-    trunk, rest = cut_network(network, config.network.freeze_until)
     stages = plan_stages(config.training.method, config.training.steps)
     batches = {"source": config.data.source_batch, "target": config.data.target_batch}
     domains = []
@@ -63,7 +45,7 @@ def cache_trunk(config, network, source, target):
             views = min(config.network.cached_views, passes) if parse_augmentation(policy).operations else 1
             domain = _with_activations(config, side, domain, trunk, views, policy)
         domains.append(domain)
-    return CachedTrunk(rest, tuple(domains))
+    return tuple(domains)
 
 
 def _with_activations(config, side, domain, trunk, views, policy):

@@ -87,8 +87,15 @@ def build_model(config, network):
     return JointModel(network, class_memory_steps=memory_steps, **dataclasses.asdict(objective))
 
 
-def prior_costs(config, source, target, network):
+def prior_costs(config, source, target, network, trained=None):
     """The cost matrix known before training; None where the method needs none or estimates it while it trains.
+
+    Args:
+        config: `ExperimentConfig`.
+        source: Source `Domain`.
+        target: Target `Domain`.
+        network: The whole network.
+        trained: The part of it that is trained; None is all of it.
 
     Raises:
         InputError: If the matrix cannot be built; also where that will be done while training.
@@ -98,11 +105,22 @@ def prior_costs(config, source, target, network):
     if config.cost.cost_refresh_steps:
         # A rehearsal with one image a class: what is wrong is told before anything is written.
         cost = dataclasses.replace(config.cost, cost_images_per_class=1)
+        _check_cost_layer(config, features_model(network), features_model(trained or network))
         _costs_by_source_head(dataclasses.replace(config, cost=cost), source, target, network)
         return None
     _warn_of_untrained_backbone(config)
     backbone = layer_model(features_model(network), config.cost.cost_layer)
     return estimate_costs(config, source, target, features_model=backbone)
+
+
+def _check_cost_layer(config, backbone, trained):
+    """Raises `InputError` where the layer that the metrics are to look at while training stands in a cached trunk."""
+    layer, names = config.cost.cost_layer, [layer.name for layer in trained.layers]
+    if layer not in names and layer in [layer.name for layer in backbone.layers]:
+        raise InputError(
+            "`cost_layer` must name a layer behind `freeze_until` where costs are refreshed with `cache_features`, "
+            f"such as {names[-1]}. Received: {layer!r}."
+        )
 
 
 def current_costs(config, source, target, model):

@@ -22,7 +22,8 @@ from jtln_tf.experiment.preparation import (
 )
 from jtln_tf.experiment.result import evaluate_run, export_run
 from jtln_tf.experiment.training import train
-from jtln_tf.trainer import TrainingState
+from jtln_tf.network import cut_network
+from jtln_tf.trainer import TrainingState, restore_state
 
 # Bytes on the disk for each byte of weights: two checkpoints with the optimizers' moments (the older one is removed
 # after the newer is written), two of weights alone, two exports.
@@ -65,18 +66,25 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     _check_domains(config, target)
     if resume:
         files.check_classes(workdir, class_names)
-    leaks = count_leaks(source, target)
     network, state = build_network_for(config, source, target), TrainingState()
+    trunk, trained = None, network
+    if config.network.cache_features:
+        # Before images are looked at: not every layer can be cut behind.
+        trunk, trained = cut_network(network, config.network.freeze_until)
+    leaks = count_leaks(source, target)
     started = time.perf_counter()
     if has_costs:
         # Found by the run itself, with the weights that it began with.
         cost_matrix = load_cost_matrix(saved_costs).align(source.class_names, target.class_names)
     else:
         with tell_lost_images(source, target):
-            cost_matrix = prior_costs(config, source, target, network)
+            cost_matrix = prior_costs(config, source, target, network, trained)
+    last = restore_state(workdir / files.CHECKPOINTS_FOLDER) if finished else None
+    # Where nothing is left to train, nothing is looked at.
+    is_cached = trunk is not None and not (last and last.finished)
     with tell_lost_images(source, target):
-        trained = cache_trunk(config, network, source, target) if config.network.cache_features else None
-    model = build_model(config, trained.network if trained else network)
+        domains = cache_trunk(config, trunk, source, target) if is_cached else (source, target)
+    model = build_model(config, trained)
     state.seconds = time.perf_counter() - started
     weight_bytes = sum(math.prod(variable.shape) * 4 for variable in network.variables)
     needed_bytes = _DISK_PER_WEIGHT * weight_bytes
@@ -84,7 +92,6 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
     if cost_matrix is not None:
         model.set_cost_matrix(cost_matrix)
         cost_matrix.save(workdir / files.COST_FILE)
-    domains = trained.domains if trained else (source, target)
     with tell_lost_images(source, target):
         state = train(config, workdir, model, network, state, *domains, resume)
         result = finished or {**evaluate_run(config, workdir, network, state, source, target), **leaks}
