@@ -15,7 +15,16 @@ import pytest
 import tensorflow as tf
 
 import jtln_tf as jt
-from jtln_tf.config import CostConfig, DataConfig, InputError, ObjectiveConfig, RunStoppedError, TrainingConfig
+from jtln_tf.config import (
+    CostConfig,
+    DataConfig,
+    InputError,
+    MissingInputError,
+    NetworkConfig,
+    ObjectiveConfig,
+    RunStoppedError,
+    TrainingConfig,
+)
 from jtln_tf.domains import decode_image
 from jtln_tf.experiment import export_run, load_trained_network, preparation, run_experiment
 from jtln_tf.experiment.leaks import count_leaks
@@ -307,3 +316,20 @@ def test_views_for_the_costs_follow_the_policy_of_their_side_without_mixup(bars,
     images = source.train.images[:4]
     views = given["augment"]["source"](images, step=2)
     np.testing.assert_array_equal(views, augment_images(images, 0, 2, policy=("crop",)))
+
+
+@pytest.mark.parametrize(("backbone", "side"), [("AlexNet", 227), ("alexnet", 227), ("resnet50", 224)])
+def test_the_usual_size_follows_the_backbone_in_any_case(bars, monkeypatch, backbone, side):
+    sizes = []
+    monkeypatch.setattr(preparation, "load_domain", lambda spec, **options: sizes.append(options["image_size"]))
+    config = make_config(bars)
+    data = dataclasses.replace(config.data, image_size=0)
+    preparation.load_domains(dataclasses.replace(config, data=data, network=NetworkConfig(backbone=backbone)))
+    assert sizes == [side, side]
+
+
+def test_a_preset_whose_folder_is_called_as_a_file_is_looked_up_as_a_folder(bars, tmp_path, monkeypatch):
+    config = dataclasses.replace(make_config(bars), network=NetworkConfig(backbone=f"kerashub:{tmp_path}/x.keras"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    with pytest.raises(MissingInputError, match="must name an existing folder after kerashub:"):
+        run_experiment(config, tmp_path / "run")

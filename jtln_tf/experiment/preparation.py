@@ -28,7 +28,7 @@ def load_domains(config):
     """
     data = config.data
     is_builtin = data.source.startswith("builtin:") and data.target.startswith("builtin:")
-    usual_size = 28 if is_builtin else 227 if config.network.backbone == "alexnet" else 224
+    usual_size = 28 if is_builtin else 227 if config.network.backbone.lower() == "alexnet" else 224
     load = functools.partial(
         load_domain,
         seed=config.training.seed,

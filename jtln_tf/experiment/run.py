@@ -106,14 +106,15 @@ def run_experiment(config, workdir, *, resume=False, overwrite=False, export=Tru
 def _check_files(config, *, needs_costs):
     """Raises `InputError` where what the configuration names is not there: before any image is read."""
     network = config.network
+    is_preset = network.backbone.startswith(KERASHUB)
     named = {
-        "backbone": network.backbone if network.backbone.endswith(".keras") else None,
+        "backbone": network.backbone if network.backbone.endswith(".keras") and not is_preset else None,
         "weights": network.weights if network.weights not in ("none", "imagenet") else None,
     }
     for name, path in named.items():
         if path is not None and not pathlib.Path(path).is_file():
             raise MissingInputError(f"`{name}` must name an existing file. Received: {path!r}.")
-    if network.backbone.startswith(KERASHUB):
+    if is_preset:
         check_kerashub_preset(network.backbone)
     if needs_costs:
         check_cost_files(config.cost)
