@@ -194,3 +194,22 @@ def test_an_export_takes_images_for_target_images(tmp_path):
 def test_an_unknown_policy_is_refused():
     with pytest.raises(InputError, match="`batchnorm` must be one of train, frozen, per_domain. Received: 'auto'"):
         build_backbone("small_cnn", SHAPE, batchnorm="auto")
+
+
+def test_layers_that_do_not_tell_their_configuration_cannot_be_cloned():
+    class Scaled(keras.layers.Layer):
+        def __init__(self, factor, **kwargs):
+            super().__init__(**kwargs)
+            self.factor = factor
+
+        def call(self, inputs):
+            return inputs * float(self.factor)
+
+    image = keras.Input((4, 4, 1))
+    x = keras.layers.BatchNormalization()(Scaled(np.array(2.0))(image))
+    backbone = keras.Model(image, keras.layers.Flatten()(x), name="backbone")
+    assert set_batchnorm_policy(backbone, "frozen") is backbone
+    with pytest.raises(
+        InputError, match=r"`batchnorm` must be train or frozen .*Received: 'per_domain' \(Object Scaled"
+    ):
+        set_batchnorm_policy(backbone, "per_domain")

@@ -95,7 +95,13 @@ def set_batchnorm_policy(backbone, policy):
             f"Received: 'per_domain' and {len(hidden)} of {len(norms)}, such as {path}."
         )
     image = keras.Input(backbone.input.shape[1:], name=backbone.input.name)
-    clone = clone_model(backbone, image, image, replace=_domain_norm)
+    try:
+        clone = clone_model(backbone, image, image, replace=_domain_norm)
+    except (NotImplementedError, TypeError) as error:
+        raise InputError(
+            "`batchnorm` must be train or frozen for a backbone with layers that do not tell their configuration. "
+            f"Received: 'per_domain' ({' '.join(str(error).split())[:120]})."
+        ) from error
     return keras.Model(clone.input, clone.output, name=backbone.name)
 
 

@@ -39,7 +39,7 @@ def saved_features(image, path, *, pixel_range):
     pixels = scale_pixels(expand_gray(image, channels), pixel_range)
     try:
         features = clone_model(model, image, pixels, left_out=classifier).output
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(
             f"`backbone` must be a model that can be rebuilt for images of {list(image.shape[1:])}. "
             f"Received: {path}, saved for {list(model.input.shape[1:])} ({_first_line(error)})"
