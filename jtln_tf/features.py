@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 
@@ -143,9 +144,13 @@ def stream_class_features(model, split, views_per_class, augment=None, batch_siz
     ]
 
     def read_images():
-        for number in np.flatnonzero(~np.array(is_cached, bool)):
-            used, positions = np.unique(batches[number], return_inverse=True)
-            images = next(iter(split.take(used).dataset(batch_size)))[0].numpy()[positions]
+        numbers = np.flatnonzero(~np.array(is_cached, bool))
+        # Repeated images are read once.
+        used, positions = zip(*(np.unique(batches[number], return_inverse=True) for number in numbers), strict=True)
+        # One stream for all: to build one takes longer than to read a batch.
+        read = split.read(_dataset_of(used)).as_numpy_iterator()
+        for number, places, images in zip(numbers, positions, read, strict=True):
+            images = images[places]
             yield np.asarray(images if augment is None else augment(images, step=int(number)), np.float32)
 
     shape = (None, *split.item_shape)
@@ -178,7 +183,8 @@ def extract_activations(trunk, split, *, views=1, augment=None, batch_size=64, f
         trunk: Model from images [B, H, W, C] in 0..255 to activations [B, ...].
         split: `Split` of images.
         views: Activations of each image: the image itself, and augmented views of it.
-        augment: Called as `augment(images, step=n)` with the n-th batch of all further views; needed for them.
+        augment: Called as `augment(images, step=n)` with the batches of further views; needed for them. n counts all
+            batches, also those of the images themselves.
         batch_size: Images in a forward pass.
         folder: Cache folder in which the activations are kept, and found again; empty keeps them in memory.
         key: Text that follows all that the views depend on beside the trunk: the images, the augmentation.
@@ -188,7 +194,7 @@ def extract_activations(trunk, split, *, views=1, augment=None, batch_size=64, f
         A `Split` of activations, float32 [views * N, ...], with the same labels.
 
     Raises:
-        InputError: If activations are not finite, or the folder cannot be written.
+        InputError: If activations are not finite, or there is no room for them.
     """
     shape = (len(split) * views, *trunk.output.shape[1:])
 
@@ -210,6 +216,7 @@ def extract_activations(trunk, split, *, views=1, augment=None, batch_size=64, f
         digest = hashlib.sha256(f"{key} {fingerprint_model(trunk)} {shape} {batch_size}".encode()).hexdigest()[:24]
         activations = cached_array(folder, f"activations_{digest}", shape, np.float32, fill)
     else:
+        _check_memory(shape)
         activations = np.empty(shape, np.float32)
 
         def write(row, values):
@@ -217,6 +224,24 @@ def extract_activations(trunk, split, *, views=1, augment=None, batch_size=64, f
 
         fill(write)
     return dataclasses.replace(split, images=activations, reader=None, views=views)
+
+
+def _check_memory(shape):
+    needed, available = 4 * math.prod(shape), _available_memory()
+    if needed > available:
+        raise InputError(
+            f"`cache_features` must have {needed >> 20} MiB of memory for activations {list(shape)}. Received: "
+            f"{available >> 20} MiB. Hint: --cache=disk, fewer --cached_views, or a later --freeze_until."
+        )
+
+
+def _available_memory():
+    """Returns the bytes that may still be taken, pages that hold copies of files included."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def fingerprint_model(model):
@@ -230,9 +255,25 @@ def fingerprint_model(model):
 def _describe(model):
     try:
         return model.to_json()
-    except (AttributeError, TypeError):
-        # Some layers of KerasHub cannot tell their configuration.
-        return " ".join(f"{type(layer).__name__} {layer.name}" for layer in model.layers)
+    except (AttributeError, TypeError, NotImplementedError):
+        # Some layers of KerasHub cannot tell their configuration. A view of a network tells its side by its name.
+        return " ".join([model.name, *map(_describe_layer, model.layers)])
+
+
+def _describe_layer(layer):
+    shapes = [list(variable.shape) for variable in layer.variables]
+    try:
+        config = json.dumps(layer.get_config(), sort_keys=True, default=lambda value: type(value).__name__)
+    except (AttributeError, TypeError, NotImplementedError):
+        config = " ".join(map(_describe_layer, getattr(layer, "layers", [])))
+    return f"{type(layer).__name__} {layer.name} {shapes} {config}"
+
+
+def _dataset_of(arrays):
+    """Returns a `tf.data.Dataset` of int64 arrays of different lengths."""
+    values, ends = tf.constant(np.concatenate(arrays), tf.int64), np.cumsum([len(array) for array in arrays])
+    bounds = tf.constant([0, *ends], tf.int64)
+    return tf.data.Dataset.range(len(arrays)).map(lambda index: values[bounds[index] : bounds[index + 1]])
 
 
 def _look_at(model, images):

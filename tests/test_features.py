@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pathlib
 
@@ -6,9 +7,11 @@ import numpy as np
 import pytest
 
 from jtln_tf.config import InputError
-from jtln_tf.domains import load_domain
+from jtln_tf.domains import Split, load_domain
 from jtln_tf.features import (
     FeatureCache,
+    _available_memory,
+    extract_activations,
     extract_class_features,
     fingerprint_model,
     layer_model,
@@ -130,6 +133,48 @@ def test_augmented_views_follow_the_number_of_the_batch_when_some_are_cached(spl
     assert steps == [0, 1, 2, 1]
 
 
+@pytest.mark.parametrize("kind", ["pixels", "paths"])
+def test_all_batches_are_read_as_one_stream_each_image_once(split, tmp_path, monkeypatch, kind):
+    if kind == "paths":
+        paths = [str(tmp_path / f"{row}.png") for row in range(len(split))]
+        for path, image in zip(paths, split.images, strict=True):
+            keras.utils.save_img(path, image, scale=False)
+        split = dataclasses.replace(split, images=np.array(paths, object))
+    read, original = [], Split.read
+
+    def count(self, batches):
+        read.append([rows.numpy().tolist() for rows in batches])
+        return original(self, batches)
+
+    monkeypatch.setattr(Split, "read", count)
+    model, steps = build_model(), []
+
+    def augment(images, step):
+        steps.append(step)
+        return np.float32(images) + step
+
+    cache = FeatureCache(tmp_path / "cache", data="x")
+    extract_class_features(model, split, 12, augment, batch_size=25, cache=cache)
+    assert len(read) == 1 and steps == [0, 1, 2, 3, 4]
+    # Of each class 12 views of 5 images.
+    assert [len(rows) for rows in read[0]] == [len(set(rows)) for rows in read[0]] == [11, 12, 13, 14, 10]
+
+
+def test_memory_that_is_not_there_is_told_first(split, monkeypatch):
+    monkeypatch.setattr("jtln_tf.features._available_memory", lambda: 2**20)
+    model = build_model()
+    trunk = keras.Model(model.input, model.get_layer("conv").output)
+    assert len(extract_activations(trunk, split).images) == 50
+    with pytest.raises(
+        InputError, match="`cache_features` must have 2 MiB .* Hint: --cache=disk, fewer --cached_views"
+    ):
+        extract_activations(trunk, split, views=55, augment=None)
+
+
+def test_available_memory_is_part_of_all():
+    assert 0 < _available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_a_full_disk_leaves_nothing_half_written(split, tmp_path, monkeypatch):
     def write_half(path, content):
         with open(path, "wb") as file:
@@ -182,18 +227,19 @@ def test_layers_that_do_not_fit():
 
 
 class Halves(keras.layers.Layer):
-    """A layer with two outputs, that does not tell its configuration."""
+    """A layer with two outputs, whose configuration Keras cannot tell."""
+
+    def __init__(self, at, **kwargs):
+        super().__init__(**kwargs)
+        self.at = at
 
     def call(self, inputs):
-        return inputs[:, :4], inputs[:, 4:]
-
-    def get_config(self):
-        raise TypeError("no configuration")
+        return inputs[:, : int(self.at)], inputs[:, int(self.at) :]
 
 
 def test_layers_with_two_outputs_or_without_a_configuration():
     image = keras.Input((8, 8, 1))
-    upper, _ = Halves(name="halves")(image)
+    upper, _ = Halves(np.array(4), name="halves")(image)
     model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(upper)))
     with pytest.raises(InputError, match="must name a layer with one output. Received: 'halves' with 2"):
         layer_model(model, "halves")
@@ -201,3 +247,13 @@ def test_layers_with_two_outputs_or_without_a_configuration():
     assert fingerprint_model(model) == before
     model.layers[-1].bias.assign([0.0, 0.0, 1e-7])
     assert fingerprint_model(model) != before
+
+
+def test_layers_without_a_configuration_do_not_hide_those_of_others():
+    def build(strides):
+        image = keras.Input((8, 8, 1), name="image")
+        upper, _ = Halves(np.array(4), name="halves")(image)
+        x = keras.layers.MaxPooling2D(1, strides=strides, padding="same", name="pool")(upper)
+        return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="mean")(x), name="model")
+
+    assert fingerprint_model(build(1)) == fingerprint_model(build(1)) != fingerprint_model(build(2))
