@@ -23,6 +23,7 @@ POLICIES = (
     *("mixup", "crop,flip,randaugment,mixup"),
 )
 NUM_IMAGES = 512
+_WARM_BATCHES = 10
 
 flags.DEFINE_multi_string("policy", POLICIES, f"Policies that are compared with {BASE}; may be given several times.")
 flags.DEFINE_integer("image_size", 128, "Side of the images in pixels.", lower_bound=1)
@@ -60,9 +61,7 @@ def measure(values):
     split = Split(images, np.arange(NUM_IMAGES, dtype=np.int32) % 10, values.image_size, values.channels)
     domain = Domain("random", tuple("0123456789"), split, split, split)
     streams = {
-        policy: iter(
-            pair_domains(domain, None, source_batch=values.batch, source_augmentation=tuple(policy.split(",")))
-        )
+        policy: pair_domains(domain, None, source_batch=values.batch, source_augmentation=tuple(policy.split(",")))
         for policy in dict.fromkeys((BASE, *values.policy))
     }
     speeds = {policy: [] for policy in streams}
@@ -77,8 +76,10 @@ def measure(values):
 
 
 def _images_per_second(stream, batch, seconds):
-    """Measures a stream that is already running; all streams before it have filled their buffers and stand still."""
-    next(stream)
+    """Measures a stream from its eleventh batch on; it ends here, and fills no buffers while others are measured."""
+    stream = iter(stream)
+    for _ in range(_WARM_BATCHES):
+        next(stream)
     begun, batches = time.perf_counter(), 0
     while time.perf_counter() - begun < seconds:
         next(stream)

@@ -19,7 +19,7 @@ from jtln_tf.config import InputError
 from tools.program import load_tensorflow, run_program
 
 define_config_flags()
-flags.DEFINE_integer("warm_steps", 5, "Steps before anything is measured.", lower_bound=1)
+flags.DEFINE_integer("warm_steps", 5, "Steps at the start of each block that are not measured.", lower_bound=1)
 flags.DEFINE_integer("rounds", 5, "Blocks of each.", lower_bound=1)
 flags.DEFINE_integer("block_steps", 10, "Steps of a block of the whole network.", lower_bound=1)
 flags.DEFINE_integer("cached_steps", 100, "Steps of a block behind the trunk.", lower_bound=1)
@@ -34,6 +34,10 @@ def main(arguments):
     config.require_domains()
     if not config.network.freeze_until:
         raise InputError("`freeze_until` must name the last layer of the frozen trunk. Received: nothing.")
+    if config.training.method not in ("jtln", "joint"):
+        raise InputError(f"`method` must train on both domains: jtln or joint. Received: {config.training.method!r}.")
+    if config.data.cache == "disk":
+        raise InputError("`cache` must be memory or none: on the disk the next call finds it full. Received: 'disk'.")
     load_tensorflow()
     figures = measure(config, values)
     print(f"whole network       {figures['images_per_second']:9,.1f} images a second")
@@ -75,11 +79,11 @@ def measure(config, values):
         "whole": _stepper(whole, build_network_for(whole, source, target), (source, target), costs),
         "cached": _stepper(frozen, rest, cached, costs),
     }
-    for step in steppers.values():
-        for _ in range(values.warm_steps):
-            step()
     for _ in range(values.rounds):
         for name, count in (("whole", values.block_steps), ("cached", values.cached_steps)):
+            # While the other took its turn, the buffers of this one were filled.
+            for _ in range(values.warm_steps):
+                steppers[name]()
             taken = [steppers[name]() for _ in range(count)]
             seconds[name].append(sum(map(sum, taken)) / count)
             if name == "whole":

@@ -52,8 +52,16 @@ def measure(values):
     from jtln_tf.pairing import pair_domains
 
     size, options = values.image_size, {"image_size": values.image_size, "data_root": values.data_root}
-    domains = {cache: load_domain(values.domain, cache=cache, **options) for cache in ("none", "memory")}
-    paths = domains["none"].train.images.tolist()
+    domains = {"none": load_domain(values.domain, cache="none", **options)}
+    train = domains["none"].train
+    if train.is_decoded or train.reader is not None or not all(isinstance(image, str) for image in train.images):
+        raise InputError(f"`domain` must be of images in files of their own. Received: {values.domain!r}.")
+    if len(train) < 2 * values.batch:
+        raise InputError(
+            f"`domain` must have training images for two batches of {values.batch}. Received: {len(train)} images."
+        )
+    domains["memory"] = load_domain(values.domain, cache="memory", **options)
+    paths = train.images.tolist()
     steps = values.passes * (len(paths) // values.batch)
 
     def decode(path):

@@ -5,9 +5,12 @@ import sys
 import numpy as np
 import pytest
 import reference
+from PIL import Image
 
 from benchmarks import plain_sinkhorn, problems, report
 from jtln_tf.config import ObjectiveConfig
+
+CUT = ["--preset=digits", "--freeze_until=pool1"]
 
 
 def run(repository, module, *arguments):
@@ -82,6 +85,10 @@ def test_plain_updates_are_counted_until_the_reference_is_reached():
         ("training_step", ["--preset=digits", "--source_augmentation=mixup"], "must be without mixup"),
         ("augmentation", ["--policy=crop,blur"], "must be none, or some of crop"),
         ("augmentation", ["--channels=2"], "`channels` must be 1 or 3"),
+        ("cached_trunk", ["--preset=digits"], "`freeze_until` must name the last layer"),
+        ("cached_trunk", [*CUT, "--method=consecutive"], "`method` must train on both domains"),
+        ("cached_trunk", [*CUT, "--method=target_only"], "Received: 'target_only'"),
+        ("cached_trunk", [*CUT, "--cache=disk"], "`cache` must be memory or none"),
     ],
 )
 def test_bad_flags_are_told_in_one_line(repository, module, arguments, message):
@@ -123,3 +130,43 @@ def test_augmentation_compares_policies_with_crop_and_flip(repository, tmp_path)
     rows = json.loads((tmp_path / "augmentation.json").read_text())["rows"]
     assert [row["policy"] for row in rows] == ["crop,flip", "none", "erase,mixup"] and rows[0]["ratio"] == 1
     assert all(row["images_per_second"] > 0 for row in rows) and "| `none` | " in done.stdout
+
+
+@pytest.mark.slow
+def test_cached_trunk_compares_both_ways_of_training(repository, bars, tmp_path):
+    domains = ["--source=folder:source", "--target=folder:target?per_class=3&test_fraction=0.5", f"--data_root={bars}"]
+    sizes = ["--image_size=16", "--channels=1", "--source_batch=8", "--target_batch=6", "--steps=20"]
+    blocks = ["--warm_steps=2", "--rounds=2", "--block_steps=2", "--cached_steps=3", "--freeze_until=pool2"]
+    done = run(repository, "cached_trunk", *domains, *sizes, *blocks, f"--json={tmp_path / 'trunk.json'}")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "trunk.json").read_text())
+    assert figures["images_per_second"] > 0 and figures["cached_images_per_second"] > 0
+    assert 0 <= figures["data_wait_share"] <= figures["data_wait_most"] <= 1
+
+
+@pytest.mark.slow
+def test_input_pipeline_reads_the_files_of_a_folder(repository, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = rng.integers(0, 256, (20, 24, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.jpg")
+    options = ["--domain=folder:images", f"--data_root={tmp_path}", "--image_size=16", "--rounds=1"]
+    done = run(repository, "input_pipeline", *options, "--batch=4", f"--json={tmp_path / 'input.json'}")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "input.json").read_text())
+    assert len(figures["rates"]) == 5 and all(rate > 0 for rate in figures["rates"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("domain", "message"),
+    [
+        ("folder:source", "`domain` must have training images for two batches of 32. Received: "),
+        ("builtin:optdigits", "`domain` must be of images in files of their own. Received: 'builtin:optdigits'"),
+    ],
+)
+def test_input_pipeline_tells_which_domains_it_cannot_read(repository, bars, domain, message):
+    done = run(repository, "input_pipeline", f"--domain={domain}", f"--data_root={bars}", "--image_size=16")
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
