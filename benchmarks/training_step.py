@@ -116,7 +116,7 @@ def _replay(config, model, batches, step):
     from jtln_tf.network import logits_model
     from jtln_tf.solvers import sinkhorn_from_logits
 
-    predict = tf.function(lambda images: logits_model(model.network)(images, training=True))
+    predict = tf.function(lambda images: logits_model(model.network)(tf.cast(images, tf.float32), training=True))
     settings, costs = config.objective, model.cost_values.numpy()
     epsilon, temperature = settings.epsilon, settings.transport_temperature
     n, m = costs.shape

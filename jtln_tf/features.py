@@ -123,7 +123,7 @@ def stream_class_features(model, split, views_per_class, augment=None, batch_siz
         model: Maps images [B, H, W, C] in 0..255 to features [B, D], or None for the pixels themselves.
         split: `Split`.
         views_per_class: Views of each class; without `augment`, at most as many as the class has images.
-        augment: Called as `augment(images, step=n)` with the n-th batch of uint8 images, returns float32 ones; or None.
+        augment: Called as `augment(images, step=n)` with the n-th batch of uint8 images, returns images; or None.
         batch_size: Images in a forward pass.
         cache: `FeatureCache` that batches are read from and written to, or None.
         progress: Called with the number of images of each batch that is done, or None.
@@ -203,7 +203,7 @@ def extract_activations(trunk, split, *, views=1, augment=None, batch_size=64, f
         for view in range(views):
             first = 0
             for images, _ in split.dataset(batch_size):
-                looked_at = augment(images, step=step) if view else tf.cast(images, tf.float32)
+                looked_at = tf.cast(augment(images, step=step) if view else images, tf.float32)
                 activations = np.asarray(trunk.predict_on_batch(looked_at), np.float32)
                 if not np.isfinite(activations).all():
                     raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")

@@ -57,7 +57,7 @@ def test_batches_are_full_and_typed():
     batches = pair_domains(SOURCE, TARGET, source_batch=4, target_batch=3)
     for name, size in (("source", 4), ("target", 3)):
         images, labels = batches.element_spec[name]
-        assert images.dtype == tf.float32 and labels.dtype == tf.int32
+        assert images.dtype == tf.uint8 and labels.dtype == tf.int32
         for first in batches.take(2).as_numpy_iterator():
             assert first[name][0].shape == (size, SIDE, SIDE, 1) and first[name][1].shape == (size,)
 
@@ -206,7 +206,7 @@ AUGMENT = {"policy": ("crop", "flip")}
 def test_augmentation_depends_on_seed_and_step_alone(options):
     images = make_images(20, channels=3)
     first = augment_images(images, 3, 5, **options)
-    assert first.dtype == tf.float32 and first.shape == images.shape
+    assert first.dtype == tf.uint8 and first.shape == images.shape
     tf.random.set_seed(1)
     np.random.default_rng(1).random()
     np.testing.assert_array_equal(augment_images(images, 3, 5, **options), first)
@@ -230,10 +230,10 @@ def test_augmentation_starts_at_step_0_and_draws_for_each_image():
     assert len(np.unique(views, axis=0)) > 10
 
 
-def test_no_augmentation_changes_only_the_type():
+def test_no_augmentation_changes_nothing():
     images = make_images(5)
     plain = augment_images(images, 0, policy=("none",))
-    assert plain.dtype == tf.float32
+    assert plain.dtype == tf.uint8
     np.testing.assert_array_equal(plain, images)
 
 

@@ -19,14 +19,15 @@ def augment_images(images, seed, step=0, *, policy=("crop",)):
             out here, as it changes labels: see `mix_images`.
 
     Returns:
-        float32 images [B, H, W, C] in 0..255.
+        Images [B, H, W, C] in 0..255: of the type given where pixels are but moved (`crop`, `flip`), else float32.
 
     Raises:
         InputError: If the policy does not fit.
     """
-    images = tf.cast(images, tf.float32)
-    key = _key(seed, step)
+    images, key = tf.convert_to_tensor(images), _key(seed, step)
     for name, numbers in parse_augmentation(policy).operations:
+        if name not in _MOVES:
+            images = tf.cast(images, tf.float32)
         images = _OPERATIONS[name](images, key, *numbers)
     return images
 
@@ -72,6 +73,7 @@ def _flip(images, key):
     return tf.gather(images, tf.where(flips, columns[::-1], columns), axis=2, batch_dims=1)
 
 
+_MOVES = ("crop", "flip")
 _OPERATIONS = {
     "crop": _crop,
     "flip": _flip,

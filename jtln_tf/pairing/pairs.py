@@ -33,9 +33,10 @@ def pair_domains(
         target_augmentation: Policy of the target images.
 
     Returns:
-        `tf.data.Dataset` of dicts with the keys `source` and `target` (only the given domains), each a pair of float32
-        images [batch, H, W, C] in 0..255 and int32 labels [batch]; with `mixup`, float32 probabilities of the classes
-        [batch, classes]. Batches are always full: where a pass over a domain ends inside a batch, the next pass begins.
+        `tf.data.Dataset` of dicts with the keys `source` and `target` (only the given domains), each a pair of images
+        [batch, H, W, C] in 0..255, uint8 where pixels are but moved, else float32, and int32 labels [batch]; with
+        `mixup`, float32 probabilities of the classes [batch, classes]. Batches are always full: where a pass over a
+        domain ends inside a batch, the next pass begins.
 
     Raises:
         ValueError: If neither domain is given.

@@ -134,6 +134,8 @@ class JointModel(keras.Model):
 
     def _predict(self, data):
         """Returns `LabelledLogits` by domain for (images, labels) by domain."""
+        # As bytes they came here in a quarter of the time, over the memory of a GPU too.
+        data = {domain: (tf.cast(images, tf.float32), labels) for domain, (images, labels) in data.items()}
         if self._has_domain_norms:
             predictions = {}
             for domain, (images, labels) in data.items():
