@@ -182,7 +182,7 @@ def _resize(squares, image_size):
         lambda: _interpolate(squares, image_size),
     )
     shape = [*squares.shape[:1], image_size, image_size, squares.shape[-1]]
-    return tf.ensure_shape(tf.cast(resized + 0.5, tf.uint8), shape)
+    return tf.ensure_shape(tf.cast(tf.round(resized), tf.uint8), shape)
 
 
 def _interpolate(squares, image_size):
