@@ -53,8 +53,8 @@ def main(arguments):
 
 def measure(values):
     """Returns a row for each policy: `policy`, `images_per_second`, `ratio`."""
-    from jtln_tf.domains import Domain, Split
-    from jtln_tf.pairing import pair_domains
+    from jtln_tf.batches import pair_domains
+    from jtln_tf.data import Domain, Split
 
     shape = (NUM_IMAGES, values.image_size, values.image_size, values.channels)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

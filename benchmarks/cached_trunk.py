@@ -58,8 +58,8 @@ def measure(config, values):
     """Returns the figures of one configuration, a dict."""
     import keras
 
-    from jtln_tf.experiment.cached_trunk import cache_trunk
     from jtln_tf.experiment.preparation import build_network_for, load_domains, prior_costs
+    from jtln_tf.features.activations import cache_trunk
     from jtln_tf.network import cut_network
 
     keras.utils.set_random_seed(config.training.seed)
@@ -106,8 +106,8 @@ def _stepper(config, network, domains, costs):
     """Returns a function that takes a step and returns the seconds that it waited for its batch, and that it took."""
     import tensorflow as tf
 
+    from jtln_tf.batches import pair_domains
     from jtln_tf.experiment.preparation import build_model
-    from jtln_tf.pairing import pair_domains
     from jtln_tf.trainer import compile_for_stage, plan_stages
 
     data = config.data

@@ -19,8 +19,13 @@ import numpy as np
 from absl import flags
 
 from jtln_tf.config import InputError
-from jtln_tf.costs.kernel_features import NUM_FREQUENCIES, ClassEmbeddings, draw_kernel_features, mkmmd_of_embeddings
-from jtln_tf.costs.mkmmd import median_squared_distance, mkmmd_cost
+from jtln_tf.costs.metrics.kernel_features import (
+    NUM_FREQUENCIES,
+    ClassEmbeddings,
+    draw_kernel_features,
+    mkmmd_of_embeddings,
+)
+from jtln_tf.costs.metrics.mkmmd import median_squared_distance, mkmmd_cost
 from tools.program import run_program
 
 METHODS = ("exact", "linear")

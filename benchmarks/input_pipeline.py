@@ -48,8 +48,8 @@ def measure(values):
     """Returns the figures of one run, a dict."""
     import tensorflow as tf
 
-    from jtln_tf.domains import load_domain
-    from jtln_tf.pairing import pair_domains
+    from jtln_tf.batches import pair_domains
+    from jtln_tf.data import load_domain
 
     size, options = values.image_size, {"image_size": values.image_size, "data_root": values.data_root}
     domains = {"none": load_domain(values.domain, cache="none", **options)}

@@ -56,8 +56,8 @@ def measure(config, values):
     """Returns the figures of one configuration, a dict."""
     import tensorflow as tf
 
+    from jtln_tf.batches import pair_domains
     from jtln_tf.experiment.preparation import build_model, build_network_for, current_costs, load_domains
-    from jtln_tf.pairing import pair_domains
     from jtln_tf.trainer import compile_for_stage, plan_stages
 
     tf.keras.utils.set_random_seed(config.training.seed)
@@ -114,7 +114,7 @@ def _replay(config, model, batches, step):
     import tensorflow as tf
 
     from jtln_tf.network import logits_model
-    from jtln_tf.solvers import sinkhorn_from_logits
+    from jtln_tf.ot import sinkhorn_from_logits
 
     predict = tf.function(lambda images: logits_model(model.network)(tf.cast(images, tf.float32), training=True))
     settings, costs = config.objective, model.cost_values.numpy()

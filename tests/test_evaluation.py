@@ -4,7 +4,7 @@ import pytest
 
 import jtln_tf as jt
 from jtln_tf.config import InputError
-from jtln_tf.domains import Domain, Split
+from jtln_tf.data import Domain, Split
 from jtln_tf.evaluation import Evaluation, evaluate
 
 

@@ -52,14 +52,14 @@ def main(arguments):
         if path.exists() and not values.overwrite:
             raise InputError(f"`output` must not exist. Received: {str(path)!r}. Hint: --overwrite replaces it.")
     if values.workdir:
-        from jtln_tf.workdir import read_config
+        from jtln_tf.experiment.workdir import read_config
 
         read_config(values.workdir)
 
     load_tensorflow()
     from jtln_tf.costs import format_nearest, save_picture
     from jtln_tf.experiment import build_costs
-    from jtln_tf.workdir import write_whole
+    from jtln_tf.experiment.workdir import write_whole
 
     for path in (output, plot):
         path.parent.mkdir(parents=True, exist_ok=True)

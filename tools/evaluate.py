@@ -21,7 +21,7 @@ flags.DEFINE_bool("json", False, "Print everything as JSON.")
 def main(arguments):
     """Loads the run and evaluates it."""
     del arguments
-    from jtln_tf.workdir import read_config
+    from jtln_tf.experiment.workdir import read_config
 
     values = flags.FLAGS
     if not values.workdir:

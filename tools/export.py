@@ -18,7 +18,7 @@ flags.DEFINE_string("output", "", "Folder of the export; an earlier export there
 def main(arguments):
     """Loads the run, exports it and compares the reloaded export with the network."""
     del arguments
-    from jtln_tf.workdir import read_config
+    from jtln_tf.experiment.workdir import read_config
 
     values = flags.FLAGS
     for name in ("workdir", "output"):

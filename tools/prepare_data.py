@@ -42,7 +42,7 @@ def main(arguments):
     load_tensorflow()
     from tqdm import tqdm
 
-    from jtln_tf.domains import list_domain, write_records
+    from jtln_tf.data import list_domain, write_records
 
     listing = list_domain(values.domain, data_root=values.data_root, cache_dir=values.cache_dir)
     total = sum(len(examples) for examples in listing.splits.values())

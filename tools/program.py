@@ -6,8 +6,8 @@ import sys
 from absl import flags, logging
 
 from flags import preset_path
-from jtln_tf.captions import escape_name
 from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError
+from jtln_tf.files import escape_name
 
 BAD_INPUT = 2
 STOPPED = 2

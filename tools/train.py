@@ -26,7 +26,7 @@ def main(arguments):
     """Checks what can be checked without TensorFlow, then trains."""
     del arguments
     from jtln_tf.config import InputError
-    from jtln_tf.workdir import check_workdir, read_config
+    from jtln_tf.experiment.workdir import check_workdir, read_config
 
     values = flags.FLAGS
     config = config_from_flags()

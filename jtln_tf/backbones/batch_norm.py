@@ -6,9 +6,8 @@ import contextvars
 import keras
 
 from jtln_tf.backbones.cloning import clone_model
-from jtln_tf.config import BATCHNORM_POLICIES, InputError
+from jtln_tf.config import BATCHNORM_POLICIES, SIDES, InputError
 
-_DOMAINS = ("source", "target")
 _domain = contextvars.ContextVar("domain", default="target")
 
 
@@ -43,9 +42,7 @@ class DomainBatchNormalization(keras.layers.Layer):
         """
         super().__init__(**kwargs)
         self.norm = norm
-        self.norms = {
-            domain: keras.layers.BatchNormalization.from_config({**norm, "name": domain}) for domain in _DOMAINS
-        }
+        self.norms = {domain: keras.layers.BatchNormalization.from_config({**norm, "name": domain}) for domain in SIDES}
 
     def build(self, input_shape):
         """Makes the variables."""

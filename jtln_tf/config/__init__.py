@@ -1,43 +1,37 @@
-"""Configuration: frozen, validated, to and from JSON. Floor 0: imports no TensorFlow."""
+"""Options and specifications: frozen, validated, parsed once. Imports no TensorFlow."""
 
 from jtln_tf.config.augmentation_spec import AUGMENTATIONS, AugmentationSpec, parse_augmentation
-from jtln_tf.config.cost_spec import COST_METRICS, ONLINE, CostSpec, parse_cost_spec
-from jtln_tf.config.domain_spec import DomainSpec, domain_options, parse_domain_spec
+from jtln_tf.config.domain_spec import SIDES, DomainSpec, domain_options, parse_domain_spec
 from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
-from jtln_tf.config.experiment import (
+from jtln_tf.config.options import Section, option, options_of
+from jtln_tf.config.sections import (
     BATCHNORM_POLICIES,
-    METHODS,
-    CostConfig,
+    CACHES,
+    PIXEL_RANGES,
     DataConfig,
-    ExperimentConfig,
     NetworkConfig,
-    ObjectiveConfig,
     TrainingConfig,
-    describe_differences,
 )
 
 __all__ = [
     "AUGMENTATIONS",
     "BATCHNORM_POLICIES",
-    "COST_METRICS",
-    "METHODS",
-    "ONLINE",
+    "CACHES",
+    "PIXEL_RANGES",
+    "SIDES",
     "AugmentationSpec",
-    "CostConfig",
-    "CostSpec",
     "DataConfig",
     "DomainSpec",
-    "ExperimentConfig",
     "InputError",
     "MissingInputError",
     "NetworkConfig",
     "NonFiniteLossError",
-    "ObjectiveConfig",
     "RunStoppedError",
+    "Section",
     "TrainingConfig",
-    "describe_differences",
     "domain_options",
+    "option",
+    "options_of",
     "parse_augmentation",
-    "parse_cost_spec",
     "parse_domain_spec",
 ]

@@ -1,4 +1,4 @@
-"""The text of an augmentation policy: `crop,flip,randaugment:2:0.3,mixup:0.2`, what it names and in which ranges."""
+"""Augmentation policies, written `crop,flip,randaugment:2:0.3,mixup:0.2`: their names, numbers and limits."""
 
 import dataclasses
 import math
@@ -44,20 +44,23 @@ class AugmentationSpec:
     """A parsed augmentation policy.
 
     Attributes:
-        operations: `(name, numbers)` of what is done to each image by itself, in this order.
-        mixup: The alpha by which the images of a batch are mixed in the end; 0 mixes none.
+        text: The policy as text, `none` if it augments nothing.
+        operations: `(name, numbers)` of the operations on single images, in this order.
+        mixup: Alpha of the mixing of a batch's images at the end; 0 mixes none.
     """
 
+    text: str = NO_AUGMENTATION
     operations: tuple[tuple[str, tuple[float, ...]], ...] = ()
     mixup: float = 0.0
 
 
-def parse_augmentation(policy, option="policy"):
-    """Parses a policy, a tuple of `NAME[:NUMBER...]`; numbers that are left out have their defaults.
+def parse_augmentation(policy: str | tuple[str, ...] | AugmentationSpec, option: str = "policy") -> AugmentationSpec:
+    """Parses a policy, `NAME[:NUMBER...],...`; numbers that are left out take their defaults.
 
     Args:
-        policy: Texts such as `("crop", "randaugment:2:0.3")`; none, or `("none",)`, augments nothing.
-        option: What the policy is called in messages.
+        policy: A text such as `crop,randaugment:2:0.3`, or a tuple of its parts; an empty one, or `none`, augments
+            nothing. A parsed policy is returned unchanged.
+        option: Name of the argument, for messages.
 
     Returns:
         An `AugmentationSpec`.
@@ -65,10 +68,11 @@ def parse_augmentation(policy, option="policy"):
     Raises:
         InputError: If a name is unknown or stands twice, or a number does not fit.
     """
-    if isinstance(policy, str):
-        raise InputError(f"`{option}` must be a tuple of texts. Received: {policy!r}.")
+    if isinstance(policy, AugmentationSpec):
+        return policy
+    parts = tuple(filter(None, policy.split(","))) if isinstance(policy, str) else tuple(policy)
     found = {}
-    for text in () if tuple(policy) == (NO_AUGMENTATION,) else policy:
+    for text in () if parts == (NO_AUGMENTATION,) else parts:
         name, *numbers = text.split(":")
         if name not in _ARGUMENTS:
             raise InputError(
@@ -83,7 +87,7 @@ def parse_augmentation(policy, option="policy"):
         given = [_parse_number(*pair, text, option) for pair in zip(arguments, numbers, strict=False)]
         found[name] = (*given, *(argument.default for argument in arguments[len(given) :]))
     (mixup,) = found.pop(MIXUP, (0.0,))
-    return AugmentationSpec(tuple(found.items()), mixup)
+    return AugmentationSpec(",".join(parts) or NO_AUGMENTATION, tuple(found.items()), mixup)
 
 
 def _parse_number(argument, number, text, option):

@@ -6,6 +6,8 @@ import urllib.parse
 
 from jtln_tf.config.errors import InputError
 
+# The two sides of a transfer, in the order of the cost matrix: rows, columns.
+SIDES = ("source", "target")
 KINDS = ("builtin", "folder", "list", "records", "tfds")
 _OPTIONS = ("classes", "exclude", "per_class", "test_fraction", "validation_fraction")
 
@@ -41,6 +43,20 @@ class DomainSpec:
     validation_fraction: float = 0.1
     filters: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
+    def with_labels(self, per_class: int | None) -> "DomainSpec":
+        """Returns the specification with another `per_class`; None or 0 keeps its own.
+
+        Raises:
+            InputError: If it asks for another number itself.
+        """
+        if not per_class:
+            return self
+        if self.per_class not in (None, per_class):
+            raise InputError(
+                f"`labels_per_class` must agree with per_class in the domain. Received: {per_class} and {self.text!r}."
+            )
+        return dataclasses.replace(self, per_class=per_class)
+
 
 def domain_options(kind):
     """Returns the names of the options of a kind of domain; others are taken for columns of its class table."""
@@ -48,7 +64,7 @@ def domain_options(kind):
     return (*_OPTIONS, *of_files, *(("class_depth",) if kind == "folder" else ()))
 
 
-def parse_domain_spec(text, *, per_class=None):
+def parse_domain_spec(text: str | DomainSpec) -> DomainSpec:
     """Parses a domain specification.
 
     `KIND:NAME?classes=A,B&exclude=C&per_class=K&test_fraction=F&validation_fraction=F&crop_bottom=R`. Names with a
@@ -57,8 +73,7 @@ def parse_domain_spec(text, *, per_class=None):
     of a `tfds:` for another class label of the data set (`?coarse_label=trees`).
 
     Args:
-        text: The specification.
-        per_class: Labels a class asked for elsewhere (`--labels_per_class`), or None.
+        text: The specification. A parsed one is returned unchanged.
 
     Returns:
         A `DomainSpec`.
@@ -66,6 +81,8 @@ def parse_domain_spec(text, *, per_class=None):
     Raises:
         InputError: If the kind is unknown, the name is empty, an option is unknown or its value does not fit.
     """
+    if isinstance(text, DomainSpec):
+        return text
     kind, colon, rest = text.partition(":")
     if not colon or kind not in KINDS:
         raise InputError(f"A domain must be written KIND:NAME, KIND one of {', '.join(KINDS)}. Received: {text!r}.")
@@ -98,12 +115,6 @@ def parse_domain_spec(text, *, per_class=None):
             raise InputError(
                 f"A domain option must be one of {', '.join(domain_options(kind))}. Received: {key!r} in {text!r}."
             )
-    if per_class is not None:
-        if values.get("per_class", per_class) != per_class:
-            raise InputError(
-                f"`labels_per_class` must agree with per_class in the domain. Received: {per_class} and {text!r}."
-            )
-        values["per_class"] = per_class
     return DomainSpec(**values, filters=tuple(filters))
 
 

@@ -1,14 +1,24 @@
-"""One declaration an option: its default, its help and its limits, read by the validation and by the flags alike."""
+"""One declaration per option: its default, help and limits. Validation, flags and JSON all follow from it."""
 
 import dataclasses
 import math
 import numbers
 import typing
+from collections.abc import Callable
 
 from jtln_tf.config.errors import InputError
 
 
-def option(default, help, *, choices=None, minimum=None, maximum=None, above=None):
+def option(
+    default: object,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    parse: Callable[[str, str], object] | None = None,
+) -> typing.Any:
     """Declares a field of a configuration dataclass.
 
     Args:
@@ -18,43 +28,72 @@ def option(default, help, *, choices=None, minimum=None, maximum=None, above=Non
         minimum: Smallest allowed number, or None.
         maximum: Largest allowed number, or None.
         above: Number that the value must exceed, or None.
+        parse: Turns a text and the option's name into the parsed value that the field holds. The value's `text` is
+            what JSON keeps. `default` is a text then.
 
     Returns:
         A `dataclasses.field` that carries the limits in its metadata.
     """
-    limits = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
+    limits = {
+        "help": help,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "above": above,
+        "parse": parse,
+    }
     return dataclasses.field(default=default, metadata=limits)
 
 
-def validate_options(section):
-    """Checks every field of a configuration dataclass against its type and limits.
+class Section:
+    """Base of the configuration dataclasses: checks every option and parses texts when an instance is made.
 
-    Raises:
-        InputError: On the first value that does not fit; the message names the option.
+    Attributes:
+        prefix: What stands before the name of each option in flags and messages.
     """
-    types = typing.get_type_hints(type(section))
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        _check_type(field.name, value, types[field.name])
-        _check_limits(field.name, value, field.metadata)
+
+    prefix: typing.ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        types = typing.get_type_hints(type(self))
+        for field in options_of(type(self)):
+            name, value = self.prefix + field.name, getattr(self, field.name)
+            if field.metadata["parse"]:
+                if isinstance(value, str):
+                    object.__setattr__(self, field.name, field.metadata["parse"](value, name))
+                elif not isinstance(value, types[field.name]):
+                    raise InputError(f"`{name}` must be a text. Received: {value!r}.")
+                continue
+            _check_type(name, value, types[field.name])
+            _check_limits(name, value, field.metadata)
+
+    def to_values(self) -> dict[str, object]:
+        """Returns the options as JSON values; a parsed one becomes its text."""
+        values = {field.name: getattr(self, field.name) for field in options_of(type(self))}
+        return {name: "" if value is None else getattr(value, "text", value) for name, value in values.items()}
+
+    @classmethod
+    def from_values(cls, values: object) -> typing.Self:
+        """Builds a section from what `to_values` returned.
+
+        Raises:
+            InputError: If `values` is no mapping, has unknown names, or a value does not fit.
+        """
+        if not isinstance(values, dict):
+            raise InputError(f"`{cls.__name__}` must be a JSON object. Received: {values!r}.")
+        known = [field.name for field in options_of(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise InputError(
+                f"`{cls.__name__}` must only hold the options {', '.join(known)}. Received: {', '.join(unknown)}."
+            )
+        # JSON has no tuples.
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
-def section_from_dict(section_type, values):
-    """Builds a configuration section from JSON values; unknown names are refused and the known ones listed.
-
-    Raises:
-        InputError: If `values` is no mapping, has unknown names, or a value does not fit.
-    """
-    if not isinstance(values, dict):
-        raise InputError(f"`{section_type.__name__}` must be a JSON object. Received: {values!r}.")
-    known = [field.name for field in dataclasses.fields(section_type)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise InputError(
-            f"`{section_type.__name__}` must only hold the options {', '.join(known)}. Received: {', '.join(unknown)}."
-        )
-    # JSON has no tuples.
-    return section_type(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+def options_of(section_type: type) -> list[dataclasses.Field]:
+    """Returns the fields of a dataclass that `option` declared."""
+    return [field for field in dataclasses.fields(section_type) if "help" in field.metadata]
 
 
 def _check_type(name, value, annotation):

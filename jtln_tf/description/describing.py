@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jtln_tf.config import DomainSpec, parse_domain_spec
+from jtln_tf.data import Examples, Listing, digest_pixels, divide_listing, list_domain, open_split
 from jtln_tf.description.duplicates import Content, describe_duplicates, describe_shared, name_image
 from jtln_tf.description.headers import Header, read_headers
-from jtln_tf.domains import Examples, Listing, digest_pixels, divide_listing, list_domain, open_split
 
 
 class DividedDomain(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jtln_tf.domains import Split, digest_files
+from jtln_tf.data import Split, digest_files
 
 _PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
 

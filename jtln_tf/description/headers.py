@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from jtln_tf.domains import read_files
+from jtln_tf.data import read_files
 
 _AT_ONCE = 1024
 

@@ -1,6 +1,6 @@
 """A description of a domain as text."""
 
-from jtln_tf.captions import escape_name
+from jtln_tf.files import escape_name
 
 # Classes up to which all are shown; of more, so many from either end and so many of the smallest. And images, or groups
 # of images, of a kind.

@@ -1,6 +1,6 @@
 """The composition root: `run.py` reads like a table of contents. Floor 5."""
 
-from jtln_tf.experiment.lost_images import tell_lost_images
+from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.experiment.preparation import (
     build_costs,
     build_network_for,

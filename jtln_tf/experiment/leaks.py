@@ -2,7 +2,7 @@
 
 from absl import logging
 
-from jtln_tf.domains import find_shared
+from jtln_tf.data import find_shared
 
 
 def count_leaks(source, target):

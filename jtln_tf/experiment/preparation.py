@@ -10,13 +10,12 @@ from absl import logging
 
 from jtln_tf import workdir as files
 from jtln_tf.backbones import KERASHUB, identify_backbone
+from jtln_tf.batches import augment_images
 from jtln_tf.config import ONLINE, InputError, MissingInputError, parse_augmentation, parse_cost_spec
-from jtln_tf.cost_building import build_cost_matrix, build_online_costs
-from jtln_tf.costs import load_cost_matrix
-from jtln_tf.domains import load_domain
+from jtln_tf.costs import build_cost_matrix, build_online_costs, load_cost_matrix
+from jtln_tf.data import load_domain
 from jtln_tf.features import layer_model
 from jtln_tf.network import SIDES, build_network, features_model, predictions_model
-from jtln_tf.pairing import augment_images
 from jtln_tf.trainer import JointModel, restore_network
 
 

@@ -10,9 +10,8 @@ from jtln_tf import workdir as files
 from jtln_tf.backbones import KERASHUB, check_kerashub_preset
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.costs import load_cost_matrix
-from jtln_tf.experiment.cached_trunk import cache_trunk
+from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.experiment.leaks import count_leaks
-from jtln_tf.experiment.lost_images import tell_lost_images
 from jtln_tf.experiment.preparation import (
     build_model,
     build_network_for,
@@ -22,6 +21,7 @@ from jtln_tf.experiment.preparation import (
 )
 from jtln_tf.experiment.result import evaluate_run, export_run
 from jtln_tf.experiment.training import train
+from jtln_tf.features.activations import cache_trunk
 from jtln_tf.network import cut_network
 from jtln_tf.trainer import TrainingState, restore_state
 

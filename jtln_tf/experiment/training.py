@@ -1,10 +1,10 @@
 """A model through the stages of its method."""
 
 from jtln_tf import workdir as files
+from jtln_tf.batches import count_passes, pair_domains
 from jtln_tf.evaluation import evaluate
 from jtln_tf.experiment.preparation import current_costs
 from jtln_tf.monitoring import LogTraining, ProgressBar, RunLog, log_costs
-from jtln_tf.pairing import count_passes, pair_domains
 from jtln_tf.trainer import (
     Checkpoints,
     RefreshCosts,

@@ -1,0 +1,78 @@
+"""The published weights of Caffe's AlexNet as a weights file of ours."""
+
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+from jtln_tf.backbones.alexnet import alexnet_features
+from jtln_tf.backbones.importers.caffe_dump import read_caffe_dump
+from jtln_tf.config import InputError
+
+# The side of the images that it was trained on: at others `fc6` has another shape.
+_SIDE = 227
+_SHAPES = {
+    "conv1": (11, 11, 3, 96),
+    "conv2": (5, 5, 48, 256),
+    "conv3": (3, 3, 256, 384),
+    "conv4": (3, 3, 192, 384),
+    "conv5": (3, 3, 192, 256),
+    "fc6": (6 * 6 * 256, 4096),
+    "fc7": (4096, 4096),
+}
+# The classifier of ImageNet: our heads take its place.
+_CLASSIFIER = "fc8"
+
+
+def import_alexnet_weights(path, output):
+    """Writes the weights of Caffe's AlexNet so that `build_backbone("alexnet", (227, 227, 3), weights=...)` loads them.
+
+    Convolutions have the shape [height, width, inputs / groups, outputs], those of `conv1` in the order blue, green,
+    red; `fc6` takes the last map flattened in the order height, width, channels.
+
+    Args:
+        path: Dump for `read_caffe_dump`, with `conv1` to `conv5`, `fc6`, `fc7`; `fc8` is left out.
+        output: Path of the `.weights.h5` file; it is written beside first, so that it is whole or not there.
+
+    Raises:
+        MissingInputError: If there is no such dump.
+        InputError: If the dump is none of AlexNet's.
+    """
+    layers = read_caffe_dump(path)
+    _check_names(path, layers)
+    for name, shape in _SHAPES.items():
+        _check_arrays(path, name, layers[name], shape)
+    image = keras.Input((_SIDE, _SIDE, 3), name="image")
+    backbone = keras.Model(image, alexnet_features(image), name="backbone")
+    for name in _SHAPES:
+        backbone.get_layer(name).set_weights([array.astype(np.float32) for array in layers[name]])
+    output = pathlib.Path(output)
+    unfinished = output.with_name(f"unfinished.{output.name}")
+    try:
+        backbone.save_weights(unfinished)
+        os.replace(unfinished, output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _check_names(path, layers):
+    missing = [name for name in _SHAPES if name not in layers]
+    surplus = [name for name in layers if name not in (*_SHAPES, _CLASSIFIER)]
+    if missing or surplus:
+        differences = [f"no {name}" for name in missing] + [f"also {name[:80]!r}" for name in surplus[:8]]
+        raise InputError(
+            f"`input` must have the layers {', '.join(_SHAPES)}, and may have {_CLASSIFIER}. "
+            f"Received: {str(path)!r} with {', '.join(differences)}."
+        )
+
+
+def _check_arrays(path, name, arrays, shape):
+    for part, array, expected in zip(("weights", "biases"), arrays, (shape, shape[-1:]), strict=True):
+        if array.shape != expected:
+            raise InputError(
+                f"`input` must have {part} of shape {list(expected)} for {name}. "
+                f"Received: {str(path)!r} with {list(array.shape)}."
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"`input` must have finite {part} for {name}. Received: {str(path)!r} with others.")

@@ -1,0 +1,130 @@
+"""The sections of a configuration that every method shares: data, network, training."""
+
+import dataclasses
+
+from jtln_tf.config.augmentation_spec import AUGMENTATIONS, AugmentationSpec, parse_augmentation
+from jtln_tf.config.domain_spec import DomainSpec, parse_domain_spec
+from jtln_tf.config.errors import InputError
+from jtln_tf.config.options import Section, option
+
+BATCHNORM_POLICIES = ("train", "frozen", "per_domain")
+PIXEL_RANGES = ("0_255", "0_1", "-1_1")
+CACHES = ("memory", "disk", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(Section):
+    """The two domains and how their images reach the network."""
+
+    source: DomainSpec | None = option(
+        "",
+        "Source domain: builtin:, folder:, list:, records: or tfds:NAME, with ?classes=&per_class=&exclude=.",
+        parse=lambda text, name: parse_domain_spec(text) if text else None,
+    )
+    target: DomainSpec | None = option(
+        "",
+        "Target domain, written like --source.",
+        parse=lambda text, name: parse_domain_spec(text) if text else None,
+    )
+    data_root: str = option("", "Folder that relative paths of domains, and tfds: data, are looked up in.")
+    labels_per_class: int = option(0, "Training images drawn from each target class; 0 takes all.", minimum=0)
+    image_size: int = option(
+        0, "Side of the square input image in pixels; 0: 28 for builtin, 227 for alexnet, else 224.", minimum=0
+    )
+    channels: int = option(3, "Colour channels of the input: 1 gray, 3 RGB.", minimum=1, maximum=3)
+    source_batch: int = option(64, "Source images in a training step.", minimum=1)
+    target_batch: int = option(32, "Target images in a training step.", minimum=1)
+    source_augmentation: AugmentationSpec = option(
+        "crop,flip",
+        f"Augmentation of source training images: some of {', '.join(AUGMENTATIONS)}, comma separated, with numbers as "
+        "in randaugment:2:0.3,mixup:0.2; or none. No flip for digits and letters.",
+        parse=parse_augmentation,
+    )
+    target_augmentation: AugmentationSpec = option(
+        "crop,flip",
+        "Augmentation of target training images, written like --source_augmentation.",
+        parse=parse_augmentation,
+    )
+    cache: str = option(
+        "memory",
+        "memory: decode every image once and keep it; disk: keep it in a file that later runs read too; none: decode "
+        "in every step.",
+        choices=CACHES,
+    )
+    cache_dir: str = option("", "Folder of what is kept on the disk; empty: .jtln_cache in --data_root.")
+    skip_bad_images: bool = option(False, "Leave out unreadable images (they are counted) instead of stopping.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels == 2:
+            raise InputError("`channels` must be 1 or 3. Received: 2.")
+        if self.target:
+            self.target.with_labels(self.labels_per_class)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig(Section):
+    """The shared backbone and the two heads."""
+
+    backbone: str = option(
+        "small_cnn",
+        "small_cnn, alexnet, the name of a keras.applications model, PATH.keras, or kerashub: with the name or the "
+        "folder of a KerasHub preset.",
+    )
+    weights: str = option(
+        "none",
+        "Weights of a named backbone: none, imagenet, or the path of a .weights.h5 file (of alexnet: see "
+        "tools.import_alexnet_weights). PATH.keras and kerashub: bring their own.",
+    )
+    pixel_range: str = option("0_255", "Input range that a PATH.keras backbone was trained on.", choices=PIXEL_RANGES)
+    freeze_until: str = option("", "Name of the last backbone layer that is not trained; empty trains all.")
+    batchnorm: str = option(
+        "train",
+        "BatchNormalization of the backbone. train: by the statistics of a batch of both domains; frozen: by the "
+        "statistics it came with; per_domain: each domain has its own.",
+        choices=BATCHNORM_POLICIES,
+    )
+    cache_features: bool = option(
+        False, "Compute the output of the layers up to --freeze_until once per image, and train the rest on that."
+    )
+    cached_views: int = option(
+        8, "Most views of a training image that --cache_features keeps: itself, and augmented ones.", minimum=1
+    )
+    head_hidden_units: tuple[int, ...] = option(
+        (), "Sizes of the hidden layers of each head, comma separated.", minimum=1
+    )
+    head_dropout: float = option(0.0, "Dropout rate on the features that enter each head.", minimum=0.0, maximum=0.95)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cache_features and not self.freeze_until:
+            raise InputError(
+                "`cache_features` needs `freeze_until`, the last layer that is not trained. Received: nothing."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(Section):
+    """The budget and the optimizer."""
+
+    steps: int = option(500, "Training steps (consecutive: half on the source, half on the target).", minimum=1)
+    steps_per_epoch: int = option(100, "Steps between two validations and checkpoints.", minimum=1)
+    optimizer: str = option("adamw", "Optimizer.", choices=("adamw", "sgd"))
+    head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0)
+    backbone_learning_rate: float = option(1e-3, "Peak learning rate of the backbone.", above=0.0)
+    momentum: float = option(0.9, "Momentum of sgd.", minimum=0.0, maximum=0.9999)
+    weight_decay: float = option(1e-4, "Decoupled weight decay.", minimum=0.0)
+    schedule: str = option("cosine", "Learning rate over the steps.", choices=("constant", "cosine", "step"))
+    step_boundaries: tuple[float, ...] = option(
+        (0.5, 0.75), "Shares of the steps at which --schedule=step decays.", minimum=0.0, maximum=1.0
+    )
+    step_factor: float = option(0.1, "Factor of each decay of --schedule=step.", above=0.0, maximum=1.0)
+    warmup_steps: int = option(0, "Steps over which the learning rate grows from 0 to its peak.", minimum=0)
+    clip_norm: float = option(0.0, "Largest global norm of the gradient; 0 does not clip.", minimum=0.0)
+    early_stopping_epochs: int = option(
+        0,
+        "Stop after this many epochs without a better target validation accuracy, keep the best; 0: never.",
+        minimum=0,
+    )
+    log_steps: int = option(10, "Steps between two entries of metrics.jsonl and TensorBoard.", minimum=1)
+    seed: int = option(0, "Seed of the label draw, the initial weights, the order and the augmentation.", minimum=0)

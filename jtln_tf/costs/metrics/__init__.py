@@ -1,0 +1,1 @@
+"""The metrics of class costs: one file each."""

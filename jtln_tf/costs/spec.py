@@ -1,0 +1,110 @@
+"""The text that names a class cost matrix: a metric or a file, several with weights, or the shuffled control."""
+
+import dataclasses
+import math
+
+from jtln_tf.config.errors import InputError
+
+# What looks at the images through the network, at the images themselves, and at the names and descriptions of classes.
+NETWORK_METRICS = ("mkmmd", "wasserstein", "prediction")
+PIXEL_METRICS = ("fisher_mkmmd",)
+IMAGE_METRICS = (*NETWORK_METRICS, *PIXEL_METRICS)
+COST_METRICS = (*IMAGE_METRICS, "text", "taxonomy", "uniform")
+# What is found while training.
+ONLINE = "online"
+_FILE_SUFFIXES = (".npz", ".csv")
+_SHUFFLED = "shuffled:"
+
+
+@dataclasses.dataclass(frozen=True)
+class CostSpec:
+    """A parsed cost matrix specification.
+
+    Attributes:
+        text: The specification as given.
+        terms: `(weight, metric or path)` pairs, at least one.
+        is_shuffled: Whether the source classes are to change places: the control that knows nothing.
+    """
+
+    text: str
+    terms: tuple[tuple[float, str], ...]
+    is_shuffled: bool
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the matrix is found while training."""
+        return self.metrics == (ONLINE,)
+
+    @property
+    def metrics(self):
+        """The metrics among the terms."""
+        return tuple(name for _, name in self.terms if not is_cost_file(name))
+
+    @property
+    def looks_through_network(self):
+        """Whether a network that has learnt more gives another matrix."""
+        return any(name in (*NETWORK_METRICS, ONLINE) for name in self.metrics)
+
+    @property
+    def looks_at_images(self):
+        """Whether other images give another matrix."""
+        return any(name in (*IMAGE_METRICS, ONLINE) for name in self.metrics)
+
+    @property
+    def files(self):
+        """The paths among the terms."""
+        return tuple(name for _, name in self.terms if is_cost_file(name))
+
+
+def is_cost_file(name):
+    """Whether a term names a file."""
+    return name.endswith(_FILE_SUFFIXES)
+
+
+def parse_cost_spec(text: "str | CostSpec", option: str = "cost_matrix") -> CostSpec:
+    """Parses `[shuffled:][WEIGHT*]NAME[+[WEIGHT*]NAME...]`; a NAME is a metric or the path of a .npz or .csv file.
+
+    Args:
+        text: The specification, such as `mkmmd`, `cost.csv`, `0.7*mkmmd+0.3*text` or `shuffled:mkmmd`.
+        option: What the specification is called in messages.
+
+    Returns:
+        A `CostSpec`.
+
+    Raises:
+        InputError: If a name is no metric and no file, a weight is not positive, or `online` is one of several.
+    """
+    if isinstance(text, CostSpec):
+        return text
+    is_shuffled = text.startswith(_SHUFFLED)
+    rest = text.removeprefix(_SHUFFLED)
+    terms, part = [], None
+    for piece in rest.split("+"):
+        # A path may hold a plus: a term goes on until it is a metric or ends like a file.
+        part = piece if part is None else f"{part}+{piece}"
+        if is_cost_file(part) or part.rpartition("*")[2] in (*COST_METRICS, ONLINE):
+            terms.append(_parse_term(part, text, option))
+            part = None
+    if part is not None:
+        raise InputError(
+            f"`{option}` must be a .npz or .csv file or one of {', '.join(COST_METRICS)}, {ONLINE}; several are "
+            f"written 0.7*mkmmd+0.3*text, a control shuffled:mkmmd. Received: {text!r}."
+        )
+    if any(name == ONLINE for _, name in terms) and (len(terms) > 1 or is_shuffled):
+        raise InputError(f"`{option}`=online must stand alone. Received: {text!r}.")
+    if len(terms) == 1 and terms[0][0] != 1:
+        raise InputError(f"`{option}` must have weights only where several are combined. Received: {text!r}.")
+    return CostSpec(text, tuple(terms), is_shuffled)
+
+
+def _parse_term(part, text, option):
+    factor, star, name = part.partition("*")
+    if not star:
+        factor, name = "1", part
+    try:
+        weight = float(factor)
+    except ValueError:
+        weight = math.nan
+    if not (weight > 0 and math.isfinite(weight)):
+        raise InputError(f"`{option}` must have weights above 0, written 0.5*NAME. Received: {factor!r} in {text!r}.")
+    return weight, name

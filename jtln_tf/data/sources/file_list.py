@@ -1,0 +1,195 @@
+"""Images that a table lists: rows of `path,label[,split]` in a CSV or JSONL file beside them. Uses no TensorFlow."""
+
+import csv
+import json
+import os
+import pathlib
+import re
+import unicodedata
+
+import numpy as np
+
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.data.examples import Examples
+from jtln_tf.data.sources.class_table import shared_columns
+from jtln_tf.data.sources.image_tree import normalize
+from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, require_known_class, select_classes
+
+_COLUMNS = ("path", "label", "split")
+# Spreadsheets of some countries separate columns by semicolons.
+_DELIMITERS = ",;\t"
+_DRIVE_OR_URL = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def list_file_list(spec, data_root="", cache_dir=""):
+    """Lists a `list:PATH.csv` or `list:PATH.jsonl` domain; opens no image.
+
+    Paths are relative to the file's own folder and stay below it (links in it are followed). Classes are numbered in
+    the order of their sorted names. Columns beside `path`, `label` and `split` that are the same in all rows of a class
+    become the class table. A file that is not there is an image that cannot be read.
+
+    Args:
+        spec: `DomainSpec`; a relative `name` is looked up in `data_root`.
+        data_root: Folder of relative paths; empty is the current one.
+        cache_dir: Unused.
+
+    Returns:
+        `Listing` of file paths, its classes already selected.
+
+    Raises:
+        MissingInputError: If there is no such file, or none of the images is there.
+        InputError: If a row does not fit; the message tells its line.
+    """
+    del cache_dir
+    path = pathlib.Path(data_root) / spec.name
+    read_rows = _READERS.get(path.suffix.lower())
+    if read_rows is None:
+        raise InputError(f"`list:` must name a file that ends in {' or '.join(_READERS)}. Received: {str(path)!r}.")
+    if not path.is_file():
+        raise MissingInputError(f"`list:` must name an existing file. Received: {str(path)!r}.")
+    rows = _check_rows(read_rows(path), path)
+    _check_splits(rows, path)
+    if not any(os.path.isfile(row["file"]) for row in rows):
+        raise MissingInputError(
+            f"A list must name images by their paths below its own folder. Received: {rows[0]['path']!r} in line "
+            f"{rows[0]['line']} of {str(path)!r}; neither it nor any other is there."
+        )
+    labels = {name: label for label, name in enumerate(sorted({row["label"] for row in rows if row["is_train"]}))}
+    splits = {}
+    for row in rows:
+        require_known_class(row["label"], labels, f"{row['label']!r} in line {row['line']} of {str(path)!r}")
+        splits.setdefault(row["split"] or "train", []).append(row)
+    splits = {name: _make_examples(chosen, labels, path) for name, chosen in splits.items()}
+    table = shared_columns([{"label": row["label"], **row["columns"]} for row in rows], "label")
+    return select_classes(Listing(tuple(labels), splits, class_table=table), spec)
+
+
+def _make_examples(rows, labels, path):
+    return Examples(
+        np.array([row["file"] for row in rows], object),
+        np.array([labels[row["label"]] for row in rows], np.int32),
+        np.array([f"{row['path']} (line {row['line']} of {path.name})" for row in rows], object),
+    )
+
+
+def _check_rows(numbered_rows, path):
+    """Returns a dict for each row, with its values as they are used; of rows that repeat another, the first."""
+    folder, rows, of_path = os.fspath(path.parent), [], {}
+    further = {}
+    for line, values in numbered_rows:
+        place = f"in line {line} of {str(path)!r}"
+        row = {"line": line, "columns": values}
+        for column in _COLUMNS:
+            row[column] = values.pop(column, "").strip()
+        row["path"] = _check_path(row["path"], place)
+        if not row["label"]:
+            raise InputError(f"A row must have a label. Received: none {place}.")
+        row["label"] = normalize(row["label"])
+        split = SPLIT_NAMES.get(row["split"].lower(), "")
+        if row["split"] and not split:
+            raise InputError(f"A split must be one of {', '.join(SPLIT_NAMES)}. Received: {row['split']!r} {place}.")
+        row |= {"split": split, "is_train": split in ("", "train")}
+        first = of_path.setdefault(row["path"], row)
+        if (first["label"], first["split"]) != (row["label"], row["split"]):
+            raise InputError(
+                f"An image must have one label and be in one split. Received: {row['path']!r} {place}, otherwise than "
+                f"in line {first['line']}."
+            )
+        if first is row:
+            row["file"] = _on_disk(os.path.join(folder, row["path"]))
+            rows.append(row)
+            further |= dict.fromkeys(values)
+    if not rows:
+        raise InputError(f"A list must have rows. Received: none in {str(path)!r}.")
+    for row in rows:
+        row["columns"] = {column: row["columns"].get(column, "") for column in further}
+    return rows
+
+
+def _check_path(text, place):
+    """Returns a path with plain slashes; a Windows list has backslashes."""
+    parts = text.replace("\\", "/").split("/")
+    if not text:
+        raise InputError(f"A row must have a path. Received: none {place}.")
+    is_inside = parts[0] and ".." not in parts and not _DRIVE_OR_URL.match(text) and "\0" not in text
+    clean = "/".join(part for part in parts if part not in ("", "."))
+    if not is_inside or not clean:
+        raise InputError(f"A path must lead to a file below the list's own folder. Received: {text!r} {place}.")
+    return clean
+
+
+def _on_disk(path):
+    # Spreadsheets write one form of Unicode; disks of a Mac keep another.
+    if not path.isascii() and not os.path.lexists(path):
+        for form in ("NFC", "NFD"):
+            if os.path.lexists(unicodedata.normalize(form, path)):
+                return unicodedata.normalize(form, path)
+    return path
+
+
+def _check_splits(rows, path):
+    without = [row for row in rows if not row["split"]]
+    if without and len(without) < len(rows):
+        raise InputError(
+            f"`split` must be given in all rows or in none. Received: none in line {without[0]['line']} of "
+            f"{str(path)!r} ({len(without)} of {len(rows)} rows)."
+        )
+    if not any(row["is_train"] for row in rows):
+        raise InputError(f"A list must have rows of the train split. Received: {str(path)!r} with none.")
+
+
+def _read_csv(path):
+    """Yields the line number of each row, and its texts by column."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            file.seek(0)
+            delimiter = max(_DELIMITERS, key=header.count)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            names = [normalize(name.strip()) for name in next(reader, [])]
+            columns = [name.lower() if name.lower() in _COLUMNS else name for name in names]
+            if not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
+                raise InputError(
+                    "A list must begin with a row of columns, path and label among them, each once. "
+                    f"Received: {', '.join(names)!r} in {str(path)!r}."
+                )
+            for row in reader:
+                if len(row) > len(columns):
+                    raise InputError(
+                        f"A row must have a text for each column. Received: {len(row)} for {len(columns)} in line "
+                        f"{reader.line_num} of {str(path)!r}. Hint: a text with a {delimiter!r} stands in quotes."
+                    )
+                if any(row):
+                    yield reader.line_num, dict(zip(columns, row, strict=False))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"A list must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error
+
+
+def _read_jsonl(path):
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for line, text in enumerate(file, 1):
+                if text.strip():
+                    yield line, _parse_object(text, f"line {line} of {str(path)!r}")
+    except UnicodeDecodeError as error:
+        raise InputError(f"A list must be UTF-8. Received: {str(path)!r} ({error}).") from error
+
+
+def _parse_object(text, place):
+    try:
+        values = json.loads(text)
+        # A half of a pair, which is no character.
+        json.dumps(values, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"Each line of a list must be a JSON object. Received: {place} ({error}).") from error
+    if not isinstance(values, dict):
+        raise InputError(f"Each line of a list must be a JSON object. Received: {place}.")
+    for column in _COLUMNS:
+        if isinstance(values.get(column), dict | list):
+            raise InputError(f"`{column}` must be a text. Received: {values[column]!r} in {place}.")
+    # What is no text or number is nothing that a class could be chosen by.
+    plain = {key: "" if value is None else value for key, value in values.items() if not isinstance(value, dict | list)}
+    return {normalize(key): str(value) for key, value in plain.items()}
+
+
+_READERS = {".csv": _read_csv, ".jsonl": _read_jsonl}

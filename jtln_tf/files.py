@@ -1,0 +1,143 @@
+"""Files and folders that a run writes: whole or not at all, one process at a time, and only over what is its own.
+
+Imports neither TensorFlow nor any other room but `config`.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+
+from jtln_tf.config import InputError
+
+# Beside what is needed: logs, and what other programs write meanwhile.
+_SPARE_BYTES = 16 * 2**20
+_MARK_FILE = "jtln_tf.json"
+_LONGEST_REASON = 200
+
+
+def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file such that a kill leaves the old one or the new one."""
+    path = pathlib.Path(path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, values: object) -> None:
+    """Writes JSON values to a file, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def lock(path: pathlib.Path) -> Iterator[None]:
+    """Lets one process in at a time; the others wait.
+
+    Args:
+        path: The lock's file, which stays.
+    """
+    # The kernel releases the lock of a process that is killed.
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def check_room(folder: str | os.PathLike, needed_bytes: int, option: str, hint: str = "") -> None:
+    """Checks that a disk has room.
+
+    Args:
+        folder: Folder on the disk; need not exist yet.
+        needed_bytes: What is going to be written.
+        option: The argument that named the folder.
+        hint: What else the user can do.
+
+    Raises:
+        InputError: If there is less room than that and a small reserve.
+    """
+    free, needed = shutil.disk_usage(nearest_existing(folder)).free, needed_bytes + _SPARE_BYTES
+    if free < needed:
+        raise InputError(
+            f"`{option}` must have {needed / 2**20:.0f} MiB free. Received: {str(folder)!r} with "
+            f"{free / 2**20:.0f} MiB.{f' Hint: {hint}.' if hint else ''}"
+        )
+
+
+def nearest_existing(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the path, or the nearest folder above it that exists."""
+    path = pathlib.Path(path)
+    # Path.exists raises for a folder that may not be looked into; os.path.exists does not.
+    return next(one for one in (path, *path.absolute().parents) if os.path.exists(one))
+
+
+def first_line(error: object, most: int = _LONGEST_REASON) -> str:
+    """Returns the first line of an error's text, or the name of its type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
+
+
+def escape_name(text: str, can_show: Callable[[str], bool] = str.isprintable) -> list[str]:
+    """Returns the characters of a name as pieces of text; a character that cannot be shown becomes its code."""
+    return [character if can_show(character) else character.encode("unicode_escape").decode() for character in text]
+
+
+def mark_folder(folder: str | os.PathLike, kind: str, version: int = 1) -> None:
+    """Marks a folder as written by this program.
+
+    Only what carries the mark is ever removed or replaced; see `remove_marked`.
+
+    Args:
+        folder: An existing folder.
+        kind: What it holds, for example `run` or `export`.
+        version: Format of what it holds.
+    """
+    write_json(pathlib.Path(folder) / _MARK_FILE, {"program": "jtln_tf", "kind": kind, "version": version})
+
+
+def marked_version(folder: str | os.PathLike, kind: str) -> int | None:
+    """Returns the version of a folder marked as of a kind, or None if it carries no such mark."""
+    try:
+        mark = json.loads((pathlib.Path(folder) / _MARK_FILE).read_text("utf-8"))
+        is_ours = mark["program"] == "jtln_tf" and mark["kind"] == kind
+        return int(mark["version"]) if is_ours else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remove_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...], option: str) -> None:
+    """Removes a folder that this program wrote, if it exists.
+
+    Args:
+        folder: The folder.
+        kind: Kind that its mark must name.
+        own_names: Names of everything that the program writes directly inside it.
+        option: The argument that named the folder, for messages.
+
+    Raises:
+        InputError: If the folder carries no such mark, is a link, or holds anything else; nothing is removed then.
+    """
+    check_marked(folder, kind, own_names, option)
+    if os.path.lexists(folder):
+        shutil.rmtree(folder)
+
+
+def check_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...], option: str) -> None:
+    """Checks that `remove_marked` may remove a folder; takes the same arguments and raises the same errors."""
+    folder = pathlib.Path(folder)
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or marked_version(folder, kind) is None:
+        raise InputError(
+            f"`{option}` must be a new folder, or one of kind {kind!r} that this program wrote ({_MARK_FILE} marks it). "
+            f"Received: {str(folder)!r}, which is left as it is."
+        )
+    foreign = sorted(one.name for one in folder.iterdir() if one.name not in (*own_names, _MARK_FILE))
+    if foreign:
+        raise InputError(
+            f"`{option}` must hold nothing but what this program wrote. Received: {str(folder)!r} with {foreign[0]!r}, "
+            "which is left as it is."
+        )

@@ -1,0 +1,1 @@
+"""Joint training with the optimal transport loss."""

@@ -1,0 +1,143 @@
+"""What is needed of the plans beside their potentials, without holding them all. Floor 1."""
+
+import tensorflow as tf
+
+from jtln_tf.ot import blocks, newton
+from jtln_tf.ot.forms import by_form
+from jtln_tf.ot.problem import damping, marginal_per_mass
+
+# The relative residual of the linear system behind the gradient of the transport cost.
+_RESIDUAL = 1e-10
+
+
+def transport_costs(problem, log_u, log_v):
+    """Returns `<P, C>` of each problem, [B]; potentials [B, n] and [B, m] in units of epsilon."""
+    return by_form(
+        problem,
+        lambda dtype: tf.cast(_costs_by_products(*_cast(dtype, problem, log_u, log_v)), problem.dtype),
+        lambda: tf.cast(_costs_by_blocks(*_cast(tf.float64, problem, log_u, log_v)), problem.dtype),
+    )
+
+
+def summed_plans(problem, log_u, log_v, weights):
+    """Returns the sum over the problems of `weights` [B] times their plans, [n, m]."""
+    return by_form(
+        problem,
+        lambda dtype: tf.cast(_plans_by_product(*_cast(dtype, problem, log_u, log_v, weights)), problem.dtype),
+        lambda: tf.cast(_plans_by_blocks(*_cast(tf.float64, problem, log_u, log_v, weights)), problem.dtype),
+    )
+
+
+def transport_gradients(problem, log_v, upstream):
+    """Differentiates `<P, C>` through the conditions that the optimum fulfils (implicit differentiation).
+
+    Let alpha, beta be the row and column sums of `P * C`. The optimum answers a change of the marginals or of the costs
+    by potentials that solve a linear system; its adjoint is
+
+        diag(c + epsilon / tau_b w) z - damping_a P' diag(1 / r) P z = beta - damping_a P' (alpha / r)
+        y = damping_a (alpha - P z) / r
+
+    with the names of `newton.iterate`. Then `d<P, C> = <y, da> + <z, db> + <P * (1 + (y + z - C) / epsilon), dC>`, with
+    `da`, `db` times `exp(-potential / tau)` where a penalty is set.
+
+    Args:
+        problem: `Problem`.
+        log_v: Column potentials at the optimum [B, m], in units of epsilon.
+        upstream: Gradient of what is differentiated in `<P, C>`, [B].
+
+    Returns:
+        Gradients in a, b, the costs and epsilon: [B, n], [B, m], [n, m], scalar.
+    """
+    gradients = _transport_gradients(*_cast(tf.float64, problem, log_v, upstream))
+    return [tf.cast(gradient, problem.dtype) for gradient in gradients]
+
+
+def _cast(dtype, problem, *tensors):
+    return problem.astype(dtype), *(tf.cast(x, dtype) for x in tensors)
+
+
+def _factors(problem, log_u, log_v):
+    """Returns u, v and the kernel with `P = u K v`, none of which overflow, and the costs above the lowest."""
+    lowest = tf.reduce_min(problem.cost_matrix)
+    above = problem.cost_matrix - lowest
+    level = tf.reduce_max(log_v, axis=1, keepdims=True)
+    return (
+        tf.exp(log_u + level - lowest / problem.epsilon),
+        tf.exp(log_v - level),
+        tf.exp(-above / problem.epsilon),
+        above,
+    )
+
+
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+def _costs_by_products(problem, log_u, log_v):
+    u, v, kernel, above = _factors(problem, log_u, log_v)
+    masses = tf.reduce_sum(u * tf.linalg.matmul(v, kernel, transpose_b=True), axis=1)
+    excess = tf.reduce_sum(u * tf.linalg.matmul(v, kernel * above, transpose_b=True), axis=1)
+    # From the lowest cost up, so that no digits are lost on a constant that all costs share.
+    return excess + tf.reduce_min(problem.cost_matrix) * masses
+
+
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+def _costs_by_blocks(problem, log_u, log_v):
+    def add(indices, fresh, costs):
+        plans = _plans(problem, tf.gather(log_u, indices), tf.gather(log_v, indices))
+        return [blocks.put(costs, indices, fresh, tf.reduce_sum(plans * problem.cost_matrix, axis=[1, 2]))]
+
+    costs = tf.zeros_like(log_u[:, 0])
+    return blocks.for_each_block(problem, tf.ones_like(costs, tf.bool), add, [costs])[0]
+
+
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+def _plans_by_product(problem, log_u, log_v, weights):
+    u, v, kernel, _ = _factors(problem, log_u, log_v)
+    return kernel * tf.linalg.matmul(u * weights[:, None], v, transpose_a=True)
+
+
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+def _plans_by_blocks(problem, log_u, log_v, weights):
+    def add(indices, fresh, total):
+        plans = _plans(problem, tf.gather(log_u, indices), tf.gather(log_v, indices))
+        of_these = tf.where(fresh, tf.gather(weights, indices), 0.0)
+        return [total + tf.reduce_sum(of_these[:, None, None] * plans, axis=0)]
+
+    return blocks.for_each_block(problem, tf.ones_like(weights, tf.bool), add, [tf.zeros_like(problem.cost_matrix)])[0]
+
+
+def _plans(problem, log_u, log_v):
+    return tf.exp(log_u[:, :, None] + log_v[:, None, :] - problem.cost_matrix / problem.epsilon)
+
+
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+def _transport_gradients(problem, log_v, upstream):
+    epsilon, costs = problem.epsilon, problem.cost_matrix
+    row_damping = damping(epsilon, problem.tau_a)
+
+    def add(indices, fresh, a_gradient, b_gradient, cost_gradient, epsilon_gradient):
+        block = blocks.gather(problem, indices)
+        state = newton.evaluate(block, tf.gather(log_v, indices))
+        row_costs = tf.reduce_sum(state.shares * costs, axis=2)
+        plans = state.shares * state.row_masses[:, :, None]
+        right_side = tf.reduce_sum(plans * (costs - row_damping * row_costs[:, :, None]), axis=1)
+        no_ridge = tf.zeros_like(right_side)
+        z = newton.conjugate_gradients(block, state, right_side, no_ridge, _RESIDUAL, 4 * tf.shape(costs)[1] + 50)
+        y = row_damping * (row_costs - tf.linalg.matvec(state.shares, z))
+        # Once more by what each column sends where: those of hardly any mass the system does not see.
+        column_shares = tf.nn.softmax(state.log_u[:, :, None] - costs / epsilon, axis=1)
+        z = damping(epsilon, problem.tau_b) * tf.reduce_sum(column_shares * (costs - y[:, :, None]), axis=1)
+        y = row_damping * (row_costs - tf.linalg.matvec(state.shares, z))
+        weights = tf.where(fresh, tf.gather(upstream, indices), 0.0)
+        a_factor = marginal_per_mass(block.a, state.log_u * epsilon, problem.tau_a)
+        b_factor = marginal_per_mass(block.b, state.log_v * epsilon, problem.tau_b)
+        # A change of the costs moves the exponents of the plan by -dC / epsilon; one of epsilon, in proportion.
+        moved = weights[:, None, None] * plans * (costs - y[:, :, None] - z[:, None, :])
+        exponents = state.log_u[:, :, None] + state.log_v[:, None, :] - costs / epsilon
+        return [
+            blocks.put(a_gradient, indices, fresh, weights[:, None] * y * a_factor),
+            blocks.put(b_gradient, indices, fresh, weights[:, None] * z * b_factor),
+            cost_gradient + tf.reduce_sum(weights[:, None, None] * plans - moved / epsilon, axis=0),
+            epsilon_gradient - tf.reduce_sum(moved * exponents) / epsilon,
+        ]
+
+    start = [tf.zeros_like(problem.a), tf.zeros_like(problem.b), tf.zeros_like(costs), tf.zeros_like(epsilon)]
+    return blocks.for_each_block(problem, tf.ones_like(upstream, tf.bool), add, start)

@@ -1,6 +1,0 @@
-"""Endless streams of training batches of both domains. Floor 1."""
-
-from jtln_tf.pairing.augmentation import augment_images, mix_images
-from jtln_tf.pairing.pairs import count_passes, pair_domains
-
-__all__ = ["augment_images", "count_passes", "mix_images", "pair_domains"]

@@ -1,8 +1,0 @@
-"""Optimal transport solvers. Floor 1.
-
-The room is not called `sinkhorn`, because `jtln_tf.sinkhorn` is the function.
-"""
-
-from jtln_tf.solvers.sinkhorn import SinkhornOutput, sinkhorn, sinkhorn_from_logits
-
-__all__ = ["SinkhornOutput", "sinkhorn", "sinkhorn_from_logits"]

@@ -1,0 +1,245 @@
+import colorsys
+import zlib
+
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+from PIL import Image
+
+from jtln_tf.batches import augment_images, keras_layers, mix_images, pair_domains
+from jtln_tf.config import InputError
+from jtln_tf.data import Domain, Split
+
+POLICIES = ("crop", "flip", "rotate:30", "zoom", "colour:0.4:0.1", "erase:1", "randaugment:1")
+
+
+def make_images(count, channels=3, side=16):
+    return np.random.default_rng(count).integers(0, 256, (count, side, side, channels), np.uint8)
+
+
+def make_domain(images):
+    names = tuple(map(str, range(len(images))))
+    split = Split(images, np.arange(len(images), dtype=np.int32), images.shape[1], images.shape[3])
+    return Domain("test", names, split, split, split)
+
+
+@pytest.mark.parametrize(
+    ("seed", "step", "policy", "checksum"),
+    [
+        (0, 0, ("crop",), 2923781925),
+        (0, 0, ("flip",), 2773775861),
+        (0, 0, ("crop", "flip"), 3003577599),
+        (5, 17, ("crop", "flip"), 1589982788),
+        (2**31 - 1, 10**9, ("crop", "flip"), 1625528562),
+    ],
+)
+def test_crop_and_flip_are_those_of_published_runs(seed, step, policy, checksum):
+    images = (np.arange(6 * 16 * 16 * 3) * 7919 % 251).astype(np.uint8).reshape(6, 16, 16, 3)
+    views = augment_images(images, seed, step, policy=policy).numpy().astype(np.float32)
+    assert zlib.crc32(views.tobytes()) == checksum
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("policy", [*((one,) for one in POLICIES), POLICIES], ids=lambda policy: policy[-1])
+def test_each_image_has_draws_of_its_own_that_follow_seed_and_step(policy, channels):
+    images = np.repeat(make_images(1, channels), 20, axis=0)
+    views = augment_images(images, 3, 5, policy=policy)
+    moves = policy in (("crop",), ("flip",))
+    assert views.dtype == (tf.uint8 if moves else tf.float32) and views.shape == images.shape
+    assert np.isfinite(views).all() and np.min(views) >= 0 and np.max(views) <= 255
+    assert len(np.unique(views, axis=0)) >= (2 if policy == ("flip",) else 10)
+    np.testing.assert_array_equal(augment_images(images, 3, 5, policy=policy), views)
+    for other in ((3, 6), (4, 5)):
+        assert (augment_images(images, *other, policy=policy).numpy() != views.numpy()).any()
+
+
+@pytest.mark.parametrize("policy", [*((one,) for one in POLICIES)], ids=lambda policy: policy[-1])
+@pytest.mark.parametrize("images", [make_images(1, 3), np.zeros((3, 8, 8, 3), np.uint8), np.full((2, 3, 3, 1), 255)])
+def test_a_batch_of_one_flat_and_tiny_images(images, policy):
+    views = augment_images(images, 0, policy=policy)
+    assert views.shape == images.shape and np.isfinite(views).all()
+
+
+def test_a_graph_draws_anew_in_every_step_and_the_same_again():
+    images = make_images(12)
+    in_graph = tf.function(lambda step: augment_images(images, 3, step, policy=("zoom", "colour", "randaugment:1")))
+    first, second = (in_graph(tf.constant(step, tf.int64)).numpy() for step in (5, 6))
+    assert (first != second).any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(in_graph(tf.constant(5, tf.int64)), first)
+    # A graph may fuse float32 sums; a saturation of a dark pixel makes most of it.
+    np.testing.assert_allclose(
+        augment_images(images, 3, 5, policy=("zoom", "colour", "randaugment:1")), first, atol=0.01
+    )
+
+
+def test_no_other_seed_decides_and_none_is_used_up():
+    images = make_images(4)
+    keras_layers._layer.cache_clear()
+    tf.keras.utils.set_random_seed(1)
+    first = augment_images(images, 3, 5, policy=POLICIES).numpy()
+    following = np.random.random(), float(tf.random.uniform([]))
+    tf.keras.utils.set_random_seed(1)
+    assert following == (np.random.random(), float(tf.random.uniform([])))
+    np.testing.assert_array_equal(augment_images(images, 3, 5, policy=POLICIES), first)
+
+
+def test_an_operation_draws_alike_whatever_stands_beside_it():
+    images = make_images(6)
+    alone = augment_images(images, 3, 5, policy=("rotate",))
+    after = augment_images(augment_images(images, 3, 5, policy=("flip",)), 3, 5, policy=("rotate",))
+    np.testing.assert_array_equal(augment_images(images, 3, 5, policy=("flip", "rotate")), after)
+    np.testing.assert_array_equal(augment_images(images, 3, 5, policy=("rotate", "mixup")), alone)
+
+
+def smooth_image(side=33):
+    rows, columns = np.mgrid[:side, :side] / side
+    return (127 + 60 * np.sin(7 * rows + 2) + 60 * np.cos(9 * columns + rows)).astype(np.float32)
+
+
+def inner(images, side=33):
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    return np.asarray(images)[..., rows**2 + columns**2 < (side / 3) ** 2]
+
+
+@pytest.mark.parametrize("policy", ["rotate:30", "zoom:0.3"])
+def test_rotations_and_zooms_are_those_of_pil(policy):
+    image, count, reach = smooth_image(), 24, 30 if policy == "rotate:30" else 0.3
+    pil, centre = Image.fromarray(image), 16.5
+
+    def move(amount):
+        if policy == "rotate:30":
+            return pil.rotate(amount, Image.Resampling.BILINEAR)
+        scale, rest = 1 + amount, centre - (1 + amount) * centre
+        coefficients = (scale, 0, rest, 0, scale, rest)
+        return pil.transform((33, 33), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+
+    amounts = np.linspace(-reach, reach, 61)
+    possible = inner(np.stack([np.asarray(move(amount)) for amount in amounts]))
+    views = inner(augment_images(np.repeat(image[None, ..., None], count, 0), 0, policy=(policy,))[..., 0])
+    errors = np.abs(views[:, None] - possible[None]).max(-1)
+    # Half a step of the grid, 0.5 degrees or 0.5 %, moves the rim by 0.1 pixel; the image changes by 20 a pixel.
+    assert errors.min(1).max() < 4
+    found = amounts[errors.argmin(1)]
+    assert found.min() < -reach / 2 and found.max() > reach / 2
+
+
+def test_colour_of_gray_images_changes_brightness_and_contrast_alone():
+    image = np.random.default_rng(0).uniform(110, 140, (8, 8))
+    views = augment_images(np.repeat(image[None, ..., None], 30, 0), 0, policy=("colour:0.4",)).numpy()
+    slopes, shifts = [], []
+    for view in views:
+        slope, shift = np.polyfit(image.ravel(), view.ravel(), 1)
+        np.testing.assert_allclose(view[..., 0], slope * image + shift, atol=0.01)
+        slopes.append(slope)
+        shifts.append(view.mean() - image.mean())
+    assert 0.6 <= min(slopes) < 0.8 and 1.2 < max(slopes) <= 1.4
+    assert -51 <= min(shifts) < -25 and 25 < max(shifts) <= 51
+
+
+def test_colour_turns_the_hue_and_stretches_the_saturation():
+    rgb = np.array([100.0, 140.0, 120.0])
+    images = np.tile(rgb, (40, 4, 4, 1))
+    # The strength is next to nothing.
+    turned = augment_images(images, 0, policy=("colour:0.0001:0.2",)).numpy()[:, 0, 0]
+    turns = [colorsys.rgb_to_hsv(*view)[0] - colorsys.rgb_to_hsv(*rgb)[0] for view in turned]
+    assert -0.2 <= min(turns) < -0.1 and 0.1 < max(turns) <= 0.2
+    stretched = augment_images(images, 0, policy=("colour:0.5",)).numpy()[:, 0, 0]
+    ratios = [colorsys.rgb_to_hsv(*view)[1] / colorsys.rgb_to_hsv(*rgb)[1] for view in stretched]
+    assert max(ratios) > 1.2 and min(ratios) < 0.8
+    hues = [colorsys.rgb_to_hsv(*view)[0] for view in stretched]
+    np.testing.assert_allclose(hues, colorsys.rgb_to_hsv(*rgb)[0], atol=0.01)
+
+
+def test_erase_fills_one_box_of_some_images():
+    images = np.full((200, 32, 32, 3), 7, np.uint8)
+    views = augment_images(images, 0, policy=("erase:0.3",)).numpy()
+    assert set(np.unique(views)) == {7, 127.5}
+    erased = (views != 7).any(-1)
+    hit = erased[erased.any((1, 2))]
+    # 5 standard deviations of 200 draws.
+    assert abs(len(hit) / 200 - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 200)
+    for one in hit:
+        rows, columns = (np.flatnonzero(one.any(axis)) for axis in (1, 0))
+        box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        # Rounded to pixels.
+        assert one.sum() == box and 0.01 * 32**2 < box < 0.4 * 32**2
+
+
+def test_randaugment_draws_operations_for_each_image(monkeypatch):
+    marks = [lambda images, key, size, mark=10.0**index: images + mark for index in range(5)]
+    monkeypatch.setattr(keras_layers, "_RANDAUGMENT", tuple(marks))
+    draw = tf.function(lambda step: augment_images(np.zeros((300, 1, 1, 1)), 0, step, policy=("randaugment:2",)))
+    drawn = np.array([list(f"{int(view):05}") for view in draw(tf.constant(3, tf.int64)).numpy().ravel()], int)
+    assert (drawn.sum(1) == 2).all() and (drawn == 2).any()
+    # 600 draws of 5; 5 standard deviations.
+    np.testing.assert_allclose(drawn.sum(0) / 600, 0.2, atol=5 * np.sqrt(0.2 * 0.8 / 600))
+    assert (draw(tf.constant(3, tf.int64)) != draw(tf.constant(4, tf.int64))).numpy().any()
+
+
+@pytest.mark.parametrize("magnitude", [0.01, 1])
+@pytest.mark.parametrize("operation", range(len(keras_layers._RANDAUGMENT)))
+def test_each_operation_of_randaugment_follows_the_magnitude(operation, magnitude):
+    image = np.random.default_rng(0).uniform(5, 250, (1, 16, 16, 3)) * [0.4, 0.8, 1.0]
+    images = tf.constant(np.repeat(image, 12, axis=0), tf.float32)
+    views = keras_layers._RANDAUGMENT[operation](images, tf.constant([1, 2], tf.int64), magnitude).numpy()
+    assert views.min() >= 0 and views.max() <= 255
+    change = np.abs(views - images).mean((1, 2, 3))
+    stretches_alone = operation == 0
+    if magnitude == 1 or stretches_alone:
+        assert change.max() > 4
+    else:
+        # The brightest pixels may be solarized, the last bit lost.
+        assert change.max() < 4
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+def test_mixup_mixes_images_and_labels_alike(alpha):
+    count = 400
+    values = np.random.default_rng(0).uniform(0, 255, count).astype(np.float32)
+    images, labels = mix_images(values[:, None, None, None], np.arange(count), count, 3, 5, alpha=alpha)
+    labels = labels.numpy().astype(np.float64)
+    np.testing.assert_allclose(labels.sum(1), 1, rtol=1e-6)
+    assert ((labels > 0).sum(1) <= 2).all()
+    np.testing.assert_allclose(images.numpy().ravel(), labels @ values, rtol=1e-4, atol=1e-3)
+    weights = labels.diagonal()
+    assert scipy.stats.kstest(weights[weights < 1], scipy.stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+    again = mix_images(values[:, None, None, None], np.arange(count), count, 3, 5, alpha=alpha)
+    np.testing.assert_array_equal(again[1], labels)
+
+
+def test_the_smallest_alpha_gives_numbers():
+    _, labels = mix_images(np.zeros((20000, 1, 1, 1)), np.zeros(20000, int), 2, 0, alpha=0.05)
+    assert np.isfinite(labels).all()
+
+
+def test_a_policy_in_the_stream_is_a_function_of_seed_and_step():
+    domain, policy = make_domain(make_images(10)), ("crop", "rotate", "erase", "mixup")
+
+    def draw(first_step=0):
+        pairs = pair_domains(None, domain, target_batch=4, target_augmentation=policy, first_step=first_step, steps=4)
+        images, labels = pairs.element_spec["target"]
+        assert images.dtype == labels.dtype == tf.float32 and labels.shape[1] == 10
+        return list(pairs.as_numpy_iterator())
+
+    whole = draw()
+    for step, found in enumerate(draw(2), 2):
+        tf.nest.map_structure(np.testing.assert_array_equal, found, whole[step])
+
+
+def test_mixup_stays_within_its_domain():
+    black, white = (make_domain(np.full((9, 4, 4, 1), value, np.uint8)) for value in (0, 200))
+    policies = {"source_augmentation": ("crop", "mixup:1"), "target_augmentation": ("flip",)}
+    for batch in pair_domains(black, white, source_batch=5, target_batch=6, steps=3, **policies).as_numpy_iterator():
+        (mixed, shares), (plain, labels) = batch["source"], batch["target"]
+        assert (mixed == 0).all() and shares.shape == (5, 9) and shares.dtype == np.float32
+        assert (plain == 200).all() and labels.shape == (6,) and labels.dtype == np.int32
+
+
+def test_a_policy_that_does_not_fit():
+    domain = make_domain(make_images(3))
+    for policy in (("blur",), ("rotate:400",)):
+        with pytest.raises(InputError, match="`policy` must"):
+            augment_images(make_images(3), 0, policy=policy)
+        with pytest.raises(InputError, match="`source_augmentation` must"):
+            pair_domains(domain, None, source_augmentation=policy)

@@ -1,0 +1,437 @@
+import collections
+import os
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.costs.metrics.taxonomy import parents_from_columns, read_parents, taxonomy_cost, wordnet_cost
+
+PARENTS = {
+    "dog": "canine",
+    "wolf": "canine",
+    "canine": "carnivore",
+    "cat": "feline",
+    "feline": "carnivore",
+    "carnivore": "animal",
+    "trout": "animal",
+    "animal": None,
+}
+PLANTS = {"oak": "tree", "tree": "plant"}
+TABLE = {
+    "Vine-Tomato": {"class": "Vine-Tomato", "coarse_class": "Tomato", "family": "Vegetables"},
+    "Beef-Tomato": {"class": "Beef-Tomato", "coarse_class": "Tomato", "family": "Vegetables"},
+    "Leek": {"class": "Leek", "coarse_class": "Leek", "family": "Vegetables"},
+    "Avocado": {"class": "Avocado", "coarse_class": "Avocado", "family": "Avocado"},
+}
+# synset: words, hypernyms; the first letter of a key is its part of speech.
+SYNSETS = {
+    "n entity": (["entity"], []),
+    "n animal": (["animal", "beast"], ["n entity"]),
+    "n domestic": (["domestic_animal"], ["n animal"]),
+    "n carnivore": (["carnivore"], ["n animal"]),
+    "n canine": (["canine"], ["n carnivore"]),
+    "n dog": (["dog", "hound"], ["n canine", "n domestic"]),
+    "n puppy": (["puppy"], ["n dog"]),
+    "n cat": (["cat"], ["n carnivore"]),
+    "n lion": (["lion"], ["n cat"]),
+    "n rex": (["Rex"], ["i n dog"]),
+    "n hound2": (["hound"], ["n entity"]),
+    "n stone": (["stone"], ["n entity"]),
+    "v move": (["move"], []),
+    "v run": (["run"], ["v move"]),
+    "v think": (["think"], []),
+}
+FILES = {"n": "noun", "v": "verb"}
+
+
+def breadth_first(parents, start):
+    """Edges from a node to every node of the undirected tree."""
+    neighbours = collections.defaultdict(set)
+    roots = {node for node in {*parents, *parents.values()} - {None} if parents.get(node) is None}
+    edges = [(child, parent) for child, parent in parents.items() if parent is not None]
+    edges += [(root, "the one root") for root in roots] if len(roots) > 1 else []
+    for child, parent in edges:
+        neighbours[child].add(parent)
+        neighbours[parent].add(child)
+    distances, queue = {start: 0}, collections.deque([start])
+    while queue:
+        node = queue.popleft()
+        for other in neighbours[node]:
+            if other not in distances:
+                distances[other] = distances[node] + 1
+                queue.append(other)
+    root = "the one root" if len(roots) > 1 else roots.pop()
+    return distances, root
+
+
+def wu_palmer_by_breadth(parents, one, other):
+    """From path lengths alone: in a tree depth(lca) = (depth(a) + depth(b) - path(a, b)) / 2."""
+    distances, root = breadth_first(parents, one)
+    depth, other_depth = distances[root] + 1, breadth_first(parents, other)[0][root] + 1
+    return 1 - 2 * ((depth + other_depth - distances[other]) / 2) / (depth + other_depth)
+
+
+def draw_forest(num_nodes, num_roots, seed):
+    rng = np.random.default_rng(seed)
+    parents = {f"n{i}": f"n{rng.integers(0, i)}" for i in range(num_roots, num_nodes)}
+    # Half of the roots are keys, half only parents.
+    return {**parents, **{f"n{i}": None for i in range(0, num_roots, 2)}}
+
+
+def write_csv(tmp_path, text):
+    path = tmp_path / "tree.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def write_wordnet(folder, synsets=SYNSETS, version="3.0"):
+    """Writes a WordNet dict folder (wndb(5WN)) and returns the offset of each synset."""
+    header = f"  1 This is WordNet {version} Copyright 2006 by nobody.  \n"
+    offsets = dict.fromkeys(synsets, 0)
+    # Offsets have a fixed width: lines written with zeros have the right lengths.
+    for _ in range(2):
+        lines = {pos: [header] for pos in FILES}
+        for key, (words, hypernyms) in synsets.items():
+            pos, ups = key[0], [("@i", up[2:]) if up[0] == "i" else ("@", up) for up in hypernyms]
+            offsets[key] = sum(map(len, lines[pos]))
+            pointers = [f"{symbol} {offsets[up]:08} {pos} 0000" for symbol, up in ups]
+            # A hyponym and an antonym of one word are no hypernyms.
+            pointers += [f"~ {offsets['n entity']:08} n 0000", f"! {offsets['n entity']:08} n 0101"]
+            fields = [f"{offsets[key]:08}", "03", pos, f"{len(words):02x}", *(f"{word} 0" for word in words)]
+            frames = ["01 + 02 00"] if pos == "v" else []
+            gloss = f"| a gloss; @ {offsets['n entity']:08} n 0000 is none"
+            lines[pos].append(" ".join([*fields, f"{len(pointers):03}", *pointers, *frames, gloss]) + "  \n")
+    folder.mkdir()
+    for pos, name in FILES.items():
+        senses = collections.defaultdict(list)
+        for key, (words, _) in synsets.items():
+            for word in words if key[0] == pos else []:
+                senses[word.lower()].append(f"{offsets[key]:08}")
+        index = [f"{word} {pos} {len(o)} 2 @ ~ {len(o)} 0 {' '.join(o)}  \n" for word, o in sorted(senses.items())]
+        (folder / f"data.{name}").write_text("".join(lines[pos]))
+        (folder / f"index.{name}").write_text("".join([header, *index]))
+    return offsets
+
+
+@pytest.fixture(scope="module")
+def wordnet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wordnet") / "dict"
+    return folder, write_wordnet(folder)
+
+
+def ancestors(hypernyms, start):
+    """Fewest edges from a synset to each of its ancestors, by breadth first; `hypernyms` maps a key to keys."""
+    distances, queue = {start: 0}, collections.deque([start])
+    while queue:
+        node = queue.popleft()
+        for up in hypernyms[node]:
+            if up not in distances:
+                distances[up] = distances[node] + 1
+                queue.append(up)
+    return distances
+
+
+def shortest_path(hypernyms, one, other):
+    mine, theirs = ancestors(hypernyms, one), ancestors(hypernyms, other)
+    return min(mine[node] + theirs[node] for node in mine.keys() & theirs.keys())
+
+
+def plain_hypernyms(synsets, pos):
+    return {key: [up.removeprefix("i ") for up in ups] for key, (_, ups) in synsets.items() if key[0] == pos}
+
+
+def test_distances_by_hand():
+    nodes, others = ["dog", "trout", "carnivore"], ["wolf", "cat", "dog", "animal"]
+    path = taxonomy_cost(nodes, others, PARENTS)
+    np.testing.assert_array_equal(path, [[2, 4, 0, 3], [4, 4, 4, 1], [2, 2, 2, 1]])
+    assert path.dtype == np.float64
+    expected = [
+        [1 - 6 / 8, 1 - 4 / 8, 0, 1 - 2 / 5],
+        [1 - 2 / 6, 1 - 2 / 6, 1 - 2 / 6, 1 - 2 / 3],
+        [1 - 4 / 6, 1 - 4 / 6, 1 - 4 / 6, 1 - 2 / 3],
+    ]
+    np.testing.assert_allclose(taxonomy_cost(nodes, others, PARENTS, "wu_palmer"), expected, atol=1e-15)
+
+
+def test_several_roots_are_joined_under_one():
+    forest = {**PARENTS, **PLANTS}
+    np.testing.assert_array_equal(taxonomy_cost(["dog", "plant"], ["oak", "animal"], forest), [[4 + 3, 3], [2, 2]])
+    # The one root is a level: it is what oak and dog share.
+    expected = [[1 - 2 / (5 + 4), 1 - 4 / (5 + 2)], [1 - 4 / (2 + 4), 1 - 2 / (2 + 2)]]
+    cost = taxonomy_cost(["dog", "plant"], ["oak", "animal"], forest, "wu_palmer")
+    np.testing.assert_allclose(cost, expected, atol=1e-15)
+
+
+@pytest.mark.parametrize(("num_nodes", "num_roots"), [(1, 1), (2, 2), (40, 1), (60, 4)])
+def test_distances_agree_with_breadth_first_search(num_nodes, num_roots):
+    parents = draw_forest(num_nodes, num_roots, seed=num_nodes)
+    nodes = sorted({*parents, *parents.values()} - {None})
+    source, target = nodes[::2], nodes[::3]
+    expected = [[breadth_first(parents, row)[0][column] for column in target] for row in source]
+    np.testing.assert_array_equal(taxonomy_cost(source, target, parents), expected)
+    expected = [[wu_palmer_by_breadth(parents, row, column) for column in target] for row in source]
+    np.testing.assert_allclose(taxonomy_cost(source, target, parents, "wu_palmer"), expected, atol=1e-14)
+
+
+def test_deep_chain():
+    parents = {str(i): str(i + 1) for i in range(5000)}
+    np.testing.assert_array_equal(taxonomy_cost(["0", "5000"], ["0", "4990"], parents), [[0, 4990], [5000, 10]])
+
+
+@pytest.mark.parametrize("distance", ["path", "wu_palmer"])
+def test_distance_to_itself_is_zero_and_it_is_symmetric(distance):
+    nodes = [*PARENTS, *PLANTS, "plant"]
+    cost = taxonomy_cost(nodes, nodes, {**PARENTS, **PLANTS}, distance)
+    np.testing.assert_array_equal(np.diag(cost), 0)
+    np.testing.assert_array_equal(cost, cost.T)
+    assert np.all(cost + np.eye(len(nodes)) > 0)
+
+
+def test_class_that_is_not_in_the_tree():
+    with pytest.raises(InputError, match=r"Received: source class 'cow', which is none of the tree's 8 nodes\.$"):
+        taxonomy_cost(["dog", "cow"], ["cat"], PARENTS)
+    with pytest.raises(InputError, match="must hold every class. Received: target class 'Cat', .* 8 nodes"):
+        taxonomy_cost(["dog"], ["cat", "Cat"], PARENTS)
+
+
+@pytest.mark.parametrize(
+    "cycle", [{"a": "a"}, {"a": "b", "b": "a"}, {"x": "a", "a": "b", "b": "c", "c": "a", "y": "z"}]
+)
+def test_cycle(cycle):
+    with pytest.raises(InputError, match="must be a tree. Received: '[abc]' among its own ancestors") as error:
+        taxonomy_cost(["dog"], ["cat"], {**PARENTS, **cycle})
+    assert re.search("'(.)'", str(error.value))[1] in set(cycle.values())
+
+
+def test_unknown_distance(wordnet):
+    with pytest.raises(InputError, match="`cost_taxonomy_distance` must be one of path, wu_palmer. Received: 'edges'"):
+        taxonomy_cost(["dog"], ["cat"], PARENTS, "edges")
+    with pytest.raises(InputError, match="`cost_taxonomy_distance` must be one of path, wu_palmer. Received: 'lch'"):
+        wordnet_cost(["dog.n.01"], ["cat.n.01"], wordnet[0], "lch")
+
+
+def test_read_parents(tmp_path):
+    text = '\ufeffchild,parent,note\r\ndog, canine,x\r\n"lynx, gray",cat\r\n\r\n,,\r\ncat,\r\n猫 ,cat\r\n'
+    path = write_csv(tmp_path, text)
+    expected = {"dog": "canine", "lynx, gray": "cat", "cat": None, "猫": "cat"}
+    assert read_parents(path) == read_parents(str(path)) == expected
+    np.testing.assert_array_equal(taxonomy_cost(["dog"], ["猫"], read_parents(path)), [[4]])
+
+
+def test_parents_that_are_repeated(tmp_path):
+    assert read_parents(write_csv(tmp_path, "child,parent\na,b\na,b\nb,\nb,\n")) == {"a": "b", "b": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("child,parent\na,b\nc\n", "rows of child,parent. Received: 'c' in line 3 of '.*tree.csv'"),
+        ("child;parent\na;b\n", "rows of child,parent. Received: 'a;b' in line 2 of "),
+        ("child,parent\na,b\nb,c\na,c\n", "one parent. Received: 'a' under 'b' and, in line 4 of .*, under 'c'"),
+        ("child,parent\na,\n\na,c\n", "one parent. Received: 'a' under no parent and, in line 4 of .*, under 'c'"),
+        ("child,parent\na,c\na,\n", "one parent. Received: 'a' under 'c' and, in line 3 of .*, under no parent"),
+        ("child,parent\na,b\nb,b\n", "another node, its parent. Received: 'b,b' in line 3 of "),
+        ("child,parent\n,b\n", "another node, its parent. Received: ',b' in line 2 of "),
+        ("child,parent\n", "must have rows of child,parent after a header. Received: '.*tree.csv'"),
+        ("", "must have rows of child,parent after a header"),
+        (b"child,parent\n\xff\xfe,a\n", "must be a UTF-8 table. Received: '.*tree.csv'"),
+    ],
+)
+def test_table_that_is_no_tree(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        read_parents(write_csv(tmp_path, text))
+
+
+def test_missing_table(tmp_path):
+    for path in (tmp_path / "nothing.csv", tmp_path):
+        with pytest.raises(MissingInputError, match="`cost_taxonomy` must name an existing file. Received: "):
+            read_parents(path)
+
+
+def test_tree_of_columns():
+    parents = parents_from_columns(TABLE, ("coarse_class", "family"))
+    cost = taxonomy_cost(["Vine-Tomato", "Avocado"], ["Beef-Tomato", "Leek", "Avocado"], parents)
+    # Families are roots, joined by one more.
+    np.testing.assert_array_equal(cost, [[2, 4, 6], [6, 6, 0]])
+    cost = taxonomy_cost(["Vine-Tomato"], ["Beef-Tomato", "Leek", "Avocado"], parents, "wu_palmer")
+    np.testing.assert_allclose(cost, [[1 - 6 / 8, 1 - 4 / 8, 1 - 2 / 8]], atol=1e-15)
+    parents = parents_from_columns(TABLE, ["family"])
+    np.testing.assert_array_equal(taxonomy_cost(["Vine-Tomato"], ["Leek", "Avocado"], parents), [[2, 4]])
+
+
+def test_class_that_is_only_a_value_of_a_column():
+    parents = parents_from_columns(TABLE, ("coarse_class",))
+    with pytest.raises(InputError, match="Received: source class 'Tomato', which is none of the tree's 7 nodes"):
+        taxonomy_cost(["Tomato"], ["Leek"], parents)
+
+
+@pytest.mark.parametrize("columns", [("colour",), ("coarse_class", "colour"), ("family", "family"), ()])
+@pytest.mark.parametrize("table", [TABLE, {}])
+def test_unknown_column(columns, table):
+    known = "class, coarse_class, family" if table else ""
+    message = f"must name columns of the class table, each once: {known}. Received: {', '.join(columns)}."
+    with pytest.raises(InputError, match=re.escape(message)):
+        parents_from_columns(table, columns)
+
+
+def test_value_under_two_others():
+    table = {**TABLE, "Nightshade": {"coarse_class": "Tomato", "family": "Herbs"}}
+    message = "each coarse_class in one family. Received: 'Tomato' in 'Vegetables' and, for 'Nightshade', in 'Herbs'"
+    with pytest.raises(InputError, match=message):
+        parents_from_columns(table, ("coarse_class", "family"))
+    assert parents_from_columns(table, ("coarse_class",))["Nightshade"] == ("coarse_class", "Tomato")
+    with pytest.raises(InputError, match="Received: 'Vegetables' in 'Tomato' and, for 'Leek', in 'Leek'"):
+        parents_from_columns(TABLE, ("family", "coarse_class"))
+
+
+@pytest.mark.parametrize("row", [{"coarse_class": "", "family": "Herbs"}, {"coarse_class": None}, {"family": "Herbs"}])
+def test_class_without_a_value(row):
+    with pytest.raises(InputError, match="must have a coarse_class for each class. Received: none for 'Mint'"):
+        parents_from_columns({**TABLE, "Mint": row}, ("coarse_class", "family"))
+
+
+def test_wordnet_paths_agree_with_breadth_first_search(wordnet):
+    folder, offsets = wordnet
+    hypernyms = plain_hypernyms(SYNSETS, "n")
+    keys = list(hypernyms)
+    names = [f"n{offsets[key]:08}" for key in keys]
+    cost = wordnet_cost(names, names[::2], folder)
+    expected = [[shortest_path(hypernyms, one, other) for other in keys[::2]] for one in keys]
+    np.testing.assert_array_equal(cost, expected)
+    assert cost.dtype == np.float64
+    # Both ways up from the dog count.
+    assert cost[keys.index("n dog"), 0] == 3 and wordnet_cost(["dog.n.01"], ["domestic_animal.n.01"], folder) == 1
+
+
+def test_wordnet_names(wordnet):
+    folder, offsets = wordnet
+    names = ["dog.n.01", "hound.n.1", "Rex.n.01", "hound.n.02", f"n{offsets['n lion']:08}", "beast.n.01"]
+    names.append(f"n{offsets['n puppy']:08}-Puppy Dog")
+    np.testing.assert_array_equal(wordnet_cost(names, ["dog.n.01"], str(folder))[:, 0], [0, 0, 1, 4, 4, 2, 1])
+
+
+def test_wordnet_wu_palmer(wordnet):
+    folder, _ = wordnet
+    targets = ["lion.n.01", "canine.n.01", "stone.n.01", "dog.n.01"]
+    cost = wordnet_cost(["puppy.n.01", "stone.n.01"], targets, folder, "wu_palmer")
+    # Depths are of the longest way: entity 1, animal 2, carnivore 3, canine 4, dog 5. Edges are of the shortest: puppy
+    # is 3 below carnivore and, past domestic_animal, 4 below entity. It is 3 below animal, but carnivore is nearer.
+    expected = [
+        [1 - 6 / (6 + 5), 1 - 8 / (6 + 4), 1 - 2 / (5 + 2), 1 - 10 / (6 + 5)],
+        [1 - 2 / (2 + 5), 1 - 2 / (2 + 4), 0, 1 - 2 / (2 + 4)],
+    ]
+    np.testing.assert_allclose(cost, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("distance", ["path", "wu_palmer"])
+def test_wordnet_of_a_synset_with_ways_of_several_lengths_to_the_root(tmp_path, distance):
+    synsets = {
+        "n entity": (["entity"], []),
+        "n being": (["being"], ["n entity"]),
+        "n person": (["person"], ["n being"]),
+        "n worker": (["worker"], ["n person"]),
+        "n cook": (["cook"], ["n worker", "n entity"]),
+    }
+    write_wordnet(tmp_path / "dict", synsets)
+    cost = wordnet_cost(["cook.n.01"], ["cook.n.01", "worker.n.01", "entity.n.01"], tmp_path / "dict", distance)
+    expected = {"path": [0, 1, 1], "wu_palmer": [0, 1 - 8 / (4 + 5), 1 - 2 / (1 + 2)]}
+    np.testing.assert_allclose(cost, [expected[distance]], atol=1e-15)
+
+
+def test_wordnet_verbs(wordnet):
+    folder, _ = wordnet
+    names = ["run.v.01", "think.v.01", "entity.n.01"]
+    # run - move - the root of the roots - think; entity is a third child of that.
+    np.testing.assert_array_equal(wordnet_cost(names, names, folder), [[0, 3, 3], [3, 0, 2], [3, 2, 0]])
+    wu_palmer = wordnet_cost(names, names, folder, "wu_palmer")
+    np.testing.assert_allclose(wu_palmer, [[0, 0.6, 0.6], [0.6, 0, 0.5], [0.6, 0.5, 0]], atol=1e-15)
+
+
+def test_wordnet_hypernyms_in_a_circle(tmp_path):
+    # WordNet 3.0 has such a pair, restrain and inhibit.
+    synsets = {"n entity": (["entity"], []), "v restrain": (["restrain"], ["v inhibit"])}
+    offsets = write_wordnet(tmp_path / "dict", {**synsets, "v inhibit": (["inhibit"], ["v restrain"])})
+    message = f"must be a tree. Received: 'v{offsets['v restrain']:08}|'v{offsets['v inhibit']:08}"
+    with pytest.raises(InputError, match=message):
+        wordnet_cost(["restrain.v.01"], ["inhibit.v.01"], tmp_path / "dict")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "dog", "dog.n.02", "dog.n.00", "dog.n.-1", "dog.v.01", "dog.a.01", "cow.n.01", "n00000001", "n99999999"]
+    + ["n123", "N00000056", "n000000560", "1.n.1", "数字.n.01", "dog n 1 2.n.01", "dog.n.01\n"],
+)
+@pytest.mark.parametrize("distance", ["path", "wu_palmer"])
+def test_class_that_is_not_in_wordnet(wordnet, name, distance):
+    message = "as a noun or verb named as in n01440764 or dog.n.01. Received: {} class {!r}."
+    with pytest.raises(InputError, match=re.escape(message.format("source", name))):
+        wordnet_cost(["dog.n.01", name], ["cat.n.01"], wordnet[0], distance)
+    with pytest.raises(InputError, match=re.escape(message.format("target", name))):
+        wordnet_cost(["dog.n.01"], ["cat.n.01", name], wordnet[0], distance)
+
+
+@pytest.mark.parametrize("shift", [-1, 1, 10])
+def test_offset_inside_of_a_line_is_no_synset(wordnet, shift):
+    folder, offsets = wordnet
+    name = f"n{offsets['n dog'] + shift:08}"
+    with pytest.raises(InputError, match=f"Received: source class '{name}'"):
+        wordnet_cost([name], ["cat.n.01"], folder)
+
+
+def test_folder_that_is_no_wordnet(tmp_path):
+    with pytest.raises(MissingInputError, match="must name an existing folder of WordNet. Received: '.*nothing'"):
+        wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"the folder of WordNet 3\.0\. Received: '.*' \(without data.noun\)\.$"):
+        wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path)
+    write_wordnet(tmp_path / "dict")
+    (tmp_path / "dict" / "index.verb").unlink()
+    with pytest.raises(InputError, match=r"the folder of WordNet 3\.0\. Received: '.*' \(without index.verb\)\.$"):
+        wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path / "dict")
+
+
+def test_other_version_of_wordnet(tmp_path):
+    # The offsets that name ImageNet's synsets are those of 3.0.
+    write_wordnet(tmp_path / "dict", version="3.1")
+    with pytest.raises(InputError, match=r"the folder of WordNet 3\.0\. Received: '.*' \(another version\)\.$"):
+        wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path / "dict")
+
+
+@pytest.fixture
+def real_wordnet():
+    folder = os.environ.get("JTLN_WORDNET")
+    if not folder:
+        pytest.skip("JTLN_WORDNET names no folder with WordNet 3.0")
+    return pathlib.Path(folder)
+
+
+def read_hypernyms(folder):
+    """The hypernyms of each noun by offset, field by field."""
+    hypernyms = {}
+    for line in (folder / "data.noun").read_text(encoding="latin-1").splitlines():
+        fields = line.split()
+        if not line.startswith("  "):
+            start = 4 + 2 * int(fields[3], 16)
+            pointers = [fields[i : i + 4] for i in range(start + 1, start + 1 + 4 * int(fields[start]), 4)]
+            hypernyms[fields[0]] = [offset for symbol, offset, _, _ in pointers if symbol in ("@", "@i")]
+    return hypernyms
+
+
+def test_real_wordnet(real_wordnet):
+    # Synsets of ImageNet: tench, goldfish, Chihuahua, tabby, ambulance, daisy, bolete, toilet tissue.
+    numbers = ["01440764", "01443537", "02085620", "02123045", "02701002", "11939491", "13054560", "15075141"]
+    names = [f"n{number}" for number in numbers]
+    hypernyms = read_hypernyms(real_wordnet)
+    expected = [[shortest_path(hypernyms, one, other) for other in numbers] for one in numbers]
+    np.testing.assert_array_equal(wordnet_cost(names, names, real_wordnet), expected)
+    wu_palmer = wordnet_cost(names, names, real_wordnet, "wu_palmer")
+    np.testing.assert_array_equal(np.diag(wu_palmer), 0)
+    np.testing.assert_allclose(wu_palmer, wu_palmer.T, atol=1e-12)
+    assert wu_palmer[0, 1] < wu_palmer[0, 2] < wu_palmer[0, 4]
+    # The example of NLTK's documentation.
+    similarity = 0.8571428571428571
+    cost = wordnet_cost(["dog.n.01"], ["cat.n.01"], real_wordnet, "wu_palmer")
+    np.testing.assert_allclose(cost, [[1 - similarity]], atol=1e-12)
+    np.testing.assert_array_equal(wordnet_cost(["n02084071"], ["n02121620"], real_wordnet), [[4]])

@@ -1,0 +1,135 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.data.cache.array_file import cached_array
+from tests.conftest import REPOSITORY
+
+SHAPE = (5, 2, 3)
+VALUES = np.arange(30, dtype=np.float32).reshape(SHAPE)
+
+
+def fill_all(write):
+    # In any order, and in pieces.
+    write(2, VALUES[2:])
+    write(0, VALUES[:2])
+
+
+def never(write):
+    raise AssertionError("made anew")
+
+
+def test_an_array_is_what_was_written_and_is_made_once(tmp_path):
+    first = cached_array(tmp_path, "a", SHAPE, np.float32, fill_all)
+    np.testing.assert_array_equal(first, VALUES)
+    assert isinstance(first, np.memmap) and not first.flags.writeable
+    np.testing.assert_array_equal(cached_array(tmp_path, "a", SHAPE, np.float32, never), VALUES)
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (3, 0), (4,)])
+def test_shapes_without_elements_or_with_one_axis(tmp_path, shape):
+    array = cached_array(tmp_path, "a", shape, np.uint8, lambda write: write(0, np.ones(shape, np.uint8)))
+    assert array.shape == shape and (array == 1).all()
+
+
+def test_a_file_of_another_shape_or_a_damaged_one_is_made_anew(tmp_path):
+    cached_array(tmp_path, "a", (2,), np.float32, lambda write: write(0, np.zeros(2)))
+    np.testing.assert_array_equal(cached_array(tmp_path, "a", SHAPE, np.float32, fill_all), VALUES)
+    path = tmp_path / "a.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+    np.testing.assert_array_equal(cached_array(tmp_path, "a", SHAPE, np.float32, fill_all), VALUES)
+
+
+def test_an_error_while_filling_leaves_nothing(tmp_path):
+    def fail(write):
+        write(0, VALUES[:1])
+        raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        cached_array(tmp_path, "a", SHAPE, np.float32, fail)
+    assert sorted(os.listdir(tmp_path)) == ["a.lock"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied", "a.jpg"), MissingInputError("`a` must be there.")])
+def test_an_error_of_reading_what_is_to_be_filled_in_is_passed_on(tmp_path, error):
+    def fail(write):
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        cached_array(tmp_path, "a", SHAPE, np.float32, fail)
+    assert caught.value is error and sorted(os.listdir(tmp_path)) == ["a.lock"]
+
+
+def test_an_array_that_is_there_is_read_without_writing(tmp_path):
+    cached_array(tmp_path, "a", SHAPE, np.float32, fill_all)
+    (tmp_path / "a.lock").unlink()
+    np.testing.assert_array_equal(cached_array(tmp_path, "a", SHAPE, np.float32, never), VALUES)
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
+def test_a_kill_leaves_no_array(tmp_path):
+    code = (
+        "import sys, time, numpy as np\n"
+        "from jtln_tf.data.cache.array_file import cached_array\n"
+        "def fill(write):\n"
+        "    write(0, np.zeros((2, 2, 3)))\n"
+        "    print('begun', flush=True)\n"
+        "    time.sleep(60)\n"
+        f"cached_array({str(tmp_path)!r}, 'a', {SHAPE}, np.float32, fill)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGKILL)
+    assert (tmp_path / "a.npy.unfinished").exists() and not (tmp_path / "a.npy").exists()
+    np.testing.assert_array_equal(cached_array(tmp_path, "a", SHAPE, np.float32, fill_all), VALUES)
+    assert not (tmp_path / "a.npy.unfinished").exists()
+
+
+def test_a_second_process_waits_for_the_first(tmp_path):
+    code = (
+        "import numpy as np\n"
+        "from jtln_tf.data.cache.array_file import cached_array\n"
+        "def fill(write):\n"
+        "    print('begun', flush=True)\n"
+        "    input()\n"
+        f"    write(0, np.full({SHAPE}, 7))\n"
+        f"cached_array({str(tmp_path)!r}, 'a', {SHAPE}, np.float32, fill)\n"
+    )
+    found = []
+    second = threading.Thread(target=lambda: found.append(cached_array(tmp_path, "a", SHAPE, np.float32, never)))
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+        process.communicate("\n")
+    second.join()
+    assert process.returncode == 0 and (found[0] == 7).all()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(small_disk):
+    shape = (2**22,)
+    with pytest.raises(InputError, match=r"`cache_dir` must have 20 MiB free\. Received: .* Hint: .*--cache=none"):
+        cached_array(small_disk, "a", shape, np.uint8, never)
+    assert sorted(os.listdir(small_disk)) == ["a.lock"]
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_nothing(small_disk, monkeypatch):
+    # Another process takes the room that was there.
+    monkeypatch.setattr("jtln_tf.data.cache.array_file.check_room", lambda folder, needed, hint: None)
+    with pytest.raises(InputError, match="`cache_dir` must be a folder that can be written.*No space left"):
+        cached_array(small_disk, "a", (2**21,), np.uint8, lambda write: write(0, np.ones(2**21, np.uint8)))
+    assert sorted(os.listdir(small_disk)) == ["a.lock"]
+
+
+def test_a_folder_that_is_none_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="`cache_dir` must be a folder"):
+        cached_array(tmp_path / "file" / "cache", "a", SHAPE, np.float32, never)

@@ -1,0 +1,273 @@
+"""The data sets that TensorFlow Datasets lacks, on small copies of their published layouts."""
+
+import io
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.costs import build_cost_matrix
+from jtln_tf.data import load_domain
+from jtln_tf.data.sources.builders import FgvcAircraft, Office31
+from jtln_tf.data.sources.builders.office31 import CLASS_NAMES
+
+# Names as they are published: with slashes, spaces and dashes.
+AIRCRAFT = {
+    "737-200": ("Boeing 737", "Boeing"),
+    "747-400": ("Boeing 747", "Boeing"),
+    "F/A-18": ("F/A-18", "McDonnell Douglas"),
+    "A320": ("A320", "Airbus"),
+    "BAE 146-200": ("BAE 146", "British Aerospace"),
+}
+IMAGES_PER_CLASS = {"train": 4, "val": 3, "test": 2}
+AIRCRAFT_IMAGES = {"train": 20, "validation": 15, "test": 10}
+SIDE, BANNER = 24, 20
+OFFICE_IMAGES = {"amazon": 3, "dslr": 1, "webcam": 2}
+
+
+def write_aircraft(folder):
+    """Writes `data/` with gray images of class k that have the value 40 k + 10, over a white banner of 20 rows."""
+    data = folder / "data"
+    (data / "images").mkdir(parents=True)
+    (data / "variants.txt").write_text("".join(f"{name}\n" for name in AIRCRAFT))
+    (data / "families.txt").write_text("".join(f"{family}\n" for family, _ in AIRCRAFT.values()))
+    (data / "manufacturers.txt").write_text(
+        "".join(f"{name}\n" for name in sorted({row[1] for row in AIRCRAFT.values()}))
+    )
+    number = 0
+    for split, count in IMAGES_PER_CLASS.items():
+        lines = {"variant": [], "family": [], "manufacturer": []}
+        for label, (variant, (family, manufacturer)) in enumerate(AIRCRAFT.items()):
+            for _ in range(count):
+                number += 1
+                pixels = np.full((SIDE + BANNER, SIDE, 3), 40 * label + 10, np.uint8)
+                # Images of different splits must differ.
+                pixels[0, 0] = number
+                pixels[SIDE:] = 255
+                Image.fromarray(pixels).save(data / "images" / f"{number:07}.jpg", quality=95)
+                for level, name in (("variant", variant), ("family", family), ("manufacturer", manufacturer)):
+                    lines[level].append(f"{number:07} {name}\n")
+        for level, text in lines.items():
+            (data / f"images_{level}_{split}.txt").write_text("".join(text))
+    return folder
+
+
+def write_office(folder):
+    """Writes the three domains; the gray value of an image is its class."""
+    for domain, count in OFFICE_IMAGES.items():
+        for label, name in enumerate(CLASS_NAMES):
+            images = folder / domain / "images" / name
+            images.mkdir(parents=True)
+            for number in range(1, count + 1):
+                pixels = np.full((16, 16, 3), 8 * label, np.uint8)
+                pixels[0, 0] = 80 * number
+                Image.fromarray(pixels).save(images / f"frame_{number:04}.jpg")
+    (folder / "amazon" / "images" / "mug" / "Thumbs.db").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def published_numbers(monkeypatch):
+    """Those of the small copies."""
+    monkeypatch.setattr(FgvcAircraft, "NUM_IMAGES", AIRCRAFT_IMAGES)
+    monkeypatch.setattr(FgvcAircraft, "NUM_CLASSES", {"variant": 5, "family": 5, "manufacturer": 4})
+    monkeypatch.setattr(Office31, "NUM_IMAGES", {domain: 31 * count for domain, count in OFFICE_IMAGES.items()})
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_aircraft(root / "downloads" / "manual" / "fgvc-aircraft-2013b")
+    write_office(root / "downloads" / "manual" / "office31")
+    return root
+
+
+def load(root, text, **arguments):
+    return load_domain(f"tfds:{text}", data_root=str(root), image_size=SIDE, **arguments)
+
+
+def test_manufacturers_are_source_and_target(data_root):
+    source = load(data_root, "fgvc_aircraft?manufacturer=Boeing")
+    target = load(data_root, "fgvc_aircraft?manufacturer=Airbus&per_class=2")
+    assert source.class_names == ("737-200", "747-400") and target.class_names == ("A320",)
+    # The official splits: 4, 3 and 2 images of each variant.
+    assert [len(split) for split in (source.train, source.validation, source.test)] == [8, 6, 4]
+    assert [len(split) for split in (target.train, target.validation, target.test)] == [2, 3, 2]
+    for domain, grays in ((source, [10, 50]), (target, [130])):
+        for split in (domain.train, domain.validation, domain.test):
+            np.testing.assert_allclose(split.images[:, 12, 12, 0], np.array(grays)[split.labels], atol=2)
+
+
+def test_class_table_relates_variant_family_and_manufacturer(data_root):
+    table = load(data_root, "fgvc_aircraft").class_table
+    expected = {name: {"variant": name, "family": row[0], "manufacturer": row[1]} for name, row in AIRCRAFT.items()}
+    assert table == expected
+
+
+def test_taxonomy_cost_reads_the_columns(data_root):
+    source = load(data_root, "fgvc_aircraft?exclude=A320,BAE*")
+    target = load(data_root, "fgvc_aircraft?manufacturer=Boeing")
+    columns = "columns:family,manufacturer"
+    matrix = build_cost_matrix(source, target, "taxonomy", taxonomy=columns, centring="none")
+    # Edges: 0 to itself, 4 inside a manufacturer, 6 to another.
+    np.testing.assert_allclose(matrix.values * 6, [[0, 4], [4, 0], [6, 6]])
+
+
+def test_other_levels_are_configurations(data_root):
+    domain = load(data_root, "fgvc_aircraft/manufacturer")
+    assert domain.class_names == ("Airbus", "Boeing", "British Aerospace", "McDonnell Douglas")
+    assert np.bincount(domain.train.labels).tolist() == [4, 8, 4, 4]
+    families = load(data_root, "fgvc_aircraft/family?manufacturer=McDonnell Douglas,Boeing")
+    assert families.class_names == ("Boeing 737", "Boeing 747", "F/A-18")
+    # A family may have several variants, so its class table has none where they differ; here each has one.
+    assert families.class_table["F/A-18"]["manufacturer"] == "McDonnell Douglas"
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_banner_is_cropped_when_decoded(data_root, cache):
+    whole, cropped = (
+        load(data_root, f"fgvc_aircraft?classes=A320{option}", cache=cache).train for option in ("", "&crop_bottom=20")
+    )
+    whole, cropped = (np.concatenate([images for images, _ in split.dataset(4)]) for split in (whole, cropped))
+    assert whole.shape == cropped.shape == (4, SIDE, SIDE, 3)
+    # The centre of 44 rows has ten rows of the banner; 24 rows are left without it, which are not resized.
+    assert (whole[:, -5:] > 240).all() and (cropped[:, 1:] < 140).all()
+    assert load(data_root, "fgvc_aircraft?classes=A320&crop_bottom=20").fingerprint != (
+        load(data_root, "fgvc_aircraft?classes=A320").fingerprint
+    )
+
+
+def test_prepared_bytes_are_those_of_the_file(data_root):
+    load(data_root, "fgvc_aircraft?classes=A320")
+    builder = tfds.builder("fgvc_aircraft", data_dir=str(data_root))
+    images = data_root / "downloads" / "manual" / "fgvc-aircraft-2013b" / "data" / "images"
+    rows = builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()})
+    for row in rows.as_numpy_iterator():
+        assert row["image"] == (images / row["image/filename"].decode()).read_bytes()
+
+
+def test_data_set_is_usable_without_the_files_it_was_made_of(data_root, tmp_path):
+    load(data_root, "fgvc_aircraft")
+    shutil.copytree(data_root / "fgvc_aircraft", tmp_path / "fgvc_aircraft")
+    domain = load(tmp_path, "fgvc_aircraft?manufacturer=McDonnell%20Douglas")
+    assert domain.class_names == ("F/A-18",)
+
+
+def test_unknown_value_and_column_are_told(data_root, tmp_path):
+    with pytest.raises(InputError, match="`manufacturer` must be a value in the data set, for example Boeing.*'Boing'"):
+        load(data_root, "fgvc_aircraft?manufacturer=Boing")
+    with pytest.raises(InputError, match=r"of the data set \(family, manufacturer, variant\). Received: 'maker'"):
+        load(tmp_path, "fgvc_aircraft?maker=Boeing")
+
+
+def test_office_domains(data_root):
+    amazon, webcam = (load(data_root, f"office31/{name}?validation_fraction=0") for name in ("amazon", "webcam"))
+    assert amazon.class_names == webcam.class_names == CLASS_NAMES and not amazon.class_table
+    assert np.bincount(amazon.train.labels).tolist() == [2] * 31
+    for split in (amazon.train, amazon.test, webcam.train, webcam.test):
+        np.testing.assert_allclose(split.images[:, 20, 20, 0], 8 * split.labels, atol=2)
+
+
+def test_office_without_its_own_folder(tmp_path):
+    write_office(tmp_path / "downloads" / "manual" / "domain_adaptation_images")
+    assert len(load(tmp_path, "office31/dslr?test_fraction=0&validation_fraction=0").train) == 31
+
+
+@pytest.mark.parametrize(
+    ("name", "archive", "page"),
+    [
+        ("fgvc_aircraft", "fgvc-aircraft-2013b.tar.gz", "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"),
+        ("office31/webcam", "domain_adaptation_images.tar.gz", "https://faculty.cc.gatech.edu/~judy/domainadapt/"),
+    ],
+)
+def test_missing_files_are_told_in_one_line(tmp_path, name, archive, page):
+    manual = tmp_path / "downloads" / "manual"
+    for step in ("nothing", "other files", "archive"):
+        if step == "other files":
+            (manual / "something").mkdir(parents=True)
+        if step == "archive":
+            with tarfile.open(manual / archive, "w:gz") as file:
+                file.addfile(tarfile.TarInfo("../../outside"), io.BytesIO())
+        with pytest.raises(MissingInputError) as caught:
+            load(tmp_path, name)
+        message = str(caught.value)
+        assert "\n" not in message and str(manual) in message and archive in message and page in message
+        assert ("tar xzf" in message) == (step == "archive")
+        assert not (tmp_path / name.partition("/")[0]).exists() and not (tmp_path / "outside").exists()
+
+
+def break_aircraft(data, what):
+    if what == "image":
+        (data / "images" / "0000003.jpg").unlink()
+    elif what == "path":
+        edit(data / "images_variant_train.txt", "0000001 ", "../../0000001 ")
+    elif what == "class":
+        edit(data / "images_family_val.txt", "A320", "A32O")
+    elif what == "twice":
+        edit(data / "images_manufacturer_test.txt", "0000037", "0000036")
+    elif what == "list":
+        edit(data / "images_family_test.txt", "0000036", "0000001")
+    elif what == "splits":
+        for level in ("variant", "family", "manufacturer"):
+            edit(data / f"images_{level}_test.txt", "0000036", "0000001")
+    elif what == "relation":
+        edit(data / "images_manufacturer_train.txt", "0000001 Boeing", "0000001 Airbus")
+    elif what == "count":
+        edit(data / "variants.txt", "A320\n", "")
+    elif what == "short":
+        for level in ("variant", "family", "manufacturer"):
+            path = data / f"images_{level}_val.txt"
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    elif what == "file":
+        (data / "manufacturers.txt").unlink()
+    elif what == "bytes":
+        (data / "families.txt").write_bytes("Boeing é".encode("latin-1"))
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("image", "must be complete. Received: no .*0000003.jpg"),
+        ("path", "must be an image and its class, each image once. Received: '../../0000001 737-200'"),
+        ("class", "must be an image and its class, each image once. Received: '.* A32O'"),
+        ("twice", "each image once. Received: '0000036 Boeing'"),
+        ("list", "must name the images of the list of variants"),
+        ("splits", "must be in one split. Received: 0000001 in test too"),
+        ("relation", "A variant must have one family and manufacturer. Received: '737-200'"),
+        ("count", "number of different variant names must be 5. Received: 4 in"),
+        ("short", "number of validation images must be 15. Received: 14 in"),
+        ("file", "must be complete. Received: no .*manufacturers.txt"),
+        ("bytes", "must be UTF-8 text. Received: .*families.txt"),
+    ],
+)
+def test_damaged_aircraft_are_told_and_nothing_is_written(tmp_path, what, message):
+    folder = write_aircraft(tmp_path / "downloads" / "manual" / "fgvc-aircraft-2013b")
+    break_aircraft(folder / "data", what)
+    with pytest.raises(InputError, match=message) as caught:
+        load(tmp_path, "fgvc_aircraft")
+    assert "\n" not in str(caught.value) and not (tmp_path / "fgvc_aircraft").exists()
+
+
+def test_damaged_office_is_told(tmp_path):
+    folder = write_office(tmp_path / "downloads" / "manual" / "office31")
+    (folder / "dslr" / "images" / "pen" / "frame_0001.jpg").unlink()
+    with pytest.raises(InputError, match="number of images of dslr must be 31. Received: 30 in"):
+        load(tmp_path, "office31/dslr")
+    shutil.rmtree(folder / "webcam" / "images" / "pen")
+    with pytest.raises(InputError, match="must hold the 31 classes of Office-31. Received: 30 .* 'pen' missing"):
+        load(tmp_path, "office31/webcam")
+    # What is prepared of another domain stays.
+    load(tmp_path, "office31/amazon")
+    with pytest.raises(InputError, match="'pen' missing"):
+        load(tmp_path, "office31/webcam")
+    assert len(load(tmp_path, "office31/amazon").train) > 0

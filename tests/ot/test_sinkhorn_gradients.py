@@ -1,0 +1,375 @@
+"""Gradients of the two costs against central differences; the solution with penalties, which have gradients too."""
+
+import numpy as np
+import ot
+import pytest
+import reference
+import tensorflow as tf
+
+from jtln_tf.ot import sinkhorn, sinkhorn_from_logits
+
+# The costs have range 1: the kernel in float32, in float64, and log-sum-exp.
+FORMS = (0.1, 0.005, 0.001)
+# float64 lets the potentials be exact to this over a mass, and a difference quotient needs it.
+TIGHT = {"threshold": 1e-11, "max_iterations": 20_000}
+# Penalties (tau_a, tau_b), in units of the range of the costs; None keeps the marginals fixed.
+PENALTIES = {"balanced": (None, None), "unbalanced": (0.7, 0.4), "columns_free": (None, 0.5)}
+COSTS = ("regularized_cost", "transport_cost")
+WEIGHTS = np.array([1.0, -2.0, 0.0, 3.5])
+
+
+def draw_problems(transposed=False, seed=0):
+    """Marginals of 4 problems and a cost matrix of range 1; no two sums of masses are equal."""
+    rng = np.random.default_rng(seed)
+    a, b = (reference.softmax(rng.normal(size=(4, size))) for size in (6, 5))
+    cost = rng.uniform(size=(6, 5))
+    cost = (cost - cost.min()) / np.ptp(cost)
+    return (b, a, cost.T) if transposed else (a, b, cost)
+
+
+def penalties(name, transposed=False):
+    tau_a, tau_b = PENALTIES[name]
+    return {"tau_a": tau_b, "tau_b": tau_a} if transposed else {"tau_a": tau_a, "tau_b": tau_b}
+
+
+def gradients(name, a, b, cost, epsilon, weights=WEIGHTS, solve=sinkhorn, **options):
+    """Gradients in a, b, costs and epsilon of the weighted sum of the cost that is named."""
+    inputs = [tf.constant(x) for x in (a, b, cost, np.asarray(epsilon, np.asarray(cost).dtype))]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        loss = tf.reduce_sum(tf.constant(weights, inputs[0].dtype) * getattr(solve(*inputs, **options), name))
+    return [gradient.numpy() for gradient in tape.gradient(loss, inputs)]
+
+
+def central_differences(name, inputs, moves, solve=sinkhorn, **options):
+    """Differences of each problem's cost for moves of the inputs (a, b, cost, epsilon) by plus and minus `moves`."""
+    values = []
+    for sign in (1, -1):
+        moved = [x + sign * move for x, move in zip(inputs, moves, strict=True)]
+        values.append(getattr(solve(*moved[:3], tf.constant(moved[3], tf.float64), **options), name).numpy())
+    return (values[0] - values[1]) / 2
+
+
+def centred(gradient):
+    """Gradient in masses that sum to 1, of which only the part along the simplex is defined."""
+    return gradient - gradient.mean(axis=1, keepdims=True) if np.ndim(gradient) == 2 else gradient
+
+
+def step_sizes(epsilon):
+    """Relative step: the costs are smooth on the scale of epsilon, so that the error is its square (1e-6)."""
+    return 1e-3 * min(1.0, 10 * epsilon)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("name", COSTS)
+def test_agree_with_central_differences(name, transposed, penalty, epsilon):
+    a, b, cost = draw_problems(transposed)
+    options = penalties(penalty, transposed) | TIGHT
+    inputs = (a, b, cost, epsilon)
+    a_gradient, b_gradient, cost_gradient, epsilon_gradient = gradients(name, *inputs, **options)
+    rng = np.random.default_rng(1)
+    step = step_sizes(epsilon)
+
+    def assert_agree(gradient_along, moves):
+        difference = central_differences(name, inputs, moves, **options)
+        # The square of the step; the threshold 1e-11 over a step of 1e-5 times the conditioning.
+        np.testing.assert_allclose(gradient_along / step, WEIGHTS * difference / step, rtol=1e-4, atol=1e-4)
+
+    for side, masses, gradient in ((0, a, a_gradient), (1, b, b_gradient)):
+        direction = masses * rng.normal(size=masses.shape)
+        if options["tau_a" if side == 0 else "tau_b"] is None:
+            # Within the simplex: the masses still sum to 1.
+            direction -= masses * direction.sum(axis=1, keepdims=True)
+        moves = [0.0, 0.0, 0.0, 0.0]
+        moves[side] = step * direction
+        assert_agree((gradient * moves[side]).sum(axis=1), moves)
+    # Costs and epsilon are shared: what is left is the weighted sum over the problems.
+    direction = rng.normal(size=cost.shape)
+    difference = WEIGHTS @ central_differences(name, inputs, [0.0, 0.0, step * epsilon * direction, 0.0], **options)
+    np.testing.assert_allclose((cost_gradient * direction).sum(), difference / (step * epsilon), rtol=1e-4, atol=1e-4)
+    difference = WEIGHTS @ central_differences(name, inputs, [0.0, 0.0, 0.0, step * epsilon], **options)
+    np.testing.assert_allclose(epsilon_gradient, difference / (step * epsilon), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+@pytest.mark.parametrize("name", COSTS)
+def test_logits_agree_with_central_differences(name, epsilon):
+    a, b, cost = draw_problems()
+    rng = np.random.default_rng(2)
+    logits = [np.log(x) + 3.0 for x in (a, b)]
+    analytic = gradients(name, *logits, cost, epsilon, solve=sinkhorn_from_logits, **TIGHT)
+    step = step_sizes(epsilon)
+    for side in (0, 1):
+        direction = rng.normal(size=logits[side].shape)
+        moves = [0.0, 0.0, 0.0, 0.0]
+        moves[side] = step * direction
+        difference = central_differences(name, (*logits, cost, epsilon), moves, solve=sinkhorn_from_logits, **TIGHT)
+        # The square of the step; the threshold 1e-11 over a step of 1e-5 times the conditioning.
+        along = (analytic[side] * direction).sum(axis=1)
+        np.testing.assert_allclose(along, WEIGHTS * difference / step, rtol=1e-4, atol=1e-4)
+        # The masses do not change when all logits do: rounding of the products of the softmax gradient.
+        np.testing.assert_allclose(analytic[side].sum(axis=1), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_regularized_cost_has_the_plans_as_gradient(penalty, epsilon):
+    a, b, cost = draw_problems()
+    output = sinkhorn(a, b, cost, epsilon, **penalties(penalty), **TIGHT)
+    plans = output.plan().numpy()
+    _, _, cost_gradient, epsilon_gradient = gradients(
+        "regularized_cost", a, b, cost, epsilon, **penalties(penalty), **TIGHT
+    )
+    # float64 over epsilon.
+    np.testing.assert_allclose(cost_gradient, np.einsum("b,bnm->nm", WEIGHTS, plans), rtol=0, atol=1e-11)
+    # sum P log P, and where masses are free sum P (log P - 1) + 1.
+    negative_entropy = (plans * np.log(np.maximum(plans, 1e-300))).sum((1, 2))
+    if penalty != "balanced":
+        negative_entropy += 1 - plans.sum((1, 2))
+    # float64 over epsilon twice: the logarithms are of the size of 1 / epsilon.
+    np.testing.assert_allclose(epsilon_gradient, WEIGHTS @ negative_entropy, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+@pytest.mark.parametrize("name", COSTS)
+def test_float32_agrees_with_float64(name, epsilon):
+    inputs = [x.astype("float32") for x in draw_problems()]
+    found = gradients(name, *inputs, epsilon, threshold=1e-6)
+    # Masses that were rounded sum to 1 only up to 1e-7, and so the threshold cannot be tighter.
+    expected = gradients(name, *(np.float64(x) for x in inputs), epsilon, threshold=1e-6, max_iterations=20_000)
+    for side in (0, 1):
+        found[side], expected[side] = centred(found[side]), centred(expected[side])
+    for gradient, expected_gradient in zip(found, expected, strict=True):
+        # The threshold 1e-6 over the least mass (0.03 here) times the conditioning.
+        largest = np.abs(expected_gradient).max()
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-6 + 1e-3 * largest)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+@pytest.mark.parametrize("name", COSTS)
+def test_upstream_factors(name, epsilon):
+    inputs = (*draw_problems(), epsilon)
+    each = np.eye(4)
+    alone = [gradients(name, *inputs, weights=factor) for factor in each]
+    together = gradients(name, *inputs)
+    for side in (0, 1):
+        for index in range(4):
+            # A problem's masses concern its own cost only.
+            np.testing.assert_array_equal(np.delete(alone[index][side], index, axis=0), 0.0)
+            np.testing.assert_allclose(together[side][index], WEIGHTS[index] * alone[index][side][index], rtol=1e-12)
+    for shared in (2, 3):
+        expected = sum(weight * gradient[shared] for weight, gradient in zip(WEIGHTS, alone, strict=True))
+        # float64, of terms that cancel.
+        largest = max(np.abs(gradient[shared]).max() for gradient in alone)
+        np.testing.assert_allclose(together[shared], expected, rtol=0, atol=1e-11 * largest)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+@pytest.mark.parametrize("name", COSTS)
+def test_other_problems_do_not_matter(name, epsilon):
+    a, b, cost = draw_problems()
+    first = gradients(name, a, b, cost, epsilon, weights=np.ones(4))
+    others_a, others_b = a.copy(), b.copy()
+    others_a[1:], others_b[1:] = np.eye(6)[:3], [[0.2] * 5, [1.0, 0.0, 0.0, 0.0, 0.0], [np.nan] * 5]
+    second = gradients(name, others_a, others_b, cost, epsilon, weights=np.ones(4))
+    for side in (0, 1):
+        # A sum may run in another order in a loop that goes on longer: float64 over epsilon.
+        np.testing.assert_allclose(second[side][0], first[side][0], rtol=1e-9, atol=1e-9)
+
+
+def degenerate_masses(dtype):
+    """One-hot on both sides, on one side, a single zero, and two thirds of zeros."""
+    a = [np.eye(6)[2], np.eye(6)[0], [0.0, 0.1, 0.2, 0.3, 0.15, 0.25], [0.5, 0.0, 0.0, 0.5, 0.0, 0.0]]
+    b = [np.eye(5)[4], [0.1, 0.2, 0.3, 0.15, 0.25], np.eye(5)[0], [0.0, 0.0, 0.5, 0.0, 0.5]]
+    return np.array(a, dtype), np.array(b, dtype)
+
+
+def underflowed_logits(dtype):
+    a = [[1e4, -1e4, 0, 1, 2, -1e4], [-1e4, 0, 0, 0, 1, 0], [1e4, 1e4, 1e4, -1e4, 0, 0], [0, 0, 0, 0, 0, 1e4]]
+    b = [[0, 1, 2, 3, 1e4], [1e4, -1e4, 1e4, -1e4, 1e4], [-1e4, -1e4, -1e4, -1e4, 0], [1, -1e4, 2, -1e4, 3]]
+    return np.array(a, dtype), np.array(b, dtype)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+@pytest.mark.parametrize(
+    ("penalty", "dtype"),
+    [("balanced", "float32"), ("unbalanced", "float32"), ("balanced", "float64"), ("columns_free", "float64")],
+)
+@pytest.mark.parametrize("draw", [degenerate_masses, underflowed_logits])
+def test_masses_of_zero_have_finite_gradients(draw, penalty, dtype, epsilon):
+    solve = sinkhorn if draw is degenerate_masses else sinkhorn_from_logits
+    # Rows that are duplicates, too.
+    cost = draw_problems()[2].astype(dtype)
+    cost[1] = cost[0]
+    inputs = [tf.constant(x) for x in (*draw(dtype), cost, np.asarray(epsilon, dtype))]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        output = solve(*inputs, **penalties(penalty))
+        values = [getattr(output, name) for name in COSTS]
+    assert output.converged.numpy().all()
+    for tensor in (output.f, output.g, *values):
+        assert np.isfinite(tensor).all()
+    for value in values:
+        for gradient in tape.gradient(value, inputs):
+            assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_transport_between_two_parts_that_hardly_exchange_mass(dtype):
+    # Each column takes just the mass of four rows, and no plan entry joins the two parts but those that underflow.
+    cost = np.array(
+        [[0.55, 0.5, 0.6, 0.8, 0.03, 0.04, 0.09, 0.29], [0.1, 0.29, 0.32, 0.91, 0.4, 0.8, 0.84, 0.82]], dtype
+    ).T
+    a, b = np.full((1, 8), 1 / 8, dtype), np.full((1, 2), 1 / 2, dtype)
+    a_gradient, b_gradient, cost_gradient, epsilon_gradient = gradients(
+        "transport_cost", a, b, cost, 0.001, weights=np.ones(1)
+    )
+    plan = np.zeros_like(cost)
+    plan[:4, 1] = plan[4:, 0] = 1 / 8
+    # float32 over epsilon in the plan, and the threshold 1e-4.
+    np.testing.assert_allclose(cost_gradient, plan, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(epsilon_gradient, 0.0, rtol=0, atol=1e-3)
+    # Moving mass within a part moves the cost of its rows.
+    moved = a_gradient[0, :, None] + b_gradient[0]
+    np.testing.assert_allclose(moved[plan > 0], cost[plan > 0], rtol=0, atol=1e-3)
+    # From one part to the other, it costs no more than the longest path.
+    assert np.ptp(a_gradient) <= 10
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_transport_under_a_constant_cost(dtype):
+    rng = np.random.default_rng(3)
+    a = rng.dirichlet(np.ones(4), 64).astype(dtype)
+    # Masses whose products are hardly rounded leave a right side that is exactly, or almost, zero.
+    b = np.tile(np.array([1, 1, 3, 3], dtype) / 8, (64, 1))
+    for constant in rng.uniform(size=10):
+        cost = np.full((4, 4), constant, dtype)
+        a_gradient, b_gradient, _, _ = gradients("transport_cost", a, b, cost, 1.0, weights=np.ones(64))
+        # Masses that move within the simplex cost the same. Only rounding is left, of terms of the size of the cost.
+        for gradient in (a_gradient, b_gradient):
+            np.testing.assert_allclose(centred(gradient), 0.0, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+def test_a_mass_next_to_zero_has_the_gradient_of_its_limit(epsilon):
+    a, b, cost = draw_problems()
+    a[:, 0] = 0.0
+    a /= a.sum(axis=1, keepdims=True)
+    solutions = [
+        reference.newton(np.log(x[1:]), np.log(y), cost[1:], epsilon, tolerance=1e-12)
+        for x, y in zip(a, b, strict=True)
+    ]
+    a_gradient, b_gradient, _, _ = gradients("regularized_cost", a, b, cost, epsilon, np.ones(4), **TIGHT)
+    for index, solution in enumerate(solutions):
+        shift = np.mean(a_gradient[index, 1:] - solution.f)
+        # The threshold 1e-11 over the least mass, in units of epsilon.
+        np.testing.assert_allclose(a_gradient[index, 1:] - shift, solution.f, rtol=0, atol=1e-7)
+        np.testing.assert_allclose(b_gradient[index] + shift, solution.g, rtol=0, atol=1e-7)
+        # An update of the row that has hardly any mass: what the others leave for it.
+        expected = epsilon * np.log(np.finfo(np.float64).tiny) - epsilon * np.log(
+            np.sum(np.exp((solution.g - cost[0]) / epsilon))
+        )
+        np.testing.assert_allclose(a_gradient[index, 0] - shift, expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("penalty", "jit_compile"), [("balanced", True), ("unbalanced", False)])
+def test_inside_a_function(penalty, jit_compile):
+    @tf.function(jit_compile=jit_compile)
+    def differentiate(a, b, cost, epsilon):
+        with tf.GradientTape() as tape:
+            tape.watch([a, b, cost, epsilon])
+            output = sinkhorn(a, b, cost, epsilon, **penalties(penalty), **TIGHT)
+            loss = tf.reduce_sum(WEIGHTS * output.regularized_cost + output.transport_cost)
+        return tape.gradient(loss, [a, b, cost, epsilon])
+
+    inputs = draw_problems()
+    for epsilon in FORMS:
+        regularized, transport = (
+            gradients(name, *inputs, epsilon, weights, **penalties(penalty), **TIGHT)
+            for name, weights in zip(COSTS, (WEIGHTS, np.ones(4)), strict=True)
+        )
+        found = differentiate(*(tf.constant(x, tf.float64) for x in (*inputs, epsilon)))
+        for side, (gradient, *parts) in enumerate(zip(found, regularized, transport, strict=True)):
+            gradient, expected = gradient.numpy(), sum(parts)
+            if side < 2 and penalty == "balanced":
+                gradient, expected = centred(gradient), centred(expected)
+            # The compiler may fuse sums, and end with another update: the threshold 1e-11 times the conditioning.
+            np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_nothing_else_carries_a_gradient():
+    inputs = [tf.constant(x) for x in draw_problems()]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        output = sinkhorn(*inputs, 0.1)
+        held_fixed = (output.f, output.g, output.plan(), output.marginal_error)
+    for tensor in held_fixed:
+        for gradient in tape.gradient(tensor, inputs):
+            assert gradient is None or not np.any(gradient)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+@pytest.mark.parametrize("taus", [(0.7, 0.4), (None, 0.5), (0.01, 20.0)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_unbalanced_agrees_with_the_reference(transposed, taus, epsilon):
+    a, b, cost = draw_problems(transposed)
+    if None not in taus:
+        # No side has to have the mass of the other.
+        a, b = 3.0 * a, 0.5 * b
+    output = sinkhorn(a, b, cost, epsilon, tau_a=taus[0], tau_b=taus[1], **TIGHT)
+    assert output.converged.numpy().all()
+    for index in range(4):
+        solution = reference.unbalanced_sinkhorn(np.log(a[index]), np.log(b[index]), cost, epsilon, *taus)
+        # The threshold 1e-11 times the conditioning, and the reference's 1e-13 over epsilon.
+        np.testing.assert_allclose(output.regularized_cost[index], solution.regularized_cost, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(output.transport_cost[index], solution.transport_cost, rtol=0, atol=1e-7)
+        np.testing.assert_allclose(output.plan()[index], solution.plan, rtol=0, atol=1e-7)
+        np.testing.assert_allclose(output.f[index], solution.f, rtol=0, atol=1e-7)
+        np.testing.assert_allclose(output.g[index], solution.g, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("dtype", "lowest"), [("float32", 1.0), ("float32", -1.0), ("float64", 20.0)])
+@pytest.mark.parametrize("rows_free", [False, True])
+def test_penalties_under_costs_far_from_zero(rows_free, dtype, lowest):
+    # Fixed marginals do not feel a constant in the costs, and a kernel may leave it out, but free ones do.
+    a, b, cost = (x.astype(dtype) for x in draw_problems())
+    cost = cost / 20 + lowest
+    tau_a, tau_b = (0.01, None) if rows_free else (None, 0.01)
+    output = sinkhorn(a, b, cost, 0.001, tau_a=tau_a, tau_b=tau_b)
+    assert output.converged.numpy().all()
+    for index in range(4):
+        log_masses = [np.log(np.float64(x[index]) / x[index].sum(dtype="float64")) for x in (a, b)]
+        solution = reference.unbalanced_sinkhorn(*log_masses, cost, 0.001, tau_a, tau_b)
+        # The default threshold 1e-4 times the distance of the potentials; rounding of terms of the size of the cost.
+        atol = 1e-4 + 10 * np.finfo(dtype).eps * abs(lowest)
+        np.testing.assert_allclose(output.regularized_cost[index], solution.regularized_cost, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("taus", [(0.7, 0.4), (np.inf, 0.5)])
+def test_unbalanced_agrees_with_pot(taus):
+    a, b, cost = draw_problems()
+    tau_a, tau_b = (None if np.isinf(tau) else tau for tau in taus)
+    output = sinkhorn(a, b, cost, 0.1, tau_a=tau_a, tau_b=tau_b, **TIGHT)
+    for index in range(4):
+        # POT's c is what P is compared with: by default a b^T, here 1 for the plain entropy. An infinite reg_m fixes
+        # a marginal.
+        plan, log = ot.unbalanced.sinkhorn_unbalanced(
+            a[index], b[index], cost, 0.1, taus, c=np.ones_like(cost), numItermax=50_000, stopThr=1e-14, log=True
+        )
+        # Both thresholds times the conditioning.
+        np.testing.assert_allclose(output.plan()[index], plan, rtol=0, atol=1e-8)
+        # POT's divergences are sum p log(p / q) alone. All masses are 1 but that of the plan.
+        value = log["total_cost"] + (1 - plan.sum()) * (0.1 + (tau_a or 0.0) + tau_b)
+        np.testing.assert_allclose(output.regularized_cost[index], value, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("epsilon", FORMS)
+def test_penalties_without_bound_fix_the_marginals(epsilon):
+    a, b, cost = draw_problems()
+    fixed = sinkhorn(a, b, cost, epsilon, **TIGHT)
+    free = sinkhorn(a, b, cost, epsilon, tau_a=1e6, tau_b=1e6, **TIGHT)
+    # The marginals give way by a potential (below 1) over tau.
+    np.testing.assert_allclose(free.plan(), fixed.plan(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(free.regularized_cost, fixed.regularized_cost, rtol=0, atol=1e-5)
