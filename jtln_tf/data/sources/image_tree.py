@@ -10,6 +10,7 @@ import unicodedata
 from jtln_tf.config import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+CLASS_TABLE_FILE = "classes.csv"
 # Left by macOS in archives, by Windows in folders with pictures, by Synology's disks.
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 
