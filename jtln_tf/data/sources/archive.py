@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from jtln_tf.config import InputError
 from jtln_tf.data.sources.archive_reader import Entry, read_entries
-from jtln_tf.data.sources.image_tree import CLASS_TABLE_FILE, IMAGE_SUFFIXES, is_hidden, is_image_name
+from jtln_tf.data.sources.class_table import CLASS_TABLE_FILE
+from jtln_tf.data.sources.image_tree import IMAGE_SUFFIXES, is_hidden, is_image_name
 from jtln_tf.files import check_room, first_line, lock
 
 # More, or larger, than photographs come.
