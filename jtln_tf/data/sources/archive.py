@@ -22,12 +22,8 @@ from jtln_tf.files import check_room, first_line, lock
 _MAX_ENTRIES, _MAX_FOLDERS, _MAX_IMAGE_BYTES = 2_000_000, 100_000, 2**28
 # Photographs do not shrink; drawings stored as BMP do, to a hundredth. Any archive may unpack to 16 MiB.
 _MAX_RATIO, _HARMLESS_BYTES = 200, 2**24
-# The headers of a tar and its padding shrink better than the images.
-_MAX_TAR_OVERHEAD = 2
-# What file systems allow for a name, and for a path after that of the cache folder.
-_MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 2000
-# Removing a folder recurses as deep as its parts.
-_MAX_PARTS = 32
+# What file systems allow for a name, and for a path below the cache folder; removing folders recurses into each part.
+_MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 1000
 _TAIL_BYTES = 2**16
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -50,25 +46,22 @@ def unpack_archive(path: str | os.PathLike, cache_dir: str | os.PathLike) -> pat
     """
     path, cache_dir = pathlib.Path(path), pathlib.Path(cache_dir)
     try:
-        file = path.open("rb")
-    except OSError as error:
-        raise InputError(f"An archive must be readable. Received: {str(path)!r} ({error.strerror}).") from error
-    with file:
-        folder = cache_dir / f"archive_{_identify(file, path.name)}"
-        try:
+        with path.open("rb") as file:
+            folder = cache_dir / f"archive_{_identify(file, path.name)}"
             if not folder.is_dir():
                 cache_dir.mkdir(parents=True, exist_ok=True)
                 with lock(folder.with_name(f"{folder.name}.lock")):
                     if not folder.is_dir():
                         _unpack(file, path, folder)
-        except InputError:
-            raise
-        # A damaged archive raises a dozen kinds of errors; only those of the disk have a number.
-        except Exception as error:
-            rule, received = "An archive must be whole", path
-            if isinstance(error, OSError) and error.errno:
-                rule, received = "`cache_dir` must be a folder that can be written", cache_dir
-            raise InputError(f"{rule}. Received: {str(received)!r} ({first_line(error)}).") from error
+    except InputError:
+        raise
+    # A damaged archive raises errors of a dozen kinds; only those of the disk have a number.
+    except Exception as error:
+        rule, received = "An archive must be whole", repr(str(path))
+        if isinstance(error, OSError) and error.errno:
+            rule = "An archive must be readable, and `cache_dir` a folder that can be written"
+            received += f" and {str(cache_dir)!r}"
+        raise InputError(f"{rule}. Received: {received} ({first_line(error)}).") from error
     return folder / path.name
 
 
@@ -107,7 +100,8 @@ def _wanted_entries(file: BinaryIO, path: pathlib.Path) -> Iterator[Entry]:
     """Yields the entries to unpack; raises `InputError` at the first entry, wanted or not, that could do harm."""
     most_bytes = max(_HARMLESS_BYTES, _MAX_RATIO * os.fstat(file.fileno()).st_size)
     files, folders, num_bytes = set(), set(), 0
-    for number, entry in enumerate(read_entries(file, path.name, _MAX_TAR_OVERHEAD * most_bytes), 1):
+    # The headers and the padding of a tar shrink better than images.
+    for number, entry in enumerate(read_entries(file, path.name, 2 * most_bytes), 1):
         parts = _split_path(entry.name)
         name, is_folder = "/".join(parts), entry.kind == "folder"
         above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
@@ -117,7 +111,6 @@ def _wanted_entries(file: BinaryIO, path: pathlib.Path) -> Iterator[Entry]:
         rules = {
             f"An archive must have at most {_MAX_ENTRIES} entries": number <= _MAX_ENTRIES,
             "An entry of an archive must have a plain path that stays inside of it": bool(parts),
-            f"An entry of an archive must have at most {_MAX_PARTS} parts in its path": len(parts) <= _MAX_PARTS,
             f"An archive must have at most {_MAX_FOLDERS} folders": len(folders) <= _MAX_FOLDERS,
             "An archive must hold plain files and folders only": is_folder or entry.kind == "file",
             f"An archive must unpack to at most {_MAX_RATIO} times its size": num_bytes <= most_bytes,
