@@ -9,9 +9,14 @@ import tensorflow_datasets as tfds
 
 pytest.importorskip("dill", reason="tensorflow_datasets.testing imports dill")
 
-from tests.test_builders import AIRCRAFT_IMAGES, OFFICE_IMAGES, published_numbers, write_aircraft, write_office
-
 from jtln_tf.data.sources.builders import FgvcAircraft, Office31
+from tests.data.sources.builders.test_builders import (
+    AIRCRAFT_IMAGES,
+    OFFICE_IMAGES,
+    published_numbers,
+    write_aircraft,
+    write_office,
+)
 
 __all__ = ["published_numbers"]
 

@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 import unicodedata
 
 import pytest
@@ -9,7 +7,6 @@ from PIL import Image
 
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.data import list_domain, load_domain
-from tests.conftest import REPOSITORY
 
 FILES = ("a/1.png", "a/2.png", "b/1.png", "b/2.png", "c/ü ,1.png")
 
@@ -122,34 +119,27 @@ def test_names_in_either_form_of_unicode(folder):
     assert listed(write_objects(folder, {"path": forms[0], "label": "x"}), folder) == {"train": [("x", forms[1])]}
 
 
-OUTSIDE = ["/etc/passwd", "../x.png", "a/../../x.png", "a/..", "a/../a/1.png", "\\x.png", "..\\x.png", "a\\..\\1.png"]
-OUTSIDE += ["C:\\x.png", "c:x.png", "//host/x.png", "file:///etc/passwd", "gs://bucket/x.png", ".", "./", "a\0.png"]
+OUTSIDE = ["/etc/passwd", "../x.png", "a/../a/1.png", "\\x.png", "..\\x.png", "C:\\x.png", "c:x.png", "//host/x.png"]
+OUTSIDE += ["file:///etc/passwd", "gs://bucket/x.png", ".", "a\0.png"]
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_a_path_that_leads_outside_is_refused(folder, path, kind):
-    objects = [{"path": "a/1.png", "label": "x"}, {"path": path, "label": "x"}]
-    spec = write_objects(folder, *objects)
-    if kind == "csv":
-        spec = write(folder, f"path,label\na/1.png,x\n{path},x\n")
-    place = rf"in line {3 if kind == 'csv' else 2} of '.*list\.{kind}'"
-    with pytest.raises(InputError, match=rf"below the list's own folder\. Received: .* {place}"):
+def test_a_path_that_leads_outside_is_refused(folder, path):
+    spec = write_objects(folder, {"path": "a/1.png", "label": "x"}, {"path": path, "label": "x"})
+    with pytest.raises(InputError, match=r"below the list's own folder\. Received: .* in line 2 of '.*list\.jsonl'"):
         list_domain(spec)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "begin with a row of columns, path and label among them, each once. Received: '' in"),
-        ("a/1.png,x\n", "begin with a row of columns.*Received: 'a/1.png, x' in"),
-        ("path,split\na/1.png,train\n", "begin with a row of columns.*Received: 'path, split'"),
-        ("path,label,label\na/1.png,x,y\n", "each once. Received: 'path, label, label'"),
+        ("", "begin with a row of different columns, path and label among them. Received: '' in"),
+        ("a/1.png,x\n", "begin with a row of different columns.*Received: 'a/1.png, x' in"),
+        ("path,label,label\na/1.png,x,y\n", "different columns.*Received: 'path, label, label'"),
         ("path,label\n", "A list must have rows. Received: none in '.*list.csv'"),
         ("path,label\na/1.png,x\na/2.png,\n", "A row must have a label. Received: none in line 3 of"),
-        ("path,label\na/1.png\n", "A row must have a label. Received: none in line 2 of"),
         ("path,label\na/1.png,x\n ,x\n", "A row must have a path. Received: none in line 3 of"),
-        ("path,label\na/1.png,salt, fine\n", "a text for each column. Received: 3 for 2 in line 2 of .*Hint: .*quotes"),
+        ("path,label\na/1.png,salt, fine\n", "each of the 2 columns. Received: 3 in line 2 of .*Hint: .*quotes"),
         ("path,label,split\na/1.png,x,dev\n", "A split must be one of train, val, .*Received: 'dev' in line 2 of"),
         (
             "path,label,split\na/1.png,x,train\na/2.png,x,\n",
@@ -158,7 +148,7 @@ def test_a_path_that_leads_outside_is_refused(folder, path, kind):
         ("path,label,split\na/1.png,x,test\n", "A list must have rows of the train split"),
         (
             "path,label\na/1.png,x\n./a//1.png,y\n",
-            "one label and be in one split. Received: 'a/1.png' in line 3 of .*, otherwise than in line 2",
+            "one label and be in one split. Received: 'a/1.png' in line 3 of .*, and otherwise in line 2",
         ),
         ("path,label,split\na/1.png,x,train\na/1.png,x,test\n", "one label and be in one split.*line 3 of"),
         (
@@ -219,13 +209,3 @@ def test_a_missing_file_is_a_bad_image(folder, cache):
         load_domain(spec, **options)
     domain = load_domain(spec, skip_bad_images=True, **options)
     assert domain.num_bad_images == 2 and len(domain.train) == 2
-
-
-@pytest.mark.slow
-def test_program_packs_a_list_and_tells_of_a_bad_one(folder):
-    command = [sys.executable, "-m", "tools.prepare_data", "--domain=" + write(folder, ROWS), f"--output={folder}/out"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0 and "3 images, 2 classes, train" in done.stdout, done.stderr
-    write(folder, "path,label\n../1.png,x\n")
-    bad = subprocess.run([*command, "--overwrite"], cwd=REPOSITORY, capture_output=True, text=True)
-    assert bad.returncode == 2 and "line 2" in bad.stderr and "Traceback" not in bad.stderr

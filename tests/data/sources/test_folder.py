@@ -2,13 +2,11 @@ import logging as python_logging
 import os
 import unicodedata
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from jtln_tf.config import InputError
-from jtln_tf.costs import build_cost_matrix
-from jtln_tf.data import list_domain, load_domain, write_records
+from jtln_tf.data import list_domain, load_domain
 
 NFC, NFD = (unicodedata.normalize(form, "Käse") for form in ("NFC", "NFD"))
 
@@ -68,8 +66,8 @@ def test_what_is_left_out_is_told(tmp_path, caplog):
     write_images(tmp_path, "train/cat/1.png", "train/cover.png", "train/cat/sub/notes.txt", "drafts/cat/1.png")
     with caplog.at_level(python_logging.WARNING, logger="absl"):
         assert listed(tmp_path) == {"train": ["cat:train/cat/1.png"]}
-    assert "left out 2 files and folders that are no images" in caplog.text and "/drafts' among" in caplog.text
-    assert "left out 1 images that are in no class's folder" in caplog.text and "cover.png' among" in caplog.text
+    assert "left out 2 files and folders that are not images, for example" in caplog.text and "/drafts'." in caplog.text
+    assert "left out 1 images outside the class folders" in caplog.text and "cover.png'." in caplog.text
 
 
 def test_names_cannot_write_to_the_terminal(tmp_path, caplog):
@@ -97,7 +95,7 @@ def test_class_depth_names_classes_by_several_folders(tmp_path, caplog):
         listing = list_domain(f"folder:{tmp_path}?class_depth=2")
     assert listing.class_names == ("Fruit/Kiwi", "Milk/Kiwi", "Milk/Oat")
     assert listing.splits["train"].labels.tolist() == [0, 0, 1, 2]
-    assert "left out 1 images that are in no class's folder" in caplog.text
+    assert "left out 1 images outside the class folders" in caplog.text
     assert listing.class_table["Milk/Oat"] == {"class": "Milk/Oat", "level_1": "Milk"}
     assert list_domain(f"folder:{tmp_path}?class_depth=2&level_1=Milk").class_names == ("Milk/Kiwi", "Milk/Oat")
     assert list_domain(f"folder:{tmp_path}?class_depth=2&classes=*/Kiwi&exclude=Milk/*").class_names == ("Fruit/Kiwi",)
@@ -114,18 +112,6 @@ def test_levels_stand_beside_the_columns_of_classes_csv(tmp_path):
     assert table["a/b/c"] == {"class": "a/b/c", "level_1": "a", "level_2": "a/b", "name": "a/b/c", "colour": "red"}
     assert table["a/d/c"]["level_2"] == "a/d"
     assert list_domain(f"folder:{tmp_path}?class_depth=3&colour=red").class_names == ("a/b/c",)
-
-
-def test_levels_are_a_taxonomy(tmp_path):
-    write_images(tmp_path / "s", "Fruit/Kiwi/1.png", "Fruit/Fig/1.png", "Milk/Oat/1.png")
-    write_images(tmp_path / "t", "Fruit/Lime/1.png", "Milk/Soy/1.png")
-    options = "?class_depth=2&test_fraction=0"
-    source, target = (load(tmp_path / name, options) for name in "st")
-    cost = build_cost_matrix(
-        source, target, "taxonomy", taxonomy="columns:level_1", taxonomy_distance="path", centring="none"
-    )
-    # Rows: Fruit/Fig, Fruit/Kiwi, Milk/Oat. Two edges to a sibling, four through the root; then from 0 to 1.
-    np.testing.assert_array_equal(cost.values, [[0, 1], [0, 1], [1, 0]])
 
 
 def test_names_of_classes_are_one_form_of_unicode(tmp_path):
@@ -151,26 +137,11 @@ def test_images_are_ordered_alike_on_every_system(tmp_path):
     assert orders[0] == orders[1] and len(orders[0]) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [("CAT", " Hint: train has 'Cat'."), ("Cats", " Hint: train has 'Cat'."), ("walrus", "")],
-)
+@pytest.mark.parametrize(("name", "hint"), [("CAT", " Hint: train has 'Cat'."), ("walrus", "")])
 def test_a_class_that_train_has_not_is_told_with_the_nearest(tmp_path, name, hint):
     write_images(tmp_path, "train/Cat/1.png", "train/dog/1.png", f"val/{name}/1.png")
     with pytest.raises(InputError, match=f"A class must be in the train split too. Received: '.*val/{name}'.{hint}$"):
         listed(tmp_path)
-
-
-def test_links_are_followed(tmp_path):
-    write_images(tmp_path / "elsewhere", "a.png", "sub/b.png")
-    write_images(tmp_path / "photos", "cat/1.png")
-    (tmp_path / "photos" / "cat" / "2.png").symlink_to("../../elsewhere/a.png")
-    (tmp_path / "photos" / "cat" / "more").symlink_to(tmp_path / "elsewhere" / "sub")
-    (tmp_path / "photos" / "dog").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "linked").symlink_to("photos")
-    expected = ["cat:cat/1.png", "cat:cat/2.png", "cat:cat/more/b.png", "dog:dog/a.png", "dog:dog/sub/b.png"]
-    assert listed(tmp_path / "photos")["train"] == listed(tmp_path / "linked")["train"] == expected
-    assert len(load(tmp_path / "linked").train) == 5
 
 
 def test_links_in_a_circle_end(tmp_path):
@@ -202,24 +173,8 @@ def test_a_broken_link_is_a_bad_image(tmp_path, cache):
     assert domain.num_bad_images == 2 and domain.train.labels.tolist() == [0, 0, 1]
 
 
-def test_a_broken_link_is_not_packed(tmp_path):
-    write_images(tmp_path, "photos/cat/1.png")
-    (tmp_path / "photos" / "cat" / "gone.png").symlink_to("nowhere.png")
-    with pytest.raises(InputError, match="Every image must be readable. Received: 'photos/cat/gone.png' .No such file"):
-        write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "out", images_per_shard=5)
-    assert sorted(os.listdir(tmp_path)) == [".out.prepare_data", "photos"]
-    assert os.listdir(tmp_path / ".out.prepare_data") == ["lock"]
-
-
 def test_only_files_are_images(tmp_path):
     write_images(tmp_path, "cat/1.png", "cat/folder.png/2.png")
     os.mkfifo(tmp_path / "cat" / "pipe.png")
     (tmp_path / "cat" / "zero.png").symlink_to("/dev/zero")
     assert listed(tmp_path)["train"] == ["cat:cat/1.png", "cat:cat/folder.png/2.png"]
-
-
-def test_names_in_messages_begin_with_the_folder(tmp_path, monkeypatch):
-    write_images(tmp_path, "photos/cat/1.png")
-    monkeypatch.chdir(tmp_path)
-    for spec in ("photos", "photos/", f"{tmp_path}/photos"):
-        assert list_domain(f"folder:{spec}").splits["train"].names.tolist() == ["photos/cat/1.png"]

@@ -1,73 +1,44 @@
-"""A domain to the figures that describe it, its bad files, and its images that stand in two places."""
+"""Figures that describe a domain, its bad files, and its images that stand in two places."""
 
 import collections
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
-from jtln_tf.config import DomainSpec, parse_domain_spec
-from jtln_tf.data import Examples, Listing, digest_pixels, divide_listing, list_domain, open_split
+from jtln_tf.data import digest_pixels, open_split
+from jtln_tf.description.divided_domain import DividedDomain
 from jtln_tf.description.duplicates import Content, describe_duplicates, describe_shared, name_image
 from jtln_tf.description.headers import Header, read_headers
 
-
-class DividedDomain(NamedTuple):
-    """A domain as a run uses it, before any image is read.
-
-    Attributes:
-        spec: `DomainSpec`.
-        listing: `Listing`.
-        splits: `Examples` by `train`, `validation` and `test`.
-    """
-
-    spec: DomainSpec
-    listing: Listing
-    splits: dict[str, Examples]
-
-    @property
-    def num_images(self):
-        """Number of images in all splits."""
-        return sum(map(len, self.splits.values()))
+# Called with a title, the number of images done, and the number of all images.
+Progress = Callable[[str, int, int], object]
 
 
-def divide_domain(spec, *, data_root="", cache_dir="", seed=0):
-    """Lists a domain and divides it as a run does; the arguments are those of `load_domain`.
+def describe_domain(
+    domain: DividedDomain, against: DividedDomain | None = None, *, progress: Progress | None = None
+) -> dict:
+    """Describes a domain as a run would use it: decodes every image once, and keeps none.
 
-    Returns:
-        `DividedDomain`.
-
-    Raises:
-        MissingInputError: If a folder does not exist.
-        InputError: If the specification does not fit the data.
-    """
-    spec = parse_domain_spec(spec)
-    listing = list_domain(spec, data_root=data_root, cache_dir=cache_dir)
-    return DividedDomain(spec, listing, divide_listing(listing, spec, seed))
-
-
-def describe_domain(domain, against=None, *, progress=None):
-    """Describes a domain as a run would use it: every image is decoded once, and none is kept.
-
-    Images are the same where their pixels are, at the size and in the channels that a run takes by default: another
-    name, format or comment in the file makes no other image.
+    Two images are the same if their pixels are, at the size and in the channels that a run takes by default. The name,
+    the format and the comments of a file make no difference.
 
     Args:
-        domain: `DividedDomain`.
-        against: Another one, whose images are looked for in the first; or None.
-        progress: Called with a title, the images done and all images, or None.
+        domain: The domain to describe.
+        against: Another domain, in which the images of the first are looked for.
+        progress: Called after each chunk of images.
 
     Returns:
-        A dict for JSON; docs/data.md says what its keys are.
+        A dict for JSON; docs/data.md explains its keys.
     """
     both = [one for one in (domain, against) if one]
-    # As a run on the two: one size, one number of channels.
+    # Both are decoded to one size and number of channels, as in a run.
     image_size = max(one.listing.image_size for one in both)
     channels = 1 if all(one.spec.kind == "builtin" for one in both) else 3
     content, headers = _open(domain, image_size, channels), []
     add = _count_up(progress, f"headers of {domain.spec.text}", domain.num_images)
     for name, examples in domain.splits.items():
         headers += _find_headers(examples, content.splits[name], add)
-    bad = _look_through(domain, content, progress)
+    bad = _decode(domain, content, progress)
     description = {
         "domain": domain.spec.text,
         "num_images": domain.num_images,
@@ -82,7 +53,7 @@ def describe_domain(domain, against=None, *, progress=None):
     }
     if against:
         other = _open(against, image_size, channels)
-        _look_through(against, other, progress)
+        _decode(against, other, progress)
         description["against"] = describe_shared(domain, content, against, other)
     return description
 
@@ -96,12 +67,13 @@ def _open(domain, image_size, channels):
     return Content(splits, {})
 
 
-def _look_through(domain, content, progress):
-    """Decodes every image, keeps the digests in `content`, and returns the bad ones as (name of the split, row)."""
+def _decode(domain, content, progress):
+    """Adds a digest of every image to `content`; returns the split and the row of each bad image."""
     add = _count_up(progress, f"images of {domain.spec.text}", domain.num_images)
     bad = []
     for name, split in content.splits.items():
         content.digests[name], rows = digest_pixels(split, add)
+        # Bad images were not counted with those that were decoded.
         add(len(rows))
         bad += [(name, row) for row in rows]
     return bad
@@ -141,21 +113,22 @@ def _describe_classes(domain):
             for name, found in counts.items()
         },
         "classes": [
-            {"class": names[label], **{name: int(found[label]) for name, found in counts.items()}}
-            for label in range(len(names))
+            {"class": class_name, **{name: int(found[label]) for name, found in counts.items()}}
+            for label, class_name in enumerate(names)
         ],
     }
 
 
 def _describe_headers(headers):
     known = [header for header in headers if header]
-    # An image is resized by its shorter side.
+    # Ordered by the shorter side, to which an image is resized.
     sizes = sorted(((one.width, one.height) for one in known), key=lambda size: (min(size), max(size)))
-    middle = {"smallest": 0, "median": (len(sizes) - 1) // 2, "largest": -1}
+    positions = {"smallest": 0, "median": (len(sizes) - 1) // 2, "largest": -1}
     formats = collections.Counter(header.format if header else "unknown" for header in headers)
+    num_gray = sum(header.is_gray for header in known)
     return {
-        "sizes": {name: list(sizes[position]) for name, position in middle.items()} if sizes else None,
+        "sizes": {name: list(sizes[position]) for name, position in positions.items()} if sizes else None,
         "formats": dict(formats.most_common()),
-        "gray_images": sum(header.is_gray for header in known),
-        "colour_images": sum(not header.is_gray for header in known),
+        "gray_images": num_gray,
+        "colour_images": len(known) - num_gray,
     }
