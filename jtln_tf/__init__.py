@@ -14,7 +14,7 @@ _MODULES = {
     "ExperimentConfig": "experiment.config",
     "InputError": "config",
     "JointModel": "trainer.model",
-    "build_cost_matrix": "costs.building",
+    "build_cost_matrix": "costs.construction",
     "build_network": "network",
     "evaluate": "evaluation",
     "export_network": "export",

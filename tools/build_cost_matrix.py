@@ -57,8 +57,9 @@ def main(arguments):
         Run.open(values.workdir)
 
     load_tensorflow()
+    from jtln_tf.costs.nearest_table import format_nearest
     from jtln_tf.experiment.cost_matrix import build_costs
-    from jtln_tf.report.cost_matrix import format_nearest, save_picture
+    from jtln_tf.report.cost_matrix import save_picture
 
     for path in (output, plot):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ def main(arguments):
     run = Run.open(values.workdir)
 
     load_tensorflow()
-    from jtln_tf.data import tell_lost_images
+    from jtln_tf.data.lost_images import tell_lost_images
     from jtln_tf.evaluation import evaluate
     from jtln_tf.experiment.assembly import load_trained
 

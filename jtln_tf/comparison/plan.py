@@ -4,7 +4,7 @@ import dataclasses
 import re
 
 from jtln_tf.config import InputError
-from jtln_tf.costs.files import check_cost_files
+from jtln_tf.costs.config import check_cost_files
 from jtln_tf.costs.matrix import load_cost_matrix
 from jtln_tf.costs.spec import parse_cost_spec
 from jtln_tf.experiment.config import ExperimentConfig

@@ -48,6 +48,11 @@ class CostSpec:
         return any(name in (*NETWORK_METRICS, ONLINE) for name in self.metrics)
 
     @property
+    def looks_at_pixels(self) -> bool:
+        """Whether a metric looks at the images themselves, not through the network."""
+        return any(name in PIXEL_METRICS for name in self.metrics)
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The paths among the terms."""
         return tuple(name for _, name in self.terms if _is_file(name))

@@ -7,8 +7,9 @@ import keras
 
 from jtln_tf.backbones import check_backbone_files, identify_backbone, is_untrained, usual_image_size
 from jtln_tf.config import SIDES, InputError
-from jtln_tf.costs.files import check_cost_files
-from jtln_tf.data import Domain, load_domains, tell_lost_images
+from jtln_tf.costs.config import check_cost_files
+from jtln_tf.data import Domain, load_domains
+from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.leaks import count_leaks
 from jtln_tf.experiment.workdir import Run

@@ -7,13 +7,13 @@ import keras
 
 from jtln_tf.backbones import identify_backbone, is_untrained
 from jtln_tf.config import SIDES
-from jtln_tf.costs.building import build_cost_matrix
-from jtln_tf.costs.files import check_cost_files
+from jtln_tf.costs.config import check_cost_files
+from jtln_tf.costs.construction import build_cost_matrix
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.experiment.assembly import build_run_network, load_run_domains, load_trained
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.workdir import Run
-from jtln_tf.features import layer_model
+from jtln_tf.features.layers import layer_model
 from jtln_tf.methods.jtln.costs import warn_of_untrained_backbone
 from jtln_tf.network import features_model, predictions_model
 

@@ -3,7 +3,7 @@
 import math
 import os
 
-from jtln_tf.data import tell_lost_images
+from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.experiment.assembly import assemble
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.result import evaluate_run, export_run

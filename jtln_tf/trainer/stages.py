@@ -29,7 +29,7 @@ def train_stage(model: JointModel, pairs, stage: Stage, *, first_step: int, call
     """
     remaining = stage.last_step - first_step
     if remaining > 0:
-        callbacks = _QuietCallbacks(callbacks, model=model, epochs=1, steps=remaining)
+        callbacks = _QuietCallbacks(callbacks, add_history=True, model=model, epochs=1, steps=remaining)
         model.fit(pairs, epochs=1, steps_per_epoch=remaining, callbacks=callbacks, verbose=0)
 
 

@@ -5,9 +5,9 @@ import dataclasses
 from absl import logging
 
 from jtln_tf.config import SIDES, InputError
-from jtln_tf.costs.building import build_cost_matrix, build_online_costs
+from jtln_tf.costs.construction import build_cost_matrix, build_online_costs
 from jtln_tf.costs.matrix import CostMatrix
-from jtln_tf.features import layer_model
+from jtln_tf.features.layers import layer_model
 from jtln_tf.methods.base import Setup
 from jtln_tf.network import features_model, predictions_model
 
