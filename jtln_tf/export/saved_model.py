@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Sequence
 
 import keras
@@ -117,9 +118,17 @@ def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
     try:
         class_names = json.loads((folder / _CLASSES_FILE).read_text("utf-8"))
         class_names = {side: list(class_names[side]) for side in SIDES}
-        model = tf.saved_model.load(str(folder))
+        model = _load_saved_model(folder)
         signatures = {name: model.signatures[name] for name in _SIGNATURES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
         raise InputError(f"`model` must be an exported network. Received: {str(folder)!r}.") from error
     # The functions live only as long as the model that they came from.
     return signatures | {"model": model}, class_names
+
+
+def _load_saved_model(folder):
+    # TensorFlow takes the path for a pattern: a folder called `seed[1]` is found by a link with a plain name only.
+    with tempfile.TemporaryDirectory() as place:
+        link = os.path.join(place, "export")
+        os.symlink(folder.resolve(), link)
+        return tf.saved_model.load(link)
