@@ -155,13 +155,20 @@ def test_arguments_that_do_not_fit(arguments, message):
 
 @pytest.mark.parametrize(
     ("options", "default_size", "size"),
-    [({}, None, 224), ({}, 12, 12), ({"image_size": 10}, 12, 10), ({"target": "builtin:optdigits?classes=1,2"}, None, 28)],
+    [
+        ({}, None, 224),
+        ({}, 12, 12),
+        ({"image_size": 10}, 12, 10),
+        ({"target": "builtin:optdigits?classes=1,2"}, None, 28),
+    ],
 )
 def test_two_domains_share_one_size(tmp_path, monkeypatch, options, default_size, size):
     write_classes(tmp_path / "pets", {"cat": 9, "dog": 9})
     counts = []
     list_domain = domain_file.list_domain
-    monkeypatch.setattr(domain_file, "list_domain", lambda *a, **options: counts.append(a) or list_domain(*a, **options))
+    monkeypatch.setattr(
+        domain_file, "list_domain", lambda *a, **options: counts.append(a) or list_domain(*a, **options)
+    )
     values = {"source": "builtin:optdigits?per_class=1", "target": "folder:pets?crop_bottom=1", "labels_per_class": 2}
     data = DataConfig(**(values | {"data_root": str(tmp_path), "channels": 1} | options))
     source, target = load_domains(data, seed=3, default_size=default_size)

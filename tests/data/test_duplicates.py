@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jtln_tf.data import Records, Split, digest_files, digest_pixels, find_shared, list_domain, load_domain, write_records
+from jtln_tf.data import (
+    Records,
+    Split,
+    digest_files,
+    digest_pixels,
+    find_shared,
+    list_domain,
+    load_domain,
+    write_records,
+)
 
 
 def draw(*shape, seed=0):
@@ -52,7 +61,9 @@ def test_shared_images_are_found_in_every_cache(twins, tmp_path, cache):
 def test_files_and_records_are_compared_byte_by_byte(twins, tmp_path, monkeypatch):
     write_records(list_domain(f"folder:{twins}"), tmp_path / "records", images_per_shard=2)
     folder, records = load(twins, cache="none"), load(tmp_path / "records", "records", cache="none")
-    assert find_shared(records.test, records.train).tolist() == find_shared(folder.test, records.train).tolist() == [2, 4]
+    assert (
+        find_shared(records.test, records.train).tolist() == find_shared(folder.test, records.train).tolist() == [2, 4]
+    )
     assert digest_files(records.test, [4, 0]) == digest_files(folder.test, [4, 0])
     monkeypatch.setattr(Records, "most_compared", 10)
     assert find_shared(records.test, records.train) is find_shared(folder.test, records.train) is None

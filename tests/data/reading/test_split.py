@@ -7,9 +7,9 @@ from PIL import Image
 
 from jtln_tf.config import InputError
 from jtln_tf.data import Files, Pixels, Records, Split, decode_all
+from jtln_tf.data.examples import Examples
 from jtln_tf.data.reading import images as images_file
 from jtln_tf.data.reading.decoded import load_split, open_split
-from jtln_tf.data.examples import Examples
 
 LABELS = np.arange(11, dtype=np.int32) % 3
 
