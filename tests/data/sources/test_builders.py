@@ -125,15 +125,6 @@ def test_banner_is_cropped_when_decoded(data_root, cache):
     assert (whole[:, -5:] > 240).all() and (cropped[:, 1:] < 140).all()
 
 
-def test_prepared_bytes_are_those_of_the_file(data_root):
-    load(data_root, "fgvc_aircraft?classes=A320")
-    builder = tfds.builder("fgvc_aircraft", data_dir=str(data_root))
-    images = data_root / "downloads" / "manual" / "fgvc-aircraft-2013b" / "data" / "images"
-    rows = builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()})
-    for row in rows.as_numpy_iterator():
-        assert row["image"] == (images / row["image/filename"].decode()).read_bytes()
-
-
 def test_office_domains(data_root, tmp_path):
     amazon, webcam = (load(data_root, f"office31/{name}?validation_fraction=0") for name in ("amazon", "webcam"))
     assert amazon.class_names == webcam.class_names == CLASS_NAMES and not amazon.class_table
