@@ -120,13 +120,6 @@ def test_images_are_ordered_alike_on_every_system(tmp_path):
     assert orders[0] == orders[1] and len(orders[0]) == 3
 
 
-@pytest.mark.parametrize(("name", "hint"), [("CAT", " Hint: train has 'Cat'."), ("walrus", "")])
-def test_a_class_that_train_has_not_is_told_with_the_nearest(tmp_path, name, hint):
-    write_images(tmp_path, "train/Cat/1.png", "train/dog/1.png", f"val/{name}/1.png")
-    with pytest.raises(InputError, match=f"A class must be in the train split too. Received: '.*val/{name}'.{hint}$"):
-        listed(tmp_path)
-
-
 def test_links_in_a_circle_end(tmp_path):
     write_images(tmp_path, "photos/cat/1.png", "photos/dog/1.png", "photos/dog/in/2.png", "beside/1.png")
     (tmp_path / "photos" / "cat" / "self").symlink_to(".")
