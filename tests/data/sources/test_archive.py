@@ -185,8 +185,8 @@ ENTRIES = [
     *[(".zip", {special_in_zip(mode): b"/etc/passwd"}, LINK) for mode in (0o120777, 0o020644)],
     (".zip", {"./cat/1.png": b""}, TWICE.format("./cat/1.png")),
     (".tgz", {"cat//1.png": b""}, TWICE.format("cat//1.png")),
-    (".zip", {"a.png/b/1.png": b"", "a.png": b""}, TWICE.format("a.png")),
-    (".tar", {"a.png": b"", "a.png/b/1.png": b""}, "no folder of a file's name. Received: 'a.png/b/1.png'"),
+    (".zip", {"a.png/b/1.png": b"", "a.png": b""}, "a file and a folder of one name. Received: 'a.png' "),
+    (".tar", {"a.png": b"", "a.png/b/1.png": b""}, "a file and a folder of one name. Received: 'a.png/b/1.png'"),
     (".zip", {"cat/bomb.png": ZEROS}, BOMB.format("cat/bomb.png")),
     (".tar.gz", {"notes.txt": ZEROS}, BOMB.format("notes.txt")),
     (".tar.bz2", {"1.png": ZEROS}, BOMB.format("1.png")),
@@ -228,7 +228,7 @@ def test_an_archive_that_is_made_to_do_harm_is_refused(tmp_path, name):
     [
         ("_MAX_ENTRIES", 2, "at most 2 entries. Received: 'dog/1.JPG'"),
         ("_MAX_FOLDERS", 2, "at most 2 folders. Received: 'dog/1.JPG'"),
-        ("_MAX_IMAGE_BYTES", 9, r"at most 9 bytes. Received: 'cat/1.png' \(file, \d+ bytes\)"),
+        ("_MAX_FILE_BYTES", 9, r"at most 9 bytes. Received: 'cat/1.png' \(file, \d+ bytes\)"),
     ],
 )
 def test_limits(tmp_path, monkeypatch, limit, value, message):
