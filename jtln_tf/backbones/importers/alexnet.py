@@ -1,16 +1,15 @@
-"""The published weights of Caffe's AlexNet as a weights file of ours."""
+"""Turns the published weights of Caffe's AlexNet into a weights file."""
 
 import os
 import pathlib
 
-import keras
 import numpy as np
 
-from jtln_tf.backbones.alexnet import alexnet_features
+from jtln_tf.backbones.backbone import build_backbone
 from jtln_tf.backbones.importers.caffe_dump import read_caffe_dump
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, NetworkConfig
 
-# The side of the images that it was trained on: at others `fc6` has another shape.
+# The side of the images that it was trained on; at any other `fc6` has another shape.
 _SIDE = 227
 _SHAPES = {
     "conv1": (11, 11, 3, 96),
@@ -21,12 +20,12 @@ _SHAPES = {
     "fc6": (6 * 6 * 256, 4096),
     "fc7": (4096, 4096),
 }
-# The classifier of ImageNet: our heads take its place.
+# The classifier of ImageNet, whose place the two heads take.
 _CLASSIFIER = "fc8"
 
 
-def import_alexnet_weights(path, output):
-    """Writes the weights of Caffe's AlexNet so that `build_backbone("alexnet", (227, 227, 3), weights=...)` loads them.
+def import_alexnet_weights(path: str | os.PathLike, output: str | os.PathLike) -> None:
+    """Writes the weights of Caffe's AlexNet as a `weights` file of the backbone `alexnet` at 227 x 227 pixels.
 
     Convolutions have the shape [height, width, inputs / groups, outputs], those of `conv1` in the order blue, green,
     red; `fc6` takes the last map flattened in the order height, width, channels.
@@ -37,18 +36,17 @@ def import_alexnet_weights(path, output):
 
     Raises:
         MissingInputError: If there is no such dump.
-        InputError: If the dump is none of AlexNet's.
+        InputError: If it is not a dump of AlexNet.
     """
     layers = read_caffe_dump(path)
     _check_names(path, layers)
     for name, shape in _SHAPES.items():
         _check_arrays(path, name, layers[name], shape)
-    image = keras.Input((_SIDE, _SIDE, 3), name="image")
-    backbone = keras.Model(image, alexnet_features(image), name="backbone")
+    backbone = build_backbone(NetworkConfig(backbone="alexnet"), (_SIDE, _SIDE, 3))
     for name in _SHAPES:
         backbone.get_layer(name).set_weights([array.astype(np.float32) for array in layers[name]])
     output = pathlib.Path(output)
-    unfinished = output.with_name(f"unfinished.{output.name}")
+    unfinished = output.with_name(f"unfinished.{os.getpid()}.{output.name}")
     try:
         backbone.save_weights(unfinished)
         os.replace(unfinished, output)

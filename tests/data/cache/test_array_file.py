@@ -123,7 +123,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(small_disk):
 
 def test_a_disk_that_fills_up_while_writing_leaves_nothing(small_disk, monkeypatch):
     # Another process takes the room that was there.
-    monkeypatch.setattr("jtln_tf.data.cache.array_file.check_room", lambda folder, needed, hint: None)
+    monkeypatch.setattr("jtln_tf.data.cache.array_file.check_room", lambda *arguments: None)
     with pytest.raises(InputError, match="`cache_dir` must be a folder that can be written.*No space left"):
         cached_array(small_disk, "a", (2**21,), np.uint8, lambda write: write(0, np.ones(2**21, np.uint8)))
     assert sorted(os.listdir(small_disk)) == ["a.lock"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tests.test_decoding import LOSSLESS, PICTURE, encode
+from tests.data.reading.test_decoding import LOSSLESS, PICTURE, encode
 
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.data import decode_all, load_domain
@@ -424,7 +424,7 @@ def test_broken_images_are_remembered_on_the_disk_until_they_can_be_read(tmp_pat
         decoded.append(len(split))
         return decode_all(split, *arguments)
 
-    monkeypatch.setattr("jtln_tf.data.reading.loading.decode_all", decode)
+    monkeypatch.setattr("jtln_tf.data.cache.pixels.decode_all", decode)
     again = load(folder, "?test_fraction=0&validation_fraction=0", **options)
     assert sum(decoded) == 1 and first.num_bad_images == again.num_bad_images == 1
     assert ids(again.train) == ids(first.train) and len(again.train) == 39

@@ -1,4 +1,4 @@
-"""Fisher vectors: images as features without a network, from how their local descriptors lie in a mixture model."""
+"""MK-MMD of Fisher vectors: features of images without a network, from where local descriptors lie in a mixture."""
 
 import dataclasses
 import math
@@ -6,17 +6,18 @@ import warnings
 
 import numpy as np
 
-from jtln_tf.config import InputError
+from jtln_tf.config import SIDES, InputError
+from jtln_tf.costs.metrics.mkmmd import mkmmd_cost
+from jtln_tf.costs.numerics.whitening import whiten_sides
 
 _SMALLEST_SIDE = 8
-# Larger images are made smaller: at 128 pixels descriptors found hardly better neighbours, and took over three times
-# as long.
+# Larger images are shrunk: at 128 pixels descriptors took over three times as long and were hardly better.
 _LARGEST_SIDE = 64
-# Descriptors along a side of an image, at most.
+# Most descriptors along a side of an image.
 _GRID = 16
 _COMPONENTS = 32
 _MODES = 32
-# What the mixture is learnt from, at most.
+# The most that the mixture is learnt from.
 _FIT_IMAGES = 500
 _FIT_DESCRIPTORS = 20_000
 _MOST_ITERATIONS = 50
@@ -24,13 +25,13 @@ _MOST_ITERATIONS = 50
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FisherEncoder:
-    """Images to Fisher vectors, as `fit_fisher_encoder` learnt to.
+    """Maps images to Fisher vectors; see `fit_fisher_encoder`.
 
     Attributes:
-        image_shape: Height and width of the images, pixels.
+        image_shape: Height and width of the images in pixels.
         projection: scikit-learn `PCA` of the local descriptors to length P.
-        scale: What projected descriptors are divided by.
-        mixture: scikit-learn `GaussianMixture` of K modes of these.
+        scale: Divisor of the projected descriptors.
+        mixture: scikit-learn `GaussianMixture` of K modes of the scaled descriptors.
     """
 
     image_shape: tuple[int, int]
@@ -38,18 +39,18 @@ class FisherEncoder:
     scale: float
     mixture: object
 
-    def __call__(self, images):
-        """Returns the Fisher vectors, of length 1, float32 [B, 2 K P + K], of uint8 images [B, H, W, C].
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Returns the Fisher vectors of uint8 images [B, H, W, C], float32 [B, 2 K P + K] of length 1.
 
         Raises:
-            InputError: If the images are not uint8 of 1 or 3 channels, or of another size than those of the fit.
+            InputError: If the images are not uint8 of 1 or 3 channels, or have another size than the fitted ones.
         """
         from skimage.feature import fisher_vector
 
         _check_images(images)
         if images.shape[1:3] != self.image_shape:
             raise InputError(
-                f"`images` must have the size of those of the fit, {list(self.image_shape)}. "
+                f"`images` must have the size of the fitted ones, {list(self.image_shape)}. "
                 f"Received: {list(images.shape[1:3])}."
             )
         means = self.mixture.means_
@@ -60,23 +61,23 @@ class FisherEncoder:
         return vectors
 
 
-def fit_fisher_encoder(images, seed=0):
+def fit_fisher_encoder(images: np.ndarray, seed: int = 0) -> FisherEncoder:
     """Learns a Fisher vector encoding of images: the principal components of their local descriptors, and a mixture.
 
-    DAISY descriptors on a dense grid of the gray image tell of the orientations of edges around a point; the Fisher
-    vector of an image is the gradient of the log-likelihood of its descriptors in the weights, means and variances of a
-    mixture of Gaussians, its signed root taken and scaled to length 1. It needs no labels and no network; it sees
-    neither colour nor where in the image an edge is.
+    DAISY descriptors on a dense grid of the gray image hold the orientations of edges around a point. The Fisher vector
+    of an image is the gradient of its descriptors' log-likelihood in the weights, means and variances of a mixture of
+    Gaussians; then the signed root is taken and scaled to length 1. It needs no labels and no network, and sees neither
+    colour nor where in the image an edge is.
 
     Args:
-        images: uint8 [B, H, W, C], C 1 (gray) or 3 (RGB), of both domains; the shorter side at least 8 pixels.
-        seed: Of the draw of images and descriptors to learn from, and of the start of the mixture.
+        images: uint8 [B, H, W, C] of both domains, C 1 (gray) or 3 (RGB); the shorter side has at least 8 pixels.
+        seed: Seed of the draw of images and descriptors to learn from, and of the start of the mixture.
 
     Returns:
         `FisherEncoder`.
 
     Raises:
-        InputError: If scikit-image is missing, or the images are not uint8, have other channels or are too small.
+        InputError: If scikit-image is missing, or the images are not uint8, have other channels, or are too small.
 
     Reference:
         Perronnin, Sanchez, Mensink, 2010, Improving the Fisher Kernel for Large-Scale Image Classification, ECCV;
@@ -96,13 +97,12 @@ def fit_fisher_encoder(images, seed=0):
     descriptors = descriptors[rng.permutation(len(descriptors))[:_FIT_DESCRIPTORS]]
     projection = PCA(min(_COMPONENTS, *descriptors.shape), svd_solver="covariance_eigh").fit(descriptors)
     projected = projection.transform(descriptors)
-    # The mixture keeps variances above 1e-6, which must be little beside those of the descriptors. Descriptors have
-    # length 1: what varies by less than 1e-6 is rounding.
+    # The mixture keeps variances above 1e-6, which must be small next to those of the descriptors. Descriptors have
+    # length 1, so what varies by less than 1e-6 is rounding.
     scale = max(float(np.sqrt(projected.var(axis=0).mean())), 1e-6)
     distinct = len(np.unique(projected, axis=0))
     with warnings.catch_warnings():
-        # Descriptors may be nearly all alike, as those of blank images; and the last digits of the likelihood are not
-        # worth further iterations.
+        # Blank images have descriptors that are all alike, and the likelihood's last digits are not worth the time.
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture = learn_gmm(
             projected / scale,
@@ -110,6 +110,17 @@ def fit_fisher_encoder(images, seed=0):
             gm_args={"covariance_type": "diag", "max_iter": _MOST_ITERATIONS, "random_state": seed},
         )
     return FisherEncoder(images.shape[1:3], projection, scale, mixture)
+
+
+def compute_fisher_mkmmd(evidence) -> tuple[np.ndarray, dict]:
+    """Compares the Fisher vectors of the images by their MK-MMD; no network is needed."""
+    encoder = fit_fisher_encoder(np.concatenate([evidence.sample_images(side) for side in SIDES]))
+    encoded = []
+    for side in SIDES:
+        parts = [(encoder(images), labels) for images, labels in evidence.images(side)]
+        encoded.append(tuple(np.concatenate(part) for part in zip(*parts, strict=True)))
+    sides, is_whitened = whiten_sides(encoded, evidence.cost.whitening)
+    return mkmmd_cost(*sides), {**evidence.describe_images(), "features": "fisher", "whitened": is_whitened}
 
 
 def _check_images(images):
@@ -136,6 +147,5 @@ def _describe(image):
     side = min(gray.shape)
     radius = max(side // 6, 2)
     descriptors = daisy(gray, step=math.ceil((side - 2 * radius) / _GRID), radius=radius, rings=2)
-    # Their sum is 1, so that the length of the roots is; and the distance of roots (Hellinger) is not that of the few
-    # largest bins alone.
+    # A descriptor sums to 1, so its roots have length 1; their (Hellinger) distance does not come from few large bins.
     return np.sqrt(descriptors.reshape(-1, descriptors.shape[2]))

@@ -12,7 +12,7 @@ from PIL import Image
 from jtln_tf.batches import pair_domains
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.data import list_domain, load_domain, write_records
-from jtln_tf.data import records as records_file
+import jtln_tf.data.reading.images as images_file
 from tests.conftest import REPOSITORY, make_image_folder
 
 
@@ -56,15 +56,15 @@ def test_the_same_images_are_held_out_and_drawn_as_of_the_folder(tmp_path, optio
 
 def test_files_are_kept_byte_by_byte(photos):
     listing = list_domain(f"records:{photos}/records")
-    found = sorted(listing.reader.read(listing.splits["train"].images))
+    found = sorted(listing.splits["train"].images.reader.read(listing.splits["train"].images))
     assert found == sorted(path.read_bytes() for path in (photos / "photos" / "train").rglob("*.png"))
 
 
 def test_any_records_are_read_in_the_order_asked_for(photos):
     listing = list_domain(f"records:{photos}/records")
-    everything = listing.reader.read(np.arange(36))
+    everything = listing.splits["train"].images.reader.read(np.arange(36))
     for numbers in ([35, 0, 17, 0], [5], []):
-        assert list(listing.reader.read(numbers)) == [everything[number] for number in numbers]
+        assert list(listing.splits["train"].images.reader.read(numbers)) == [everything[number] for number in numbers]
 
 
 def test_classes_and_columns_are_chosen_as_in_a_folder(photos):
@@ -101,9 +101,9 @@ def test_records_can_be_packed_again(photos, tmp_path):
 
 def test_few_images_are_held_while_records_are_packed_again(photos, tmp_path, monkeypatch):
     listing, counts = list_domain(f"records:{photos}/records"), []
-    read = listing.reader.read
-    monkeypatch.setattr(listing.reader, "read", lambda numbers: counts.append(len(numbers)) or read(numbers))
-    monkeypatch.setattr(records_file, "_RECORDS_AT_ONCE", 5)
+    read = listing.splits["train"].images.reader.read
+    monkeypatch.setattr(listing.splits["train"].images.reader, "read", lambda numbers: counts.append(len(numbers)) or read(numbers))
+    monkeypatch.setattr(images_file, "_RECORDS_AT_ONCE", 5)
     write_records(listing, tmp_path / "again", images_per_shard=100)
     assert max(counts) == 5 and sum(counts) == 36
 
