@@ -33,7 +33,7 @@ def describe_domain(
     both = [one for one in (domain, against) if one]
     # Both are decoded to one size and number of channels, as in a run.
     image_size = max(one.listing.image_size for one in both)
-    channels = 1 if all(one.spec.kind == "builtin" for one in both) else 3
+    channels = max(one.listing.channels for one in both)
     content, headers = _open(domain, image_size, channels), []
     add = _count_up(progress, f"headers of {domain.spec.text}", domain.num_images)
     for name, examples in domain.splits.items():
@@ -61,8 +61,7 @@ def describe_domain(
 def _open(domain, image_size, channels):
     crop = domain.spec.crop_bottom
     splits = {
-        name: open_split(domain.listing, examples, image_size, channels, crop_bottom=crop)
-        for name, examples in domain.splits.items()
+        name: open_split(examples, image_size, channels, crop_bottom=crop) for name, examples in domain.splits.items()
     }
     return Content(splits, {})
 
@@ -94,7 +93,7 @@ def _count_up(progress, title, total):
 def _find_headers(examples, split, add):
     if not split.is_decoded:
         return read_headers(split, add)
-    height, width, channels = examples.images.shape[1:]
+    height, width, channels = examples.images.values.shape[1:]
     add(len(examples))
     return [Header(width, height, "pixels", "L" if channels == 1 else "RGB")] * len(examples)
 

@@ -62,7 +62,7 @@ def build_figure(domain: Divided, seed: int = 0) -> "Figure":
     can_show = find_shown_characters()
     captions = [shorten_name(escape_name(names[label], can_show)) for label in labels]
     title = _format_title("".join(escape_name(spec.text, can_show)), len(labels), len(names), seed)
-    drawn = _draw_images(spec, listing, splits["train"], labels, seed)
+    drawn = _draw_images(spec, splits["train"], labels, seed)
     rows, lefts, width = _place(captions, max(1, *map(len, drawn)) * _CELL)
     width, height = max(width, _measure(title) + 2 * _MARGIN), _TITLE + rows * _CELL + _MARGIN
 
@@ -116,13 +116,13 @@ def _format_title(name, count, total, seed):
     return f"{name}: {shown}, up to {_IMAGES_PER_CLASS} training images of each (seed {seed})"
 
 
-def _draw_images(spec, listing, examples, labels, seed):
+def _draw_images(spec, examples, labels, seed):
     """Returns a list of images [_IMAGE, _IMAGE, 3] for each label."""
     drawn = []
     for label in labels:
         found = np.flatnonzero(examples.labels == label)
         drawn.append(np.random.default_rng((seed, label)).permutation(found)[:_IMAGES_PER_CLASS])
-    split = open_split(listing, examples.take(np.concatenate(drawn)), _IMAGE, 3, crop_bottom=spec.crop_bottom)
+    split = open_split(examples.take(np.concatenate(drawn)), _IMAGE, 3, crop_bottom=spec.crop_bottom)
     images = {}
     decode_all(split, lambda rows, pixels: images.update(zip(rows.tolist(), pixels, strict=True)))
     ends = np.cumsum([0, *map(len, drawn)])

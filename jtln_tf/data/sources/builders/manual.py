@@ -27,12 +27,12 @@ def find_manual_folder(
     for candidate in candidates:
         if (manual_dir / candidate / content).exists():
             return manual_dir / candidate
-    missing = str(manual_dir / candidates[0] / content)
+    # Relative paths keep the line short; the caller tells where manual_dir is.
+    missing = f"{candidates[0]}/{content}"
     if (manual_dir / archive).exists():
-        folder = manual_dir / unpack_in
         raise MissingInputError(
             f"{archive} must be unpacked. Received: no {missing!r}. "
-            f"Hint: mkdir -p '{folder}' && tar xzf '{manual_dir / archive}' -C '{folder}'"
+            f"Hint: mkdir -p {unpack_in} && tar xzf {archive} -C {unpack_in} in manual_dir."
         )
     raise MissingInputError(f"{archive} must be downloaded and unpacked. Received: no {missing!r}.")
 
