@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Sequence
 
 import keras
@@ -64,19 +66,23 @@ def export_network(
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     # What a killed export left.
     remove_marked(unfinished, _KIND, _OWN_NAMES, "output")
-    archive = _build_archive(network, crop_bottom)
     try:
-        unfinished.mkdir(parents=True)
-        mark_folder(unfinished, _KIND)
-        write_json(unfinished / _CLASSES_FILE, names)
-        archive.write_out(str(unfinished), verbose=False)
+        _write_folder(unfinished, _build_archive(network, crop_bottom), names)
         remove_marked(folder, _KIND, _OWN_NAMES, "output")
         os.replace(unfinished, folder)
     except (tf.errors.OpError, OSError) as error:
-        remove_marked(unfinished, _KIND, _OWN_NAMES, "output")
-        raise RunStoppedError(
-            f"An export must be writable. Received: {str(folder)!r} ({first_line(error)})."
-        ) from error
+        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({first_line(error)}).") from error
+
+
+def _write_folder(folder, archive, class_names):
+    folder.mkdir(parents=True)
+    try:
+        mark_folder(folder, _KIND)
+        write_json(folder / _CLASSES_FILE, class_names)
+        archive.write_out(str(folder), verbose=False)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _build_archive(network, crop_bottom):
@@ -101,6 +107,13 @@ def _build_archive(network, crop_bottom):
     return archive
 
 
+def _load_saved_model(folder):
+    # TensorFlow takes characters like [ in the path of the variables for a pattern.
+    with tempfile.TemporaryDirectory() as plain:
+        os.symlink(folder.absolute(), os.path.join(plain, "export"))
+        return tf.saved_model.load(os.path.join(plain, "export"))
+
+
 def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
     """Loads what `export_network` wrote.
 
@@ -117,7 +130,7 @@ def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
     try:
         class_names = json.loads((folder / _CLASSES_FILE).read_text("utf-8"))
         class_names = {side: list(class_names[side]) for side in SIDES}
-        model = tf.saved_model.load(str(folder))
+        model = _load_saved_model(folder)
         signatures = {name: model.signatures[name] for name in _SIGNATURES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
         raise InputError(f"`model` must be an exported network. Received: {str(folder)!r}.") from error
