@@ -55,17 +55,12 @@ def alexnet_features(pixels: keras.KerasTensor, imagenet: bool = False) -> keras
 
     Layers: `conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 fc6 drop6 fc7 drop7`.
 
-    Args:
-        pixels: BGR images [B, H, W, 3] minus the ImageNet mean.
-        imagenet: Must be false: keras has no weights of it.
-
-    Returns:
-        Features [B, 4096], after dropout of 0.5.
+    Pixels are BGR images [B, H, W, 3] minus the ImageNet mean. Features [B, 4096] are those after dropout of 0.5.
 
     Reference:
         Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012.
     """
-    del imagenet
+    del imagenet  # keras has no weights of it.
     x = _convolution(pixels, "conv1", 96, 11, strides=4, padding="valid")
     x = LocalResponseNormalization(name="norm1")(x)
     x = keras.layers.MaxPooling2D(3, 2, name="pool1")(x)

@@ -16,18 +16,10 @@ _EFFICIENTNET_EXTRA_SCALE = (0.229, 0.224, 0.225)
 
 
 def application_features(pixels: keras.KerasTensor, imagenet: bool, *, constructor: Callable) -> keras.KerasTensor:
-    """Maps images to the pooled features of a `keras.applications` trunk.
-
-    Args:
-        pixels: Scaled RGB images [B, H, W, 3].
-        imagenet: Whether to start from the ImageNet weights, which keras downloads once.
-        constructor: Function of `keras.applications` that builds the trunk.
-
-    Returns:
-        Features [B, D].
+    """Maps scaled RGB images [B, H, W, 3] to the pooled features [B, D] of a `keras.applications` trunk.
 
     Raises:
-        InputError: If the weights cannot be downloaded.
+        InputError: If the ImageNet weights are wanted, and cannot be downloaded.
     """
     if not imagenet:
         return _build_trunk(constructor, pixels, None).output

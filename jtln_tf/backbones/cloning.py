@@ -67,12 +67,8 @@ def is_inner_model(layer: keras.Layer) -> bool:
 def move_model(model: keras.Model, new_input: keras.KerasTensor, pixels: keras.KerasTensor) -> keras.Model:
     """Rebuilds a functional model with its own layers on `new_input`; `model` must not be used afterwards.
 
-    For layers that cannot be cloned, because their configuration does not describe them completely.
-
-    Args:
-        model: The model, with one input.
-        new_input: Input tensor of the result.
-        pixels: Tensor computed from `new_input` that the first layers read instead of it.
+    For layers that cannot be cloned, because their configuration does not describe them completely. The arguments are
+    those of `clone_model`.
     """
     moved = set()
 

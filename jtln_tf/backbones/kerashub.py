@@ -27,9 +27,6 @@ def is_kerashub(name: str) -> bool:
 def check_kerashub_preset(name: str) -> None:
     """Checks that KerasHub is installed and a preset's folder exists, without loading anything.
 
-    Args:
-        name: `kerashub:` with the name of a preset, or the path of a folder that `save_to_preset` wrote.
-
     Raises:
         MissingInputError: If it is written like a path and there is no such folder.
         InputError: If KerasHub is not installed, or the name is empty.
@@ -45,17 +42,10 @@ def check_kerashub_preset(name: str) -> None:
 
 
 def kerashub_features(image: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """Maps images to the features of a KerasHub backbone.
+    """Maps images [B, H, W, C] in 0..255, gray or RGB, to the features [B, D] of a KerasHub backbone.
 
     Maps are averaged over their pixels; of a pyramid of maps, the last one. A sequence of tokens gives its class token,
     or its mean if it has none, as in KerasHub's own classifiers.
-
-    Args:
-        image: Gray or RGB images [B, H, W, C] in 0..255.
-        name: A name that `check_kerashub_preset` accepts.
-
-    Returns:
-        Features [B, D].
 
     Raises:
         InputError: If the preset cannot be loaded, is not an image model, does not say how pixels are scaled, or does

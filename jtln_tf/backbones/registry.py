@@ -18,10 +18,7 @@ _NAMES_BY_LOWER_CASE = {name.lower(): name for name in NAMED_BACKBONES}
 
 
 def find_backbone(name: str) -> tuple[str, NamedBackbone]:
-    """Returns the name of a backbone as the registry spells it, and the backbone.
-
-    Args:
-        name: The name, in upper or lower case.
+    """Returns the name of a backbone as the registry spells it, and the backbone; the name may be in any case.
 
     Raises:
         InputError: If no backbone has this name.
@@ -38,10 +35,6 @@ def find_backbone(name: str) -> tuple[str, NamedBackbone]:
 
 
 def usual_image_size(name: str) -> int | None:
-    """Returns the side of the images that a backbone's published weights need, or None if others do as well.
-
-    Args:
-        name: As in `NetworkConfig.backbone`.
-    """
+    """Returns the side of the images that the published weights of a backbone need, or None if any side will do."""
     found = _NAMES_BY_LOWER_CASE.get(name.lower())
     return NAMED_BACKBONES[found].usual_side if found else None

@@ -17,18 +17,11 @@ def is_saved_trunk(name: str) -> bool:
 
 
 def saved_features(image: keras.KerasTensor, path: str, *, pixel_range: str) -> keras.KerasTensor:
-    """Maps images to the features of a saved model.
+    """Maps images [B, H, W, C] in 0..255, gray or RGB, to the features [B, D] of a saved model.
 
     The layers are cloned onto `image`, so the model may have been saved for another image size. Maps are averaged over
-    their pixels. A final softmax classifier is left out, and its input becomes the features.
-
-    Args:
-        image: Gray or RGB images [B, H, W, C] in 0..255.
-        path: Path of an existing `.keras` file. Code in it (a `Lambda` layer) is refused.
-        pixel_range: Range that the saved model expects: `0_255`, `0_1` or `-1_1`.
-
-    Returns:
-        Features [B, D].
+    their pixels. A final softmax classifier is left out, and its input becomes the features. A model that holds code
+    (a `Lambda` layer) is refused.
 
     Raises:
         InputError: If it is not a Keras model, or cannot map these images to features.

@@ -13,16 +13,9 @@ def small_cnn_features(pixels: keras.KerasTensor, imagenet: bool = False) -> ker
 
     The blocks have 32, 64, 64, ... filters. Three blocks serve images up to 32 pixels; each doubling adds one. There
     is no BatchNormalization: its statistics would mix the two domains of a batch, and on a CPU it doubles the time of
-    a step.
-
-    Args:
-        pixels: Images [B, H, W, C] in -1..1, of any size.
-        imagenet: Must be false: there are no published weights.
-
-    Returns:
-        Features [B, 128], not negative.
+    a step. Pixels [B, H, W, C] are in -1..1, features [B, 128] are not negative.
     """
-    del imagenet
+    del imagenet  # There are no published weights.
     x, block = pixels, 0
     while block < 3 or max(x.shape[1:3]) > _LARGEST_MAP:
         block += 1

@@ -10,11 +10,7 @@ from jtln_tf.config import InputError
 
 
 def load_backbone_weights(backbone: keras.Model, path: str) -> None:
-    """Sets the weights of a backbone from a file that `backbone.save_weights` wrote.
-
-    Args:
-        backbone: A built `keras.Model`.
-        path: Path of an existing `.weights.h5` file.
+    """Sets the weights of a backbone from an existing file that `backbone.save_weights` wrote.
 
     Raises:
         InputError: If it is not a weights file, or belongs to another model.

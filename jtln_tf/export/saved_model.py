@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Sequence
 
@@ -65,19 +66,23 @@ def export_network(
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     # What a killed export left.
     remove_marked(unfinished, _KIND, _OWN_NAMES, "output")
-    archive = _build_archive(network, crop_bottom)
     try:
-        unfinished.mkdir(parents=True)
-        mark_folder(unfinished, _KIND)
-        write_json(unfinished / _CLASSES_FILE, names)
-        archive.write_out(str(unfinished), verbose=False)
+        _write_folder(unfinished, _build_archive(network, crop_bottom), names)
         remove_marked(folder, _KIND, _OWN_NAMES, "output")
         os.replace(unfinished, folder)
     except (tf.errors.OpError, OSError) as error:
-        remove_marked(unfinished, _KIND, _OWN_NAMES, "output")
-        raise RunStoppedError(
-            f"An export must be writable. Received: {str(folder)!r} ({first_line(error)})."
-        ) from error
+        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({first_line(error)}).") from error
+
+
+def _write_folder(folder, archive, class_names):
+    folder.mkdir(parents=True)
+    try:
+        mark_folder(folder, _KIND)
+        write_json(folder / _CLASSES_FILE, class_names)
+        archive.write_out(str(folder), verbose=False)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _build_archive(network, crop_bottom):
@@ -102,6 +107,13 @@ def _build_archive(network, crop_bottom):
     return archive
 
 
+def _load_saved_model(folder):
+    # TensorFlow takes characters like [ in the path of the variables for a pattern.
+    with tempfile.TemporaryDirectory() as plain:
+        os.symlink(folder.absolute(), os.path.join(plain, "export"))
+        return tf.saved_model.load(os.path.join(plain, "export"))
+
+
 def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
     """Loads what `export_network` wrote.
 
@@ -124,11 +136,3 @@ def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
         raise InputError(f"`model` must be an exported network. Received: {str(folder)!r}.") from error
     # The functions live only as long as the model that they came from.
     return signatures | {"model": model}, class_names
-
-
-def _load_saved_model(folder):
-    # TensorFlow takes the path for a pattern: a folder called `seed[1]` is found by a link with a plain name only.
-    with tempfile.TemporaryDirectory() as place:
-        link = os.path.join(place, "export")
-        os.symlink(folder.resolve(), link)
-        return tf.saved_model.load(link)

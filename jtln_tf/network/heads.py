@@ -6,17 +6,7 @@ from jtln_tf.config import NetworkConfig
 
 
 def build_head(features: keras.KerasTensor, side: str, num_classes: int, config: NetworkConfig) -> keras.KerasTensor:
-    """Builds the head of one domain: dropout, hidden layers `{side}_hidden1`, ..., and `{side}_logits`.
-
-    Args:
-        features: Features [B, D].
-        side: `source` or `target`.
-        num_classes: Number of classes, n.
-        config: Gives `head_dropout` and `head_hidden_units`.
-
-    Returns:
-        Logits [B, n].
-    """
+    """Builds a head from features [B, D] to logits [B, n]: dropout, `{side}_hidden1`, ..., and `{side}_logits`."""
     x = features
     if config.head_dropout:
         x = keras.layers.Dropout(config.head_dropout, name=f"{side}_dropout")(x)

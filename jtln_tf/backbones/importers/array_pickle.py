@@ -15,15 +15,20 @@ import numpy as np
 # A dump of AlexNet has about 400 opcodes.
 _MOST_OPCODES = 10_000
 _MOST_DIMENSIONS = 32
-_LARGEST_SIZE = 2**40
 _NAMES = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
+    *(("numpy", "ndarray"), ("numpy", "dtype")),
+    *(("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")),
     # Python 3 writes bytes as a call of this if Python 2 should be able to read them.
     ("_codecs", "encode"),
 }
+_PLAIN_OPCODES = (
+    *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE),
+    *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.BINBYTES, pickle.SHORT_BINBYTES),
+    *(pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.BINUNICODE, pickle.SHORT_BINUNICODE),
+    *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_DICT),
+    *(pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS, pickle.GLOBAL, pickle.STACK_GLOBAL),
+    *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.BINGET, pickle.LONG_BINGET),
+)
 
 
 class UnplainPickleError(ValueError):
@@ -31,25 +36,17 @@ class UnplainPickleError(ValueError):
 
 
 class PickledArray:
-    """An array of a pickle.
-
-    Attributes:
-        content: NumPy array of float32 or float64. For an array of objects: the list of them, or the only object.
-    """
+    """An array: `content` is of float32 or float64; or the list of objects in it, or the only one without a list."""
 
     content = None
 
 
 class _ElementType:
-    def __init__(self, kind):
-        self.kind, self.order = kind, None
+    kind = order = None
 
 
 def read_array_pickle(content: bytes) -> object:
-    """Returns the value that a pickle describes, with `PickledArray` for its arrays.
-
-    Args:
-        content: Pickle of protocol 2 to 4, written by Python 2 or 3.
+    """Returns the value of a pickle of protocol 2 to 4, of Python 2 or 3, with `PickledArray` for its arrays.
 
     Raises:
         UnplainPickleError: If the pickle asks for anything but plain values and arrays.
@@ -80,20 +77,21 @@ class _Unpickler(pickle._Unpickler):
             case "_reconstruct", ("ndarray", *_):
                 self.stack[-1] = PickledArray()
             case "dtype", (str(kind), *_):
-                self.stack[-1] = _ElementType(kind)
+                self.stack[-1] = _ElementType()
+                self.stack[-1].kind = kind
             case "encode", (str(text), "latin1" | "latin-1"):
                 self.stack[-1] = self._encode(text)
             case _:
                 raise UnplainPickleError("that makes a call which is not NumPy's")
 
     def load_build(self):
-        """Gives an array, or an element type, what it lacks."""
+        """Gives an array its content, or an element type its byte order."""
         state = self.stack.pop()
         match self.stack[-1], state:
             case _ElementType() as element_type, (int(), "<" | ">" | "|" as order, *_):
                 element_type.order = order
             case PickledArray() as array, (int(), tuple(shape), _ElementType() as element_type, is_fortran, data):
-                array.content = self._array(shape, element_type, is_fortran, data)
+                array.content = self._content(shape, element_type, is_fortran is True, data)
             case _:
                 raise UnplainPickleError("that sets a state which is not NumPy's")
 
@@ -105,26 +103,26 @@ class _Unpickler(pickle._Unpickler):
         self._set_items(self.pop_mark())
 
     def _set_items(self, items):
-        target, keys = self.stack[-1], items[::2]
+        keys, values = items[::2], items[1::2]
         # Hashing a tuple of tuples of tuples takes for ever.
-        if type(target) is not dict or not all(type(key) is str for key in keys):
-            raise UnplainPickleError("with items that are not a dict's with texts as keys")
-        target.update(zip(keys, items[1::2], strict=True))
+        if type(self.stack[-1]) is not dict or not all(type(key) is str for key in keys):
+            raise UnplainPickleError("that sets items which are not a dict's, with a text as key")
+        self.stack[-1].update(zip(keys, values, strict=True))
 
-    def _array(self, shape, element_type, is_fortran, data):
-        if len(shape) > _MOST_DIMENSIONS or not all(type(size) is int and 0 <= size < _LARGEST_SIZE for size in shape):
+    def _content(self, shape, element_type, is_fortran, data):
+        # Sizes are limited too: the product of many long numbers takes long.
+        if len(shape) > _MOST_DIMENSIONS or not all(type(size) is int and 0 <= size < 2**40 for size in shape):
             raise UnplainPickleError("of an array without a proper shape")
-        kind, order, count = element_type.kind, element_type.order, math.prod(shape)
+        kind, count = element_type.kind, math.prod(shape)
         if kind in ("O", "O8") and type(data) is list and len(data) == count and len(shape) < 2:
             # NumPy wraps a dict that is saved like an array, and some converters each pair of weights and biases.
             return data if shape else data[0]
-        if kind not in ("f4", "f8") or order not in ("<", ">"):
+        if kind not in ("f4", "f8") or element_type.order not in ("<", ">"):
             raise UnplainPickleError(f"of an array of type {kind[:20]!r}, not float32 or float64")
-        data = self._encode(data) if type(data) is str else data
-        dtype = np.dtype(order + kind)
+        data, dtype = self._encode(data) if type(data) is str else data, np.dtype(element_type.order + kind)
         if type(data) is not bytes or len(data) != count * dtype.itemsize:
             raise UnplainPickleError("of an array whose bytes do not fit its shape")
-        return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran is True else "C")
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
 
     def _encode(self, text):
         self._bytes_left -= len(text)
@@ -133,17 +131,9 @@ class _Unpickler(pickle._Unpickler):
         return text.encode("latin1")
 
     def _refuse(self):
-        raise UnplainPickleError("with opcodes that no dump of arrays has")
+        raise UnplainPickleError("with an opcode that no dump of arrays has")
 
-    _PLAIN = (
-        *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE),
-        *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.BINBYTES, pickle.SHORT_BINBYTES),
-        *(pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.BINUNICODE, pickle.SHORT_BINUNICODE),
-        *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_DICT),
-        *(pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS, pickle.GLOBAL, pickle.STACK_GLOBAL),
-        *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.BINGET, pickle.LONG_BINGET),
-    )
     dispatch = dict.fromkeys(range(256), _refuse)
-    dispatch |= {opcode[0]: pickle._Unpickler.dispatch[opcode[0]] for opcode in _PLAIN}
+    dispatch |= {opcode[0]: pickle._Unpickler.dispatch[opcode[0]] for opcode in _PLAIN_OPCODES}
     dispatch |= {pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build}
     dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems}
