@@ -176,41 +176,17 @@ def test_distances_agree_with_breadth_first_search(num_nodes, num_roots):
     np.testing.assert_allclose(taxonomy_cost(source, target, parents, "wu_palmer"), expected, atol=1e-14)
 
 
-def test_deep_chain():
-    parents = {str(i): str(i + 1) for i in range(5000)}
-    np.testing.assert_array_equal(taxonomy_cost(["0", "5000"], ["0", "4990"], parents), [[0, 4990], [5000, 10]])
-
-
-@pytest.mark.parametrize("distance", ["path", "wu_palmer"])
-def test_distance_to_itself_is_zero_and_it_is_symmetric(distance):
-    nodes = [*PARENTS, *PLANTS, "plant"]
-    cost = taxonomy_cost(nodes, nodes, {**PARENTS, **PLANTS}, distance)
-    np.testing.assert_array_equal(np.diag(cost), 0)
-    np.testing.assert_array_equal(cost, cost.T)
-    assert np.all(cost + np.eye(len(nodes)) > 0)
-
-
-def test_class_that_is_not_in_the_tree():
-    with pytest.raises(InputError, match=r"Received: source class 'cow', which is none of the tree's 8 nodes\.$"):
-        taxonomy_cost(["dog", "cow"], ["cat"], PARENTS)
-    with pytest.raises(InputError, match="must hold every class. Received: target class 'Cat', .* 8 nodes"):
-        taxonomy_cost(["dog"], ["cat", "Cat"], PARENTS)
-
-
 @pytest.mark.parametrize(
-    "cycle", [{"a": "a"}, {"a": "b", "b": "a"}, {"x": "a", "a": "b", "b": "c", "c": "a", "y": "z"}]
+    ("source", "changes", "distance", "message"),
+    [
+        ("cow", {}, "path", r"must hold every class. Received: source class 'cow', .* none of the tree's 8 nodes\.$"),
+        ("dog", {"x": "a", "a": "b", "b": "a"}, "path", "must be a tree. Received: '[ab]' among its own ancestors"),
+        ("dog", {}, "edges", "_distance` must be one of path, wu_palmer. Received: 'edges'"),
+    ],
 )
-def test_cycle(cycle):
-    with pytest.raises(InputError, match="must be a tree. Received: '[abc]' among its own ancestors") as error:
-        taxonomy_cost(["dog"], ["cat"], {**PARENTS, **cycle})
-    assert re.search("'(.)'", str(error.value))[1] in set(cycle.values())
-
-
-def test_unknown_distance(wordnet):
-    with pytest.raises(InputError, match="`cost_taxonomy_distance` must be one of path, wu_palmer. Received: 'edges'"):
-        taxonomy_cost(["dog"], ["cat"], PARENTS, "edges")
-    with pytest.raises(InputError, match="`cost_taxonomy_distance` must be one of path, wu_palmer. Received: 'lch'"):
-        wordnet_cost(["dog.n.01"], ["cat.n.01"], wordnet[0], "lch")
+def test_trees_that_do_not_fit(source, changes, distance, message):
+    with pytest.raises(InputError, match=message):
+        taxonomy_cost([source], ["cat"], {**PARENTS, **changes}, distance)
 
 
 def test_read_parents(tmp_path):
@@ -221,34 +197,19 @@ def test_read_parents(tmp_path):
     np.testing.assert_array_equal(taxonomy_cost(["dog"], ["猫"], read_parents(path)), [[4]])
 
 
-def test_parents_that_are_repeated(tmp_path):
-    assert read_parents(write_csv(tmp_path, "child,parent\na,b\na,b\nb,\nb,\n")) == {"a": "b", "b": None}
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("child,parent\na,b\nc\n", "rows of child,parent. Received: 'c' in line 3 of '.*tree.csv'"),
-        ("child;parent\na;b\n", "rows of child,parent. Received: 'a;b' in line 2 of "),
         ("child,parent\na,b\nb,c\na,c\n", "one parent. Received: 'a' under 'b' and, in line 4 of .*, under 'c'"),
-        ("child,parent\na,\n\na,c\n", "one parent. Received: 'a' under no parent and, in line 4 of .*, under 'c'"),
-        ("child,parent\na,c\na,\n", "one parent. Received: 'a' under 'c' and, in line 3 of .*, under no parent"),
         ("child,parent\na,b\nb,b\n", "another node, its parent. Received: 'b,b' in line 3 of "),
-        ("child,parent\n,b\n", "another node, its parent. Received: ',b' in line 2 of "),
         ("child,parent\n", "must have rows of child,parent after a header. Received: '.*tree.csv'"),
-        ("", "must have rows of child,parent after a header"),
         (b"child,parent\n\xff\xfe,a\n", "must be a UTF-8 table. Received: '.*tree.csv'"),
     ],
 )
 def test_table_that_is_no_tree(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         read_parents(write_csv(tmp_path, text))
-
-
-def test_missing_table(tmp_path):
-    for path in (tmp_path / "nothing.csv", tmp_path):
-        with pytest.raises(MissingInputError, match="`cost_taxonomy` must name an existing file. Received: "):
-            read_parents(path)
 
 
 def test_tree_of_columns():
@@ -262,18 +223,21 @@ def test_tree_of_columns():
     np.testing.assert_array_equal(taxonomy_cost(["Vine-Tomato"], ["Leek", "Avocado"], parents), [[2, 4]])
 
 
-def test_class_that_is_only_a_value_of_a_column():
-    parents = parents_from_columns(TABLE, ("coarse_class",))
-    with pytest.raises(InputError, match="Received: source class 'Tomato', which is none of the tree's 7 nodes"):
-        taxonomy_cost(["Tomato"], ["Leek"], parents)
-
-
-@pytest.mark.parametrize("columns", [("colour",), ("coarse_class", "colour"), ("family", "family"), ()])
-@pytest.mark.parametrize("table", [TABLE, {}])
-def test_unknown_column(columns, table):
-    known = "class, coarse_class, family" if table else ""
-    message = f"must name columns of the class table, each once: {known}. Received: {', '.join(columns)}."
-    with pytest.raises(InputError, match=re.escape(message)):
+@pytest.mark.parametrize(
+    ("table", "columns", "message"),
+    [
+        (
+            TABLE,
+            ("coarse_class", "colour"),
+            "class table, each once: class, coarse_class, family. Received: coarse_class,",
+        ),
+        (TABLE, ("family", "family"), "each once: class, coarse_class, family. Received: family, family."),
+        (TABLE, (), "each once: class, coarse_class, family. Received: ."),
+        ({"Mint": {"family": ""}}, ("family",), "must have a family for each class. Received: none for 'Mint'"),
+    ],
+)
+def test_columns_that_do_not_fit(table, columns, message):
+    with pytest.raises(InputError, match=message):
         parents_from_columns(table, columns)
 
 
@@ -285,12 +249,6 @@ def test_value_under_two_others():
     assert parents_from_columns(table, ("coarse_class",))["Nightshade"] == ("coarse_class", "Tomato")
     with pytest.raises(InputError, match="Received: 'Vegetables' in 'Tomato' and, for 'Leek', in 'Leek'"):
         parents_from_columns(TABLE, ("family", "coarse_class"))
-
-
-@pytest.mark.parametrize("row", [{"coarse_class": "", "family": "Herbs"}, {"coarse_class": None}, {"family": "Herbs"}])
-def test_class_without_a_value(row):
-    with pytest.raises(InputError, match="must have a coarse_class for each class. Received: none for 'Mint'"):
-        parents_from_columns({**TABLE, "Mint": row}, ("coarse_class", "family"))
 
 
 def test_wordnet_paths_agree_with_breadth_first_search(wordnet):
@@ -341,44 +299,17 @@ def test_wordnet_of_a_synset_with_ways_of_several_lengths_to_the_root(tmp_path, 
     np.testing.assert_allclose(cost, [expected[distance]], atol=1e-15)
 
 
-def test_wordnet_verbs(wordnet):
-    folder, _ = wordnet
-    names = ["run.v.01", "think.v.01", "entity.n.01"]
-    # run - move - the root of the roots - think; entity is a third child of that.
-    np.testing.assert_array_equal(wordnet_cost(names, names, folder), [[0, 3, 3], [3, 0, 2], [3, 2, 0]])
-    wu_palmer = wordnet_cost(names, names, folder, "wu_palmer")
-    np.testing.assert_allclose(wu_palmer, [[0, 0.6, 0.6], [0.6, 0, 0.5], [0.6, 0.5, 0]], atol=1e-15)
-
-
-def test_wordnet_hypernyms_in_a_circle(tmp_path):
-    # WordNet 3.0 has such a pair, restrain and inhibit.
-    synsets = {"n entity": (["entity"], []), "v restrain": (["restrain"], ["v inhibit"])}
-    offsets = write_wordnet(tmp_path / "dict", {**synsets, "v inhibit": (["inhibit"], ["v restrain"])})
-    message = f"must be a tree. Received: 'v{offsets['v restrain']:08}|'v{offsets['v inhibit']:08}"
-    with pytest.raises(InputError, match=message):
-        wordnet_cost(["restrain.v.01"], ["inhibit.v.01"], tmp_path / "dict")
-
-
 @pytest.mark.parametrize(
-    "name",
-    ["", "dog", "dog.n.02", "dog.n.00", "dog.n.-1", "dog.v.01", "dog.a.01", "cow.n.01", "n00000001", "n99999999"]
-    + ["n123", "N00000056", "n000000560", "1.n.1", "数字.n.01", "dog n 1 2.n.01", "dog.n.01\n"],
+    "name", ["", "dog", "dog.n.02", "dog.n.00", "dog.v.01", "cow.n.01", "n99999999", "n123", "数字.n.01", "dog.n.01\n"]
 )
-@pytest.mark.parametrize("distance", ["path", "wu_palmer"])
-def test_class_that_is_not_in_wordnet(wordnet, name, distance):
-    message = "as a noun or verb named as in n01440764 or dog.n.01. Received: {} class {!r}."
-    with pytest.raises(InputError, match=re.escape(message.format("source", name))):
-        wordnet_cost(["dog.n.01", name], ["cat.n.01"], wordnet[0], distance)
-    with pytest.raises(InputError, match=re.escape(message.format("target", name))):
-        wordnet_cost(["dog.n.01"], ["cat.n.01", name], wordnet[0], distance)
-
-
-@pytest.mark.parametrize("shift", [-1, 1, 10])
-def test_offset_inside_of_a_line_is_no_synset(wordnet, shift):
-    folder, offsets = wordnet
-    name = f"n{offsets['n dog'] + shift:08}"
+def test_class_that_is_not_in_wordnet(wordnet, name):
+    message = f"as a noun or verb named as in n01440764 or dog.n.01. Received: target class {name!r}."
+    with pytest.raises(InputError, match=re.escape(message)):
+        wordnet_cost(["dog.n.01"], ["cat.n.01", name], wordnet[0])
+    # Inside of a line.
+    name = f"n{wordnet[1]['n dog'] + 1:08}"
     with pytest.raises(InputError, match=f"Received: source class '{name}'"):
-        wordnet_cost([name], ["cat.n.01"], folder)
+        wordnet_cost([name], ["cat.n.01"], wordnet[0])
 
 
 def test_folder_that_is_no_wordnet(tmp_path):
@@ -386,14 +317,7 @@ def test_folder_that_is_no_wordnet(tmp_path):
         wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path / "nothing")
     with pytest.raises(InputError, match=r"the folder of WordNet 3\.0\. Received: '.*' \(without data.noun\)\.$"):
         wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path)
-    write_wordnet(tmp_path / "dict")
-    (tmp_path / "dict" / "index.verb").unlink()
-    with pytest.raises(InputError, match=r"the folder of WordNet 3\.0\. Received: '.*' \(without index.verb\)\.$"):
-        wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path / "dict")
-
-
-def test_other_version_of_wordnet(tmp_path):
-    # The offsets that name ImageNet's synsets are those of 3.0.
+    # ImageNet's names are offsets in the files of 3.0.
     write_wordnet(tmp_path / "dict", version="3.1")
     with pytest.raises(InputError, match=r"the folder of WordNet 3\.0\. Received: '.*' \(another version\)\.$"):
         wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path / "dict")
