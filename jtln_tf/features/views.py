@@ -33,9 +33,14 @@ class ViewAugmentation:
         return json.dumps({"seed": self.seed, "policy": self.policy.text})
 
 
-def choose_augmentation(split: Split, policy: str | AugmentationSpec, seed: int) -> ViewAugmentation | None:
-    """Returns the augmentation of a split's images, or None if the split holds no images or nothing changes them."""
-    policy = parse_augmentation(policy)
+def choose_augmentation(
+    split: Split, policy: str | AugmentationSpec, seed: int, option: str = "policy"
+) -> ViewAugmentation | None:
+    """Returns the augmentation of a split's images, or None if it holds no images or the policy changes none.
+
+    `option` is the name of the policy, for messages.
+    """
+    policy = parse_augmentation(policy, option)
     return ViewAugmentation(policy, seed) if policy.operations and split.holds_images else None
 
 

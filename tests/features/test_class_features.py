@@ -1,22 +1,19 @@
 import dataclasses
 import os
-import pathlib
+import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 
-from jtln_tf.config import InputError
-from jtln_tf.data import Split, load_domain
-from jtln_tf.features import (
-    FeatureCache,
-    _available_memory,
-    extract_activations,
-    extract_class_features,
-    fingerprint_model,
-    layer_model,
-    stream_class_features,
-)
+from jtln_tf.data.domain import load_domain
+from jtln_tf.data.reading.split import Split
+from jtln_tf.features.class_features import extract_class_features, stream_class_features
+from jtln_tf.features.feature_cache import FeatureCache
+from jtln_tf.features.fingerprints import fingerprint_model
+from jtln_tf.features.views import ViewAugmentation, choose_augmentation
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +23,21 @@ def split():
 
 def build_model(seed=0, filters=6):
     keras.utils.set_random_seed(seed)
-    image = keras.Input((8, 8, 1))
+    # Named, so that the model has the same fingerprint in another process.
+    image = keras.Input((8, 8, 1), name="image")
     x = keras.layers.Conv2D(filters, 3, activation="relu", name="conv")(image)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(image, keras.layers.Dense(4, name="dense")(x), name="small")
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x), name="small")
 
 
 class CountingModel:
-    """A model that counts the images it looks at, and may break off like a kill would."""
+    """A model that counts the images it looks at, and may kill the process."""
 
-    def __init__(self, model, breaks_after=None):
-        self.model, self.seen, self.breaks_after = model, 0, breaks_after
+    def __init__(self, model, kills_after=None):
+        self.model, self.seen, self.kills_after = model, 0, kills_after
 
     def predict_on_batch(self, images):
-        if self.breaks_after is not None and self.seen >= self.breaks_after:
-            raise KeyboardInterrupt
+        if self.seen == self.kills_after:
+            os.kill(os.getpid(), signal.SIGKILL)
         self.seen += len(images)
         return self.model.predict_on_batch(images)
 
@@ -52,58 +49,116 @@ class CountingModel:
         return self.model.variables
 
 
-def test_a_stream_is_what_is_extracted(split):
-    model = build_model()
-    parts = list(stream_class_features(model, split, 5, batch_size=16))
-    assert [len(labels) for _, labels in parts] == [16, 16, 16, 2]
-    features, labels = extract_class_features(model, split, 5, batch_size=16)
-    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), features)
-    np.testing.assert_array_equal(labels, np.repeat(np.arange(10), 5))
+def put_on_disk(split, folder):
+    """The same split, its images decoded each time they are read."""
+    paths = [str(folder / f"{row}.png") for row in range(len(split))]
+    for path, image in zip(paths, split.images, strict=True):
+        keras.utils.save_img(path, image, scale=False)
+    return dataclasses.replace(split, images=np.array(paths, object))
 
 
-def test_cached_features_are_the_same_and_are_not_computed_again(split, tmp_path):
+def rows_by_class(labels, count):
+    return np.concatenate([np.flatnonzero(labels == label)[:count] for label in np.unique(labels)])
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("batch_size", [7, 1000])
+def test_features_are_of_the_first_images_class_by_class(split, tmp_path, on_disk, batch_size):
+    # Classes of 5 images, one of 2, and one of none.
+    split = split.take(np.random.default_rng(0).permutation(50))
+    split = split.take(
+        np.setdiff1d(np.arange(50), [*np.flatnonzero(split.labels == 3)[:3], *(split.labels == 8).nonzero()[0]])
+    )
+    read = put_on_disk(split, tmp_path) if on_disk else split
+    rows, model = rows_by_class(split.labels, 4), build_model()
+    pixels, labels = extract_class_features(None, read, 4, batch_size=batch_size)
+    np.testing.assert_array_equal(np.bincount(labels), [4, 4, 4, 2, 4, 4, 4, 4, 0, 4])
+    assert labels.dtype == np.int32 and pixels.dtype == np.float32
+    np.testing.assert_allclose(pixels, split.images[rows].reshape(len(rows), -1) / 255.0, rtol=1e-6)
+    features, _ = extract_class_features(model, read, 4, batch_size=batch_size)
+    # Batches of another size may sum float32 in another order.
+    np.testing.assert_allclose(features, model(split.images[rows].astype("float32")), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_augmented_views_cycle_through_the_images_and_each_is_read_once(split, tmp_path, monkeypatch, on_disk):
+    read, steps, original = [], [], Split.read
+
+    def count(self, batches):
+        read.append([rows.numpy().tolist() for rows in batches])
+        return original(self, batches)
+
+    def augment(images, step):
+        steps.append((images.dtype, step))
+        return np.float32(images)[:, :, ::-1] + step
+
+    monkeypatch.setattr(Split, "read", count)
+    stored = put_on_disk(split, tmp_path) if on_disk else split
+    features, labels = extract_class_features(None, stored, 12, augment=augment, batch_size=25)
+    assert len(read) == 1 and steps == [(np.uint8, step) for step in range(5)]
+    # Of each class 12 views of 5 images.
+    assert [len(rows) for rows in read[0]] == [len(set(rows)) for rows in read[0]] == [11, 12, 13, 14, 10]
+    rows = np.concatenate([np.resize(np.flatnonzero(split.labels == label), 12) for label in range(10)])
+    expected = split.images[rows][:, :, ::-1] + (np.arange(120) // 25)[:, None, None, None].astype("float32")
+    np.testing.assert_allclose(features, expected.reshape(120, -1) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(labels, np.repeat(np.arange(10), 12))
+
+
+def test_views_of_one_image_differ_and_follow_policy_and_seed(split):
+    one = split.take([0])
+    augment = choose_augmentation(split, "crop", 0)
+    features, _ = extract_class_features(None, one, 60, augment=augment, batch_size=30)
+    # 9 shifts of an image of 8 pixels.
+    assert len(np.unique(features, axis=0)) == 9 and not np.array_equal(features[:30], features[30:])
+    keys = {ViewAugmentation(augment.policy, seed).key for seed in (0, 1)}
+    keys.add(choose_augmentation(split, "crop,flip", 0).key)
+    assert len(keys) == 3 and augment.key in keys
+
+
+def test_batches_are_kept_and_not_computed_again(split, tmp_path):
     counting, cache = CountingModel(build_model()), FeatureCache(tmp_path / "a" / "b", data="x")
-    expected, _ = extract_class_features(counting.model, split, 5, batch_size=16)
+    done, expected = [], extract_class_features(counting.model, split, 5, batch_size=16)
     for _ in range(2):
-        features, labels = extract_class_features(counting, split, 5, batch_size=16, cache=cache)
-        np.testing.assert_array_equal(features, expected)
-        np.testing.assert_array_equal(labels, np.repeat(np.arange(10), 5))
-        assert features.flags.writeable
+        found = list(stream_class_features(counting, split, 5, batch_size=16, cache=cache, progress=done.append))
+        assert [len(labels) for _, labels in found] == done[-4:] == [16, 16, 16, 2]
+        for part, whole in zip(zip(*found, strict=True), expected, strict=True):
+            np.testing.assert_array_equal(np.concatenate(part), whole)
     assert counting.seen == 50
 
 
-def test_an_extraction_that_broke_off_goes_on_where_it_was(split, tmp_path):
-    model, cache = build_model(), FeatureCache(tmp_path, data="x")
-    with pytest.raises(KeyboardInterrupt):
-        extract_class_features(CountingModel(model, breaks_after=32), split, 5, batch_size=16, cache=cache)
-    assert len(os.listdir(tmp_path)) == 2
-    rest = CountingModel(model)
-    features, _ = extract_class_features(rest, split, 5, batch_size=16, cache=cache)
+def extract_and_die(folder):
+    """Kills its own process after two batches."""
+    split = load_domain("builtin:optdigits?per_class=5", image_size=8).train
+    model = CountingModel(build_model(), kills_after=32)
+    extract_class_features(model, split, 5, batch_size=16, cache=FeatureCache(folder, data="x"))
+
+
+@pytest.mark.slow
+def test_a_killed_extraction_goes_on_where_it_was(split, tmp_path, repository):
+    code = f"from tests.features.test_class_features import extract_and_die; extract_and_die({str(tmp_path)!r})"
+    killed = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL and len(os.listdir(tmp_path)) == 2
+    rest = CountingModel(build_model())
+    features, _ = extract_class_features(rest, split, 5, batch_size=16, cache=FeatureCache(tmp_path, data="x"))
     assert rest.seen == 18
-    np.testing.assert_array_equal(features, extract_class_features(model, split, 5, batch_size=16)[0])
+    np.testing.assert_array_equal(features, extract_class_features(rest.model, split, 5, batch_size=16)[0])
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda content: b"\0" * 300])
-def test_damaged_files_are_computed_again(split, tmp_path, damage):
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"\0" * 300, None])
+def test_damaged_files_and_pickles_are_computed_again(split, tmp_path, damage):
     counting, cache = CountingModel(build_model()), FeatureCache(tmp_path, data="x")
-    expected, _ = extract_class_features(counting, split, 5, batch_size=16, cache=cache)
-    victim = sorted(tmp_path.iterdir())[1]
-    victim.write_bytes(damage(victim.read_bytes()))
-    features, _ = extract_class_features(counting, split, 5, batch_size=16, cache=cache)
+    expected, _ = extract_class_features(counting, split, 5, batch_size=50, cache=cache)
+    (victim,) = tmp_path.iterdir()
+    if damage:
+        victim.write_bytes(damage(victim.read_bytes()))
+    else:
+        np.save(victim, np.array([{"a": 1}] * 50, object), allow_pickle=True)
+    features, _ = extract_class_features(counting, split, 5, batch_size=50, cache=cache)
     np.testing.assert_array_equal(features, expected)
-    assert 50 < counting.seen <= 66
+    assert counting.seen == 100 and os.listdir(tmp_path) == [victim.name]
 
 
-def test_pickles_in_the_cache_are_not_opened(split, tmp_path):
-    counting, cache = CountingModel(build_model()), FeatureCache(tmp_path, data="x")
-    extract_class_features(counting, split, 5, batch_size=50, cache=cache)
-    (file,) = tmp_path.iterdir()
-    np.save(file, np.array([{"a": 1}] * 50, object), allow_pickle=True)
-    extract_class_features(counting, split, 5, batch_size=50, cache=cache)
-    assert counting.seen == 100
-
-
-def test_other_data_models_views_and_augmentations_have_files_of_their_own(split, tmp_path):
+def test_other_data_models_and_views_have_files_of_their_own(split, tmp_path):
     model, counts = build_model(), []
     for wanted, views, data in (
         (model, 5, "x"),
@@ -117,7 +172,7 @@ def test_other_data_models_views_and_augmentations_have_files_of_their_own(split
     assert counts == [1, 2, 3, 4, 5]
 
 
-def test_augmented_views_follow_the_number_of_the_batch_when_some_are_cached(split, tmp_path):
+def test_augmentation_follows_the_number_of_the_batch_if_some_are_kept(split, tmp_path):
     steps = []
 
     def augment(images, step):
@@ -125,135 +180,9 @@ def test_augmented_views_follow_the_number_of_the_batch_when_some_are_cached(spl
         return images + np.float32(step)
 
     model, cache = build_model(), FeatureCache(tmp_path, data="x")
-    expected, _ = extract_class_features(model, split, 5, augment, batch_size=20, cache=cache)
-    middle = cache.path(fingerprint_model(model), [1, *np.arange(50)[np.argsort(split.labels, kind="stable")][20:40]])
-    middle.unlink()
-    features, _ = extract_class_features(model, split, 5, augment, batch_size=20, cache=cache)
+    options = {"augment": augment, "batch_size": 20, "cache": cache}
+    expected, _ = extract_class_features(model, split, 5, **options)
+    cache.path(fingerprint_model(model), [1, *rows_by_class(split.labels, 5)[20:40]]).unlink()
+    features, _ = extract_class_features(model, split, 5, **options)
     np.testing.assert_array_equal(features, expected)
     assert steps == [0, 1, 2, 1]
-
-
-@pytest.mark.parametrize("kind", ["pixels", "paths"])
-def test_all_batches_are_read_as_one_stream_each_image_once(split, tmp_path, monkeypatch, kind):
-    if kind == "paths":
-        paths = [str(tmp_path / f"{row}.png") for row in range(len(split))]
-        for path, image in zip(paths, split.images, strict=True):
-            keras.utils.save_img(path, image, scale=False)
-        split = dataclasses.replace(split, images=np.array(paths, object))
-    read, original = [], Split.read
-
-    def count(self, batches):
-        read.append([rows.numpy().tolist() for rows in batches])
-        return original(self, batches)
-
-    monkeypatch.setattr(Split, "read", count)
-    model, steps = build_model(), []
-
-    def augment(images, step):
-        steps.append(step)
-        return np.float32(images) + step
-
-    cache = FeatureCache(tmp_path / "cache", data="x")
-    extract_class_features(model, split, 12, augment, batch_size=25, cache=cache)
-    assert len(read) == 1 and steps == [0, 1, 2, 3, 4]
-    # Of each class 12 views of 5 images.
-    assert [len(rows) for rows in read[0]] == [len(set(rows)) for rows in read[0]] == [11, 12, 13, 14, 10]
-
-
-def test_memory_that_is_not_there_is_told_first(split, monkeypatch):
-    monkeypatch.setattr("jtln_tf.features._available_memory", lambda: 2**20)
-    model = build_model()
-    trunk = keras.Model(model.input, model.get_layer("conv").output)
-    assert len(extract_activations(trunk, split).images) == 50
-    with pytest.raises(
-        InputError, match="`cache_features` must have 2 MiB .* Hint: --cache=disk, fewer --cached_views"
-    ):
-        extract_activations(trunk, split, views=55, augment=None)
-
-
-def test_available_memory_is_part_of_all():
-    assert 0 < _available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def test_a_full_disk_leaves_nothing_half_written(split, tmp_path, monkeypatch):
-    def write_half(path, content):
-        with open(path, "wb") as file:
-            file.write(content[: len(content) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pathlib.Path, "write_bytes", write_half)
-    with pytest.raises(OSError, match="No space left"):
-        extract_class_features(build_model(), split, 5, cache=FeatureCache(tmp_path, data="x"))
-    assert not os.listdir(tmp_path)
-
-
-def test_progress_counts_images(split):
-    done = []
-    extract_class_features(build_model(), split, 3, batch_size=8, progress=done.append)
-    assert done == [8, 8, 8, 6]
-
-
-def test_fingerprint_follows_layers_and_weights():
-    one = build_model()
-    before = fingerprint_model(one)
-    assert fingerprint_model(one) == before
-    one.get_layer("dense").bias.assign([0.0, 0.0, 0.0, 1e-7])
-    assert fingerprint_model(one) != before
-    assert fingerprint_model(build_model(filters=7)) != before
-
-
-def test_layers_by_name():
-    model = build_model()
-    images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 1)).astype("float32")
-    assert layer_model(model, "") is model
-    maps = keras.Model(model.input, model.get_layer("conv").output)(images).numpy()
-    np.testing.assert_allclose(layer_model(model, "conv")(images), maps.mean(axis=(1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(layer_model(model, "pool")(images), maps.mean(axis=(1, 2)), rtol=1e-5)
-    assert layer_model(model, "conv").name == "small_conv"
-
-
-def test_layers_that_do_not_fit():
-    with pytest.raises(
-        InputError, match="`cost_layer` must name a layer of the backbone, such as dense. Received: 'x'"
-    ):
-        layer_model(build_model(), "x")
-    image = keras.Input((8, 8, 1))
-    rows = keras.layers.Reshape((8, 8), name="rows")(image)
-    model = keras.Model(image, keras.layers.Flatten()(rows))
-    with pytest.raises(
-        InputError, match=r"features or feature maps. Received: 'rows' with the output shape \[None, 8, 8\]"
-    ):
-        layer_model(model, "rows")
-
-
-class Halves(keras.layers.Layer):
-    """A layer with two outputs, whose configuration Keras cannot tell."""
-
-    def __init__(self, at, **kwargs):
-        super().__init__(**kwargs)
-        self.at = at
-
-    def call(self, inputs):
-        return inputs[:, : int(self.at)], inputs[:, int(self.at) :]
-
-
-def test_layers_with_two_outputs_or_without_a_configuration():
-    image = keras.Input((8, 8, 1))
-    upper, _ = Halves(np.array(4), name="halves")(image)
-    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(upper)))
-    with pytest.raises(InputError, match="must name a layer with one output. Received: 'halves' with 2"):
-        layer_model(model, "halves")
-    before = fingerprint_model(model)
-    assert fingerprint_model(model) == before
-    model.layers[-1].bias.assign([0.0, 0.0, 1e-7])
-    assert fingerprint_model(model) != before
-
-
-def test_layers_without_a_configuration_do_not_hide_those_of_others():
-    def build(strides):
-        image = keras.Input((8, 8, 1), name="image")
-        upper, _ = Halves(np.array(4), name="halves")(image)
-        x = keras.layers.MaxPooling2D(1, strides=strides, padding="same", name="pool")(upper)
-        return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="mean")(x), name="model")
-
-    assert fingerprint_model(build(1)) == fingerprint_model(build(1)) != fingerprint_model(build(2))
