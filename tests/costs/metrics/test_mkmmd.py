@@ -70,7 +70,7 @@ def test_unit_and_origin_of_the_features_do_not_matter(factor, offset, atol):
     ("changes", "message"),
     [
         ({"source_labels": [0, 0, 2]}, "`source_labels` must name every class. Received: no image of class 1"),
-        ({"target_labels": [-1, 1]}, "`target_labels` must be from 0 to 1. Received: -1 to 1"),
+        ({"target_labels": [-1, 1]}, "`target_labels` must not be negative. Received: -1"),
         ({"source_labels": [0, 1]}, r"`source_features` must have shape \[2, D\]. Received: \[3, 4\]"),
         ({"target": np.zeros(2)}, r"`target_features` must have shape \[2, 4\]. Received: \[2\]"),
         ({"target": np.zeros((2, 5))}, r"`target_features` must have shape \[2, 4\]. Received: \[2, 5\]"),
