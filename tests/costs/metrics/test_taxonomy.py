@@ -3,6 +3,7 @@ import os
 import pathlib
 import re
 
+import networkx
 import numpy as np
 import pytest
 
@@ -47,31 +48,16 @@ SYNSETS = {
 FILES = {"n": "noun", "v": "verb"}
 
 
-def breadth_first(parents, start):
-    """Edges from a node to every node of the undirected tree."""
-    neighbours = collections.defaultdict(set)
-    roots = {node for node in {*parents, *parents.values()} - {None} if parents.get(node) is None}
-    edges = [(child, parent) for child, parent in parents.items() if parent is not None]
-    edges += [(root, "the one root") for root in roots] if len(roots) > 1 else []
-    for child, parent in edges:
-        neighbours[child].add(parent)
-        neighbours[parent].add(child)
-    distances, queue = {start: 0}, collections.deque([start])
-    while queue:
-        node = queue.popleft()
-        for other in neighbours[node]:
-            if other not in distances:
-                distances[other] = distances[node] + 1
-                queue.append(other)
-    root = "the one root" if len(roots) > 1 else roots.pop()
-    return distances, root
-
-
-def wu_palmer_by_breadth(parents, one, other):
-    """From path lengths alone: in a tree depth(lca) = (depth(a) + depth(b) - path(a, b)) / 2."""
-    distances, root = breadth_first(parents, one)
-    depth, other_depth = distances[root] + 1, breadth_first(parents, other)[0][root] + 1
-    return 1 - 2 * ((depth + other_depth - distances[other]) / 2) / (depth + other_depth)
+def measure_tree(parents, one, other):
+    """Returns edges and Wu-Palmer distance by path lengths: depth(lca) = (depth(a) + depth(b) - path(a, b)) / 2."""
+    tree = networkx.Graph([pair for pair in parents.items() if pair[1] is not None])
+    tree.add_nodes_from(parents)
+    roots = [node for node in tree if parents.get(node) is None]
+    root = roots[0] if len(roots) == 1 else "the one root"
+    tree.add_edges_from((child, root) for child in roots if child != root)
+    edges = networkx.shortest_path_length(tree, one, other)
+    depths = sum(networkx.shortest_path_length(tree, node, root) + 1 for node in (one, other))
+    return edges, 1 - (depths - edges) / depths
 
 
 def draw_forest(num_nodes, num_roots, seed):
@@ -122,25 +108,10 @@ def wordnet(tmp_path_factory):
     return folder, write_wordnet(folder)
 
 
-def ancestors(hypernyms, start):
-    """Fewest edges from a synset to each of its ancestors, by breadth first; `hypernyms` maps a key to keys."""
-    distances, queue = {start: 0}, collections.deque([start])
-    while queue:
-        node = queue.popleft()
-        for up in hypernyms[node]:
-            if up not in distances:
-                distances[up] = distances[node] + 1
-                queue.append(up)
-    return distances
-
-
 def shortest_path(hypernyms, one, other):
-    mine, theirs = ancestors(hypernyms, one), ancestors(hypernyms, other)
+    graph = networkx.DiGraph([(node, up) for node, ups in hypernyms.items() for up in ups])
+    mine, theirs = (networkx.single_source_shortest_path_length(graph, node) for node in (one, other))
     return min(mine[node] + theirs[node] for node in mine.keys() & theirs.keys())
-
-
-def plain_hypernyms(synsets, pos):
-    return {key: [up.removeprefix("i ") for up in ups] for key, (_, ups) in synsets.items() if key[0] == pos}
 
 
 def test_distances_by_hand():
@@ -156,24 +127,14 @@ def test_distances_by_hand():
     np.testing.assert_allclose(taxonomy_cost(nodes, others, PARENTS, "wu_palmer"), expected, atol=1e-15)
 
 
-def test_several_roots_are_joined_under_one():
-    forest = {**PARENTS, **PLANTS}
-    np.testing.assert_array_equal(taxonomy_cost(["dog", "plant"], ["oak", "animal"], forest), [[4 + 3, 3], [2, 2]])
-    # The one root is a level: it is what oak and dog share.
-    expected = [[1 - 2 / (5 + 4), 1 - 4 / (5 + 2)], [1 - 4 / (2 + 4), 1 - 2 / (2 + 2)]]
-    cost = taxonomy_cost(["dog", "plant"], ["oak", "animal"], forest, "wu_palmer")
-    np.testing.assert_allclose(cost, expected, atol=1e-15)
-
-
 @pytest.mark.parametrize(("num_nodes", "num_roots"), [(1, 1), (2, 2), (40, 1), (60, 4)])
 def test_distances_agree_with_breadth_first_search(num_nodes, num_roots):
     parents = draw_forest(num_nodes, num_roots, seed=num_nodes)
     nodes = sorted({*parents, *parents.values()} - {None})
     source, target = nodes[::2], nodes[::3]
-    expected = [[breadth_first(parents, row)[0][column] for column in target] for row in source]
-    np.testing.assert_array_equal(taxonomy_cost(source, target, parents), expected)
-    expected = [[wu_palmer_by_breadth(parents, row, column) for column in target] for row in source]
-    np.testing.assert_allclose(taxonomy_cost(source, target, parents, "wu_palmer"), expected, atol=1e-14)
+    expected = np.array([[measure_tree(parents, row, column) for column in target] for row in source])
+    np.testing.assert_array_equal(taxonomy_cost(source, target, parents), expected[..., 0])
+    np.testing.assert_allclose(taxonomy_cost(source, target, parents, "wu_palmer"), expected[..., 1], atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -225,11 +186,7 @@ def test_tree_of_columns():
 @pytest.mark.parametrize(
     ("table", "columns", "message"),
     [
-        (
-            TABLE,
-            ("coarse_class", "colour"),
-            "class table, each once: class, coarse_class, family. Received: coarse_class,",
-        ),
+        (TABLE, ("family", "colour"), "each once: class, coarse_class, family. Received: family, colour."),
         (TABLE, ("family", "family"), "each once: class, coarse_class, family. Received: family, family."),
         (TABLE, (), "each once: class, coarse_class, family. Received: ."),
         ({"Mint": {"family": ""}}, ("family",), "must have a family for each class. Received: none for 'Mint'"),
@@ -245,14 +202,11 @@ def test_value_under_two_others():
     message = "each coarse_class in one family. Received: 'Tomato' in 'Vegetables' and, for 'Nightshade', in 'Herbs'"
     with pytest.raises(InputError, match=message):
         parents_from_columns(table, ("coarse_class", "family"))
-    assert parents_from_columns(table, ("coarse_class",))["Nightshade"] == ("coarse_class", "Tomato")
-    with pytest.raises(InputError, match="Received: 'Vegetables' in 'Tomato' and, for 'Leek', in 'Leek'"):
-        parents_from_columns(TABLE, ("family", "coarse_class"))
 
 
 def test_wordnet_paths_agree_with_breadth_first_search(wordnet):
     folder, offsets = wordnet
-    hypernyms = plain_hypernyms(SYNSETS, "n")
+    hypernyms = {key: [up.removeprefix("i ") for up in ups] for key, (_, ups) in SYNSETS.items() if key[0] == "n"}
     keys = list(hypernyms)
     names = [f"n{offsets[key]:08}" for key in keys]
     cost = wordnet_cost(names, names[::2], folder)
@@ -281,21 +235,6 @@ def test_wordnet_wu_palmer(wordnet):
         [1 - 2 / (2 + 5), 1 - 2 / (2 + 4), 0, 1 - 2 / (2 + 4)],
     ]
     np.testing.assert_allclose(cost, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("distance", ["path", "wu_palmer"])
-def test_wordnet_of_a_synset_with_ways_of_several_lengths_to_the_root(tmp_path, distance):
-    synsets = {
-        "n entity": (["entity"], []),
-        "n being": (["being"], ["n entity"]),
-        "n person": (["person"], ["n being"]),
-        "n worker": (["worker"], ["n person"]),
-        "n cook": (["cook"], ["n worker", "n entity"]),
-    }
-    write_wordnet(tmp_path / "dict", synsets)
-    cost = wordnet_cost(["cook.n.01"], ["cook.n.01", "worker.n.01", "entity.n.01"], tmp_path / "dict", distance)
-    expected = {"path": [0, 1, 1], "wu_palmer": [0, 1 - 8 / (4 + 5), 1 - 2 / (1 + 2)]}
-    np.testing.assert_allclose(cost, [expected[distance]], atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -330,29 +269,10 @@ def real_wordnet():
     return pathlib.Path(folder)
 
 
-def read_hypernyms(folder):
-    """The hypernyms of each noun by offset, field by field."""
-    hypernyms = {}
-    for line in (folder / "data.noun").read_text(encoding="latin-1").splitlines():
-        fields = line.split()
-        if not line.startswith("  "):
-            start = 4 + 2 * int(fields[3], 16)
-            pointers = [fields[i : i + 4] for i in range(start + 1, start + 1 + 4 * int(fields[start]), 4)]
-            hypernyms[fields[0]] = [offset for symbol, offset, _, _ in pointers if symbol in ("@", "@i")]
-    return hypernyms
-
-
 def test_real_wordnet(real_wordnet):
-    # Synsets of ImageNet: tench, goldfish, Chihuahua, tabby, ambulance, daisy, bolete, toilet tissue.
-    numbers = ["01440764", "01443537", "02085620", "02123045", "02701002", "11939491", "13054560", "15075141"]
-    names = [f"n{number}" for number in numbers]
-    hypernyms = read_hypernyms(real_wordnet)
-    expected = [[shortest_path(hypernyms, one, other) for other in numbers] for one in numbers]
-    np.testing.assert_array_equal(wordnet_cost(names, names, real_wordnet), expected)
-    wu_palmer = wordnet_cost(names, names, real_wordnet, "wu_palmer")
-    np.testing.assert_array_equal(np.diag(wu_palmer), 0)
-    np.testing.assert_allclose(wu_palmer, wu_palmer.T, atol=1e-12)
-    assert wu_palmer[0, 1] < wu_palmer[0, 2] < wu_palmer[0, 4]
+    # Synsets of ImageNet: tench, goldfish, Chihuahua, ambulance.
+    costs = wordnet_cost(["n01440764"], ["n01443537", "n02085620", "n02701002"], real_wordnet, "wu_palmer")[0]
+    assert 0 < costs[0] < costs[1] < costs[2]
     # The example of NLTK's documentation.
     similarity = 0.8571428571428571
     cost = wordnet_cost(["dog.n.01"], ["cat.n.01"], real_wordnet, "wu_palmer")
