@@ -1,7 +1,6 @@
 import numpy as np
 import ot
 import pytest
-from scipy.optimize import linear_sum_assignment
 
 from jtln_tf.costs.scaling import double_centre, dual_centre, scale
 from tests import reference
@@ -44,26 +43,6 @@ def test_dual_centre_agrees_with_other_solvers(shape, reduce):
     np.testing.assert_allclose(reduced, reduce(values), rtol=0, atol=EPSILON / 3)
     np.testing.assert_allclose(dual_centre(values.T), reduced.T, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(values, before)
-
-
-def test_dual_centre_agrees_with_clear_assignments():
-    missed = {"plain": 0, "double": 0}
-    for seed in range(60):
-        values = draw_values(4, 4, seed=seed)
-        rows, columns = linear_sum_assignment(values)
-        # Clear: forbidding any pair of the assignment costs well over epsilon times the range.
-        best, second = values[rows, columns].sum(), np.inf
-        for row in rows:
-            other = values.copy()
-            other[row, columns[row]] = 10.0
-            second = min(second, other[linear_sum_assignment(other)].sum())
-        if second - best < 0.25:
-            continue
-        np.testing.assert_array_equal(dual_centre(values).argmin(axis=1), columns)
-        np.testing.assert_array_equal(dual_centre(values).argmin(axis=0), np.argsort(columns))
-        missed["plain"] += np.any(values.argmin(axis=1) != columns)
-        missed["double"] += np.any(double_centre(values).argmin(axis=1) != columns)
-    assert missed["plain"] >= 5 and missed["double"] >= 2
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (5, 7)])

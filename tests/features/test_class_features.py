@@ -13,7 +13,6 @@ from jtln_tf.data.reading.split import Split
 from jtln_tf.features.class_features import extract_class_features, stream_class_features
 from jtln_tf.features.feature_cache import FeatureCache
 from jtln_tf.features.fingerprints import fingerprint_model
-from jtln_tf.features.views import ViewAugmentation, choose_augmentation
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +103,6 @@ def test_augmented_views_cycle_through_the_images_and_each_is_read_once(split, t
     np.testing.assert_array_equal(labels, np.repeat(np.arange(10), 12))
 
 
-def test_views_of_one_image_differ_and_follow_policy_and_seed(split):
-    one = split.take([0])
-    augment = choose_augmentation(split, "crop", 0)
-    features, _ = extract_class_features(None, one, 60, augment=augment, batch_size=30)
-    # 9 shifts of an image of 8 pixels.
-    assert len(np.unique(features, axis=0)) == 9 and not np.array_equal(features[:30], features[30:])
-    keys = {ViewAugmentation(augment.policy, seed).key for seed in (0, 1)}
-    keys.add(choose_augmentation(split, "crop,flip", 0).key)
-    assert len(keys) == 3 and augment.key in keys
-
-
 def test_batches_are_kept_and_not_computed_again(split, tmp_path):
     counting, cache = CountingModel(build_model()), FeatureCache(tmp_path / "a" / "b", data="x")
     done, expected = [], extract_class_features(counting.model, split, 5, batch_size=16)
@@ -156,20 +144,6 @@ def test_damaged_files_and_pickles_are_computed_again(split, tmp_path, damage):
     features, _ = extract_class_features(counting, split, 5, batch_size=50, cache=cache)
     np.testing.assert_array_equal(features, expected)
     assert counting.seen == 100 and os.listdir(tmp_path) == [victim.name]
-
-
-def test_other_data_models_and_views_have_files_of_their_own(split, tmp_path):
-    model, counts = build_model(), []
-    for wanted, views, data in (
-        (model, 5, "x"),
-        (model, 5, "y"),
-        (model, 4, "x"),
-        (build_model(seed=1), 5, "x"),
-        (build_model(filters=7), 5, "x"),
-    ):
-        extract_class_features(wanted, split, views, batch_size=50, cache=FeatureCache(tmp_path, data=data))
-        counts.append(len(os.listdir(tmp_path)))
-    assert counts == [1, 2, 3, 4, 5]
 
 
 def test_augmentation_follows_the_number_of_the_batch_if_some_are_kept(split, tmp_path):

@@ -70,17 +70,6 @@ def test_blocks_stand_together_along_the_diagonal():
     np.testing.assert_array_equal(*orders)
 
 
-def test_a_column_that_is_near_to_all_does_not_hide_the_diagonal():
-    # The second six rows are no column's nearest.
-    values = np.concatenate([1 - np.eye(6, 7), 1 - 0.5 * np.eye(6, 7)])
-    values[:, 6] = np.linspace(0, 1e-3, 12)
-    shuffle = np.random.default_rng(5).permutation(12)
-    rows, columns = order_by_clustering(values[shuffle])
-    # Row 0 is also the nearest to the last column.
-    positions = [np.flatnonzero(columns == column)[0] for column in shuffle[rows] % 6 if column]
-    assert positions == sorted(positions)
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (41, 40), (3, 20)])
 def test_cells_stand_at_their_names_and_the_nearest_are_framed(shape):
     matrix = build(draw_values(*shape))

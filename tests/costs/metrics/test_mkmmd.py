@@ -41,16 +41,6 @@ def test_blocks_change_nothing(monkeypatch, block):
     np.testing.assert_allclose(mkmmd_cost(source, target), expected, rtol=0, atol=1e-13)
 
 
-def test_mean_over_many_draws_is_zero_if_the_distributions_are_the_same():
-    rng, labels = np.random.default_rng(0), np.repeat(np.arange(60), 4)
-    source, target = rng.normal(size=(2, 240, 3))
-    cost = mkmmd_cost((source, labels), (target, labels), scale=6.0)
-    # Rows and columns share images: the error of the mean is that of 60 independent classes, not of 3,600 pairs. The
-    # biased estimate would be 0.2 too high.
-    assert abs(cost.mean()) < 4 * cost.std() / np.sqrt(60) < 0.1
-    assert cost.min() < 0
-
-
 def test_constant_features_cost_nothing():
     labels = np.arange(6) % 2
     cost = mkmmd_cost((np.full((6, 3), 0.7), labels), (np.full((4, 3), 0.7), labels[:4]))
@@ -91,11 +81,6 @@ def test_median_is_near_that_of_all_pairs():
     medians = [median_squared_distance(features, seed) for seed in range(5)]
     np.testing.assert_allclose(medians, reference.median_squared_distance(features), rtol=0.05)
     assert len(set(medians)) > 1 and medians[0] == median_squared_distance(features)
-
-
-@pytest.mark.parametrize("features", [np.ones((1, 4)), np.ones((7, 4)), np.zeros((2, 0))])
-def test_median_without_a_distance_is_one(features):
-    assert median_squared_distance(features) == 1.0
 
 
 def test_median_of_zero_gives_way_to_the_mean():

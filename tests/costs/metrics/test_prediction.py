@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -33,13 +31,6 @@ def test_agrees_with_the_loops(counts):
     cost = prediction_cost(probabilities, labels)
     assert cost.shape == (6, len(counts)) and cost.dtype == np.float64
     np.testing.assert_allclose(cost, cost_by_loops(probabilities, labels, len(counts)), rtol=1e-12)
-
-
-def test_certain_and_undecided_classifiers():
-    cost = prediction_cost(np.full((6, 5), 0.2), np.arange(6) % 3)
-    np.testing.assert_allclose(cost, cost[0, 0], rtol=1e-12)
-    cost = prediction_cost(np.eye(300, dtype=np.float32)[np.arange(40) % 7], np.arange(40) % 7)
-    np.testing.assert_allclose(np.ptp(cost), np.log(1 + 10 * 300), rtol=1e-6)
 
 
 def test_agrees_with_leep_after_double_centring():
@@ -116,20 +107,3 @@ def test_digits_are_predicted_with_calibrated_probabilities_and_related_by_them(
     np.testing.assert_allclose(probabilities.max(axis=1).mean(), accuracy, rtol=0, atol=0.04)
     cost = prediction_cost(probabilities, (labels[test] + 3) % 10)
     np.testing.assert_array_equal(double_centre(cost).argmin(axis=0), (np.arange(10) - 3) % 10)
-
-
-def test_no_warning_if_iterations_end_first(monkeypatch):
-    monkeypatch.setattr("jtln_tf.costs.metrics.prediction._MOST_ITERATIONS", 2)
-    features, labels = draw_features([5, 4, 3], 20)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        fit_source_classifier(features, labels)(features)
-
-
-def test_features_that_do_not_fit():
-    features, labels = draw_features([5, 4])
-    predict = fit_source_classifier(features, labels)
-    with pytest.raises(InputError, match=r"`features` must have shape \[N, 3\]. Received: \[2, 4\]."):
-        predict(np.zeros((2, 4)))
-    with pytest.raises(InputError, match="`labels` must name every class. Received: no image of class 1."):
-        fit_source_classifier(np.zeros((3, 2)), [0, 2, 2])
