@@ -62,13 +62,13 @@ def build_cost_matrix(
         {'1': ['1'], '7': ['7']}
     """
     cost = _read_options(metric, options)
-    augmentation = {
-        side: choose_augmentation(domain.train, (augmentation or {}).get(side, "none"), seed)
-        for side, domain in (("source", source), ("target", target))
+    domains, policies = {"source": source, "target": target}, augmentation or {}
+    chosen = {
+        side: choose_augmentation(domains[side].train, policy, seed, f"{side}_augmentation")
+        for side, policy in policies.items()
     }
-    augmentation = {side: policy for side, policy in augmentation.items() if policy}
-    domains = {"source": source, "target": target}
-    evidence = Evidence(domains, cost, features_model, source_classifier, augmentation, cache, progress)
+    views = {side: augmentation for side, augmentation in chosen.items() if augmentation}
+    evidence = Evidence(domains, cost, features_model, source_classifier, views, cache, progress)
     matrix = _combine(cost, [_build_term(name, evidence, backbone) for _, name in cost.matrix.terms])
     if np.ptp(matrix.values) == 0:
         logging.warning("the costs by %r are all equal: they do not say how classes are related.", matrix.metric)

@@ -9,6 +9,7 @@ import numpy as np
 
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.costs.config import CostConfig
+from jtln_tf.costs.numerics.labelled import Labelled
 from jtln_tf.data.domain import Domain
 from jtln_tf.data.sources.class_table import read_class_table
 from jtln_tf.features.class_features import extract_class_features, stream_class_features
@@ -18,8 +19,6 @@ from jtln_tf.network import domain_view
 
 # Images of a domain in a sample that a scale is estimated from, or descriptors are learnt from.
 _SAMPLE_SIZE = 2000
-
-Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,33 +44,26 @@ class Evidence:
     progress: Callable[[str, int, int], None] | None
 
     @functools.cached_property
-    def source_features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features [N, D] of views of the source classes and their labels [N]."""
-        return extract_class_features(**self._request("source", self.features_model))
+    def features(self) -> list[Labelled]:
+        """Features [N, D] of views of the classes and their labels [N], of the source and of the target."""
+        return [extract_class_features(**self._request(side, self.features_model)) for side in SIDES]
 
     @functools.cached_property
-    def target_features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features [M, D] of views of the target classes and their labels [M]."""
-        return extract_class_features(**self._request("target", self.features_model))
-
-    @functools.cached_property
-    def source_votes(self) -> tuple[np.ndarray, np.ndarray]:
+    def source_votes(self) -> Labelled:
         """Probabilities [M, n] that `source_classifier` gives views of the target classes, and their labels [M]."""
         return extract_class_features(**self._request("target", self.source_classifier))
 
-    def stream(self, side: str, model: keras.Model | None) -> Batches:
+    def stream(self, side: str, model: keras.Model | None) -> Iterator[Labelled]:
         """Yields `(features, labels)` batches of a domain; without a model, pixels in [0, 1]."""
         return stream_class_features(**self._request(side, model))
 
-    def sample(self, side: str, model: keras.Model | None) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, side: str, model: keras.Model | None) -> Labelled:
         """Returns features and labels of a few views of each class; without a model, pixels in [0, 1]."""
         # One view does not show how views of a class differ.
-        most = max(2, _SAMPLE_SIZE // self.domains[side].num_classes)
-        request = self._request(side, model)
-        views = min(most, request["views_per_class"])
-        return extract_class_features(**{**request, "views_per_class": views, "progress": None})
+        views = min(max(2, _SAMPLE_SIZE // self.domains[side].num_classes), self.cost.images_per_class)
+        return extract_class_features(**{**self._request(side, model), "views_per_class": views, "progress": None})
 
-    def images(self, side: str) -> Batches:
+    def images(self, side: str) -> Iterator[Labelled]:
         """Yields `(uint8 images [b, H, W, C], labels [b])` batches of a domain."""
         for pixels, labels in self.stream(side, None):
             yield self._to_images(side, pixels), labels

@@ -45,21 +45,18 @@ def dual_centre(values: np.ndarray, epsilon: float = 0.03) -> np.ndarray:
 
 
 def _subtract_potentials(costs, epsilon):
+    from scipy.special import logsumexp
+
     n, m = costs.shape
     scaled = costs / epsilon
     log_u, log_v = np.zeros((n, 1)), np.zeros((1, m))
     for _ in range(_MOST_UPDATES):
-        log_u = -np.log(n) - _log_sum_exp(log_v - scaled, axis=1)
-        log_v = -np.log(m) - _log_sum_exp(log_u - scaled, axis=0)
+        log_u = -np.log(n) - logsumexp(log_v - scaled, axis=1, keepdims=True)
+        log_v = -np.log(m) - logsumexp(log_u - scaled, axis=0, keepdims=True)
         row_sums = np.exp(log_u + log_v - scaled).sum(axis=1)
         if np.abs(row_sums * n - 1).max() < _TOLERANCE:
             break
     return costs - epsilon * (log_u + log_v)
-
-
-def _log_sum_exp(values, axis):
-    peak = values.max(axis=axis, keepdims=True)
-    return peak + np.log(np.exp(values - peak).sum(axis=axis, keepdims=True))
 
 
 def centre(values: np.ndarray, how: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Activations of a frozen trunk, computed once per image, before training."""
 
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -31,9 +32,7 @@ def cache_trunk(
     most_views: int,
     seed: int,
 ) -> dict[str, Domain]:
-    """Replaces the training and validation images of domains with a trunk's activations.
-
-    The trunk runs as at inference: its dropout layers do nothing.
+    """Replaces the training and validation images of domains with a trunk's activations, as at inference.
 
     Args:
         trunk: The first part of the network, as `cut_network` returns it.
@@ -42,9 +41,6 @@ def cache_trunk(
         steps: Training steps by side; a side with 0 is returned unchanged.
         most_views: Most views of a training image: the image itself, and augmented ones.
         seed: Seed of the augmentation.
-
-    Returns:
-        `Domain` by side.
 
     Raises:
         InputError: If activations are not finite, or there is no room for them.
@@ -55,15 +51,14 @@ def cache_trunk(
         if not steps[side]:
             replaced[side] = domain
             continue
-        # No more views than passes over the images would be seen.
-        passes = math.ceil(count_passes(domain, getattr(data, f"{side}_batch"), steps[side]))
         augment = choose_augmentation(domain.train, getattr(data, f"{side}_augmentation"), seed)
+        # Passes over the images would not see more views.
+        passes = math.ceil(count_passes(domain, getattr(data, f"{side}_batch"), steps[side]))
         views = min(most_views, passes) if augment else 1
-        total = views * len(domain.train) + len(domain.validation)
-        with _show_progress(side, total) as bar:
-            options = {"folder": folder, "progress": bar.update}
-            validation = extract_activations(trunk, domain.validation, **options)
-            train = extract_activations(trunk, domain.train, views=views, augment=augment, **options)
+        with _show_progress(side, views * len(domain.train) + len(domain.validation)) as bar:
+            extract = functools.partial(extract_activations, trunk, folder=folder, progress=bar.update)
+            validation = extract(domain.validation)
+            train = extract(domain.train, views=views, augment=augment)
         replaced[side] = dataclasses.replace(domain, train=train, validation=validation)
     return replaced
 

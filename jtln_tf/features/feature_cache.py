@@ -17,12 +17,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | pathlib.Path, **dependencies: object):
-        """Opens a cache.
-
-        Args:
-            folder: Folder of the files; made if it does not exist.
-            **dependencies: JSON values that the features depend on besides the model, such as the image size.
-        """
+        """Opens a cache; the features depend on `dependencies` (JSON values) besides the model and the images."""
         self._folder = pathlib.Path(folder)
         self._dependencies = json.dumps(dependencies, sort_keys=True)
 

@@ -13,12 +13,7 @@ from jtln_tf.data.reading.split import Split
 
 @dataclasses.dataclass(frozen=True)
 class ViewAugmentation:
-    """Augments batches of images; the views depend on the step and on these attributes alone.
-
-    Attributes:
-        policy: `AugmentationSpec`; its mixup is left out.
-        seed: Seed of the draws.
-    """
+    """Augments batches of images by a policy, without its mixup; the views depend on the step and the seed alone."""
 
     policy: AugmentationSpec
     seed: int
@@ -33,25 +28,19 @@ class ViewAugmentation:
         return json.dumps({"seed": self.seed, "policy": self.policy.text})
 
 
-def choose_augmentation(split: Split, policy: str | AugmentationSpec, seed: int) -> ViewAugmentation | None:
-    """Returns the augmentation of a split's images, or None if the split holds no images or nothing changes them."""
-    policy = parse_augmentation(policy)
+def choose_augmentation(
+    split: Split, policy: str | AugmentationSpec, seed: int, option: str = "policy"
+) -> ViewAugmentation | None:
+    """Returns the augmentation of a split's images, or None if it holds no images or the policy changes none."""
+    policy = parse_augmentation(policy, option)
     return ViewAugmentation(policy, seed) if policy.operations and split.holds_images else None
 
 
 def choose_views(labels: np.ndarray, views_per_class: int, *, fill: bool) -> np.ndarray:
-    """Chooses the same number of views of each class.
+    """Returns positions in `labels` [N] of the same number of views of each class, class after class.
 
-    A class with more images gives its first ones, so that repeated calls see the same images.
-
-    Args:
-        labels: Class indices [N].
-        views_per_class: Views of each class.
-        fill: Whether a class with fewer images repeats them, which helps only if they are augmented; else it gives each
-            image once.
-
-    Returns:
-        Positions in `labels`, class after class.
+    A class with more images gives its first ones, so that repeated calls see the same images. A class with fewer
+    repeats them if `fill`, which helps only if they are augmented; else it gives each image once.
     """
     rows = [np.empty(0, np.int64)]
     for label in np.unique(labels):

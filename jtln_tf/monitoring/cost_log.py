@@ -1,17 +1,13 @@
 """The cost matrix of a run over its steps."""
 
-import typing
-
 import numpy as np
 
 from jtln_tf.costs.matrix import CostMatrix
+from jtln_tf.monitoring.run_log import RunLog
 from jtln_tf.report.cost_matrix import draw_picture
 
-if typing.TYPE_CHECKING:
-    from jtln_tf.monitoring.run_log import RunLog
 
-
-def log_costs(log: "RunLog", step: int, costs: CostMatrix, before: np.ndarray | None = None) -> None:
+def log_costs(log: RunLog, step: int, costs: CostMatrix, before: np.ndarray | None = None) -> None:
     """Writes a new cost matrix to the log: how far it has drifted, and a picture if nearest classes have changed.
 
     `cost_drift` is the mean absolute change of an entry, `cost_nearest_changed` the share of the target classes that

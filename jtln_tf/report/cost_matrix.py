@@ -26,18 +26,12 @@ _WIDEST_CELL, _NAME_HEIGHT, _ROOM_FOR_COST = 60, 11, 40
 
 
 def order_by_clustering(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds an order of rows and columns in which related classes stand together, along a diagonal if there is one.
+    """Returns an order of the rows [n] and columns [m] of costs in which related classes stand together.
 
     Columns: the leaves of an average-linkage tree of their Euclidean distances, turned so that neighbours are alike.
     Rows: by the position of their nearest column; rows of the same nearest column by a tree of their own. The nearest
     column is one that has the row as its cheapest. If there is none, it is the column with the lowest standardised
     cost: a column that is near to all rows does not tell them apart.
-
-    Args:
-        values: Finite costs [n, m].
-
-    Returns:
-        The order of the rows [n] and of the columns [m]: indices into the given ones.
 
     Reference:
         Bar-Joseph, Gifford, Jaakkola, 2001, Fast optimal leaf ordering for hierarchical clustering, Bioinformatics 17.

@@ -1,9 +1,11 @@
 """Multi-kernel maximum mean discrepancy between the features of classes."""
 
+import functools
+
 import numpy as np
 
-from jtln_tf.config import SIDES
-from jtln_tf.costs.numerics.kernel import check_scale, median_squared_distance, mix_gaussians
+from jtln_tf.config import SIDES, InputError
+from jtln_tf.costs.numerics.kernel import median_squared_distance, mix_gaussians
 from jtln_tf.costs.numerics.kernel_features import (
     NUM_FREQUENCIES,
     ClassEmbeddings,
@@ -45,16 +47,15 @@ def mkmmd_cost(source: Labelled, target: Labelled, *, scale: float | None = None
     (source, source_rows), (target, target_rows) = split_sides(source, target)
     if scale is None:
         scale = median_squared_distance(np.concatenate([source, target]))
-    check_scale(scale)
+    if not (np.isfinite(scale) and scale > 0):
+        raise InputError(f"`scale` must be a finite number above 0. Received: {scale}.")
     # Distances do not depend on the origin, and near the data their rounding errors are smallest.
     centre, unit = source.mean(axis=0, dtype=np.float64), np.sqrt(scale)
 
-    def read_source(rows):
-        return (source[rows] - centre) / unit
+    def read(features, rows):
+        return (features[rows] - centre) / unit
 
-    def read_target(rows):
-        return (target[rows] - centre) / unit
-
+    read_source, read_target = functools.partial(read, source), functools.partial(read, target)
     within_source = np.array([_mean_within(rows, read_source) for rows in source_rows])
     within_target = np.array([_mean_within(rows, read_target) for rows in target_rows])
     between = _means_between(source_rows, read_source, target_rows, read_target)
@@ -69,7 +70,7 @@ def compute_mkmmd(evidence) -> tuple[np.ndarray, dict]:
     if estimator == "linear":
         values, is_whitened = _compare_in_linear_time(evidence)
         return values, {**described, "whitened": is_whitened, "frequencies": NUM_FREQUENCIES}
-    sides, is_whitened = whiten_sides([evidence.source_features, evidence.target_features], evidence.cost.whitening)
+    sides, is_whitened = whiten_sides(evidence.features, evidence.cost.whitening)
     return mkmmd_cost(*sides), {**described, "whitened": is_whitened}
 
 

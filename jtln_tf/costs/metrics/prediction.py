@@ -62,8 +62,8 @@ def compute_prediction(evidence) -> tuple[np.ndarray, dict]:
     if classifier is not None:
         votes, labels = evidence.source_votes
         return prediction_cost(votes, labels), {**described, "features": classifier.name, "classifier": classifier.name}
-    features, labels = evidence.target_features
-    votes = fit_source_classifier(*evidence.source_features)(features)
+    source, (features, labels) = evidence.features
+    votes = fit_source_classifier(*source)(features)
     return prediction_cost(votes, labels), {**described, "classifier": "logistic regression"}
 
 

@@ -59,7 +59,7 @@ def read_parents(path: str | pathlib.Path) -> dict[str, str | None]:
 
     Raises:
         MissingInputError: If the file does not exist.
-        InputError: If it is no such table, or a node has two parents or is its own.
+        InputError: If it is no such table, or a node has two parents.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -71,7 +71,12 @@ def read_parents(path: str | pathlib.Path) -> dict[str, str | None]:
             reader = csv.reader(file)
             next(reader, None)
             for row in filter(any, reader):
-                _add_parent(parents, row, f"line {reader.line_num} of {str(path)!r}")
+                child, parent = (field.strip() or None for field in (*row, "", "")[:2])
+                if child is None or len(row) < 2 or parents.setdefault(child, parent) != parent:
+                    raise InputError(
+                        "`cost_taxonomy` must have rows of child,parent, and one parent of each node. "
+                        f"Received: {','.join(row)!r} in line {reader.line_num} of {str(path)!r}."
+                    )
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"`cost_taxonomy` must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error
     if not parents:
@@ -219,24 +224,8 @@ def _count_edges_up(graph, node):
     return edges
 
 
-def _add_parent(parents, row, place):
-    if len(row) < 2:
-        raise InputError(f"`cost_taxonomy` must have rows of child,parent. Received: {row[0]!r} in {place}.")
-    child, parent = row[0].strip(), row[1].strip() or None
-    if not child or child == parent:
-        raise InputError(
-            "`cost_taxonomy` must have rows of a child and another node, its parent. "
-            f"Received: {','.join(row)!r} in {place}."
-        )
-    if parents.setdefault(child, parent) != parent:
-        raise InputError(
-            f"`cost_taxonomy` must give each node one parent. Received: {child!r} under {_show(parents[child])} and, "
-            f"in {place}, under {_show(parent)}."
-        )
-
-
 def _show(node):
     if isinstance(node, tuple):
         column, value = node
         return f"{column} {value!r}"
-    return "no parent" if node is None else repr(node)
+    return repr(node)

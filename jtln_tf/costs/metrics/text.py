@@ -180,9 +180,9 @@ def _read_word_vectors(path, wanted):
 
 
 def _parse_vector(numbers, dimension, place):
-    wrong = [field for field in numbers if not _is_number(field)]
+    wrong = [repr(field) for field in numbers if not _is_number(field)]
     if wrong or len(numbers) != dimension:
-        received = repr(wrong[0]) if wrong else f"{len(numbers)} numbers"
+        received = (wrong or [f"{len(numbers)} numbers"])[0]
         raise InputError(
             f"`cost_text` must name a file of words, each with {dimension} numbers. Received: {received} in {place}."
         )

@@ -45,7 +45,7 @@ def wasserstein_cost(source: Labelled, target: Labelled) -> np.ndarray:
 
 def compute_wasserstein(evidence) -> tuple[np.ndarray, dict]:
     """Compares the features of each class, as Gaussians."""
-    sides, is_whitened = whiten_sides([evidence.source_features, evidence.target_features], evidence.cost.whitening)
+    sides, is_whitened = whiten_sides(evidence.features, evidence.cost.whitening)
     return wasserstein_cost(*sides), {**evidence.describe_images(), "whitened": is_whitened}
 
 

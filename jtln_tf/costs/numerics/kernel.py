@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from jtln_tf.config import InputError
-
 # Bandwidths around the median heuristic, as in Long et al., 2015, arXiv:1502.02791. Each is half of the next.
 BANDWIDTH_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 # Pairs of images that the median of squared distances is estimated from, and how many are read at once.
@@ -12,15 +10,7 @@ _PAIRS_AT_ONCE = 1_000
 
 
 def mix_gaussians(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns the kernel values of all pairs, mean over r of exp(-|x - y|^2 / r) with r in `BANDWIDTH_FACTORS`.
-
-    Args:
-        x: [N, D], divided by the square root of the scale.
-        y: [M, D], likewise.
-
-    Returns:
-        [N, M], in (0, 1].
-    """
+    """Returns the mean over r in `BANDWIDTH_FACTORS` of exp(-|x - y|^2 / r), [N, M], for x [N, D] and y [M, D]."""
     distances = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2.0 * x @ y.T
     np.maximum(distances, 0.0, out=distances)
     # The square of each Gaussian is the one of half its bandwidth: much cheaper than another exp.
@@ -34,14 +24,9 @@ def mix_gaussians(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def median_squared_distance(features: np.ndarray, seed: int = 0) -> float:
-    """Estimates the median heuristic: the median of |x - y|^2 over drawn pairs of different images.
+    """Estimates the median heuristic: the median of |x - y|^2 over up to 20,000 drawn pairs of features [N, D].
 
-    Args:
-        features: [N, D].
-        seed: Seed of the draw of up to 20,000 pairs.
-
-    Returns:
-        The median; the mean if the median is 0, and 1 if all distances are 0.
+    The mean replaces a median of 0, and 1 a mean of 0.
 
     Reference:
         Gretton et al., 2012, A Kernel Two-Sample Test, Journal of Machine Learning Research 13, section 8.
@@ -56,9 +41,3 @@ def median_squared_distance(features: np.ndarray, seed: int = 0) -> float:
     median = float(np.median(distances)) if len(distances) else 0.0
     # Constant features have no scale; any will do, as all distances are 0.
     return median or float(distances.mean() if len(distances) else 0.0) or 1.0
-
-
-def check_scale(scale: float) -> None:
-    """Raises `InputError` if the unit of squared distances is not a finite number above 0."""
-    if not (np.isfinite(scale) and scale > 0):
-        raise InputError(f"`scale` must be a finite number above 0. Received: {scale}.")

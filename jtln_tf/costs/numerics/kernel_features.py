@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from jtln_tf.config import InputError
-from jtln_tf.costs.numerics.kernel import BANDWIDTH_FACTORS, check_scale
+from jtln_tf.costs.numerics.kernel import BANDWIDTH_FACTORS
 from jtln_tf.costs.numerics.labelled import check_features
 
 # On photographs of 41 x 40 classes with 1,280 features, the double-centred values have a rank correlation of 0.999 with
@@ -29,11 +29,7 @@ class KernelFeatures:
         return 2 * len(self.frequencies)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Returns z(x) = sqrt(1 / R) [cos(W x), sin(W x)] of each image, float32 [B, 2R], for features [B, D].
-
-        Raises:
-            InputError: If the features have another dimension, or are not finite.
-        """
+        """Returns z(x) = sqrt(1 / R) [cos(W x), sin(W x)] of each image, float32 [B, 2R], for features [B, D]."""
         num_frequencies, dimension = self.frequencies.shape
         features = np.asarray(check_features(features, "features", dimension=dimension), np.float32)
         embedded = np.empty((len(features), self.width), np.float32)
@@ -63,13 +59,12 @@ def draw_kernel_features(
         seed: Seed of the draw.
 
     Raises:
-        InputError: If the scale is not above 0, or R is no multiple of 5.
+        InputError: If R is no multiple of 5.
 
     Reference:
         Rahimi and Recht, 2007, Random Features for Large-Scale Kernel Machines, NIPS 20; Yu et al., 2016, Orthogonal
         Random Features, arXiv:1610.09072.
     """
-    check_scale(scale)
     num_bandwidths = len(BANDWIDTH_FACTORS)
     if num_frequencies < 1 or num_frequencies % num_bandwidths:
         raise InputError(f"`num_frequencies` must be a multiple of {num_bandwidths}. Received: {num_frequencies}.")

@@ -8,7 +8,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError
 from jtln_tf.costs.metrics.text import class_text, text_cost
 
 SOURCE = {
@@ -41,14 +41,8 @@ def words_and_pairs(text):
 
 
 def letter_pieces(text):
-    pieces = []
-    for word in text.lower().split():
-        padded = f" {word} "
-        for length in (3, 4, 5):
-            pieces += [padded[i : i + length] for i in range(max(1, len(padded) - length + 1))]
-            if len(padded) <= length:
-                break
-    return pieces
+    words = [f" {word} " for word in text.lower().split()]
+    return [word[i : i + length] for word in words for length in (3, 4, 5) for i in range(len(word) - length + 1)]
 
 
 def tfidf(texts, split):
@@ -56,17 +50,13 @@ def tfidf(texts, split):
     counts = [collections.Counter(split(text)) for text in texts]
     terms = sorted(set().union(*counts))
     frequencies = {term: sum(term in count for count in counts) for term in terms}
-    vectors = []
-    for count in counts:
-        vector = [
-            (1 + math.log(count[term])) * (math.log((1 + len(texts)) / (1 + frequencies[term])) + 1)
-            if term in count
-            else 0.0
-            for term in terms
-        ]
-        length = math.sqrt(sum(value**2 for value in vector))
-        vectors.append([value / length for value in vector])
-    return vectors
+    vectors = np.zeros((len(texts), len(terms)))
+    for row, count in enumerate(counts):
+        for column, term in enumerate(terms):
+            if count[term]:
+                idf = math.log((1 + len(texts)) / (1 + frequencies[term])) + 1
+                vectors[row, column] = (1 + math.log(count[term])) * idf
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def write_vectors(path, vectors=VECTORS, header=True):
@@ -83,12 +73,7 @@ def write_vectors(path, vectors=VECTORS, header=True):
         ("bell_pepper.red/large 2", "bell pepper red large 2"),
         ("bellPepper", "bell Pepper"),
         ("UHTMilk", "UHT Milk"),
-        ("UHT", "UHT"),
-        ("--Oat--", "Oat"),
-        ("n01440764", "n01440764"),
         ("KäseÄlter", "Käse Älter"),
-        ("猫", "猫"),
-        ("", ""),
         ("-_./ ", ""),
     ],
 )
@@ -105,59 +90,17 @@ def test_class_text_goes_on_with_the_description():
 
 def test_tfidf_agrees_with_the_formula():
     texts = [*SOURCE.values(), *TARGET.values()]
-    vectors = [
-        [*words, *letters]
-        for words, letters in zip(tfidf(texts, words_and_pairs), tfidf(texts, letter_pieces), strict=True)
-    ]
+    vectors = np.hstack([tfidf(texts, words_and_pairs), tfidf(texts, letter_pieces)])
     cost = text_cost(SOURCE, TARGET)
     assert cost.shape == (3, 2) and cost.dtype == np.float64
     expected = [[1 - cosine(vectors[row], vectors[3 + column]) for column in range(2)] for row in range(3)]
     np.testing.assert_allclose(cost, expected, rtol=0, atol=1e-11)
-    assert cost.argmin(axis=0).tolist() == [0, 1]
-
-
-def test_tfidf_of_identical_texts_is_zero_and_of_unrelated_ones_one():
+    # Identical texts cost exactly 0, unrelated ones 1.
     texts = {"a": "red bell pepper", "b": "猫", "c": "x", "d": "ÅÄÖ åäö"}
     np.testing.assert_array_equal(text_cost(texts, texts), 1.0 - np.eye(4))
 
 
-def test_tfidf_of_one_class_on_each_side():
-    np.testing.assert_array_equal(text_cost({"a": "the"}, {"b": "The"}), [[0.0]])
-    np.testing.assert_array_equal(text_cost({"a": "and"}, {"b": "of"}), [[1.0]])
-
-
-def test_tfidf_sees_related_words_in_one_another():
-    cost = text_cost({"Yoghurt": "Yoghurt", "Tomato": "Tomato"}, {"Soyghurt": "Soyghurt", "Tomatoes": "Tomatoes"})
-    assert cost[0, 0] < cost[1, 0] == 1.0 and cost[1, 1] < cost[0, 1] == 1.0
-
-
-def test_tfidf_of_transposed_sides_is_the_transpose():
-    np.testing.assert_allclose(text_cost(TARGET, SOURCE), text_cost(SOURCE, TARGET).T, rtol=0, atol=1e-11)
-
-
-def test_tfidf_of_a_very_long_text_stays_a_cosine():
-    cost = text_cost({"a": "tomato " * 100_000}, {"b": "tomato", "c": "milk"})
-    assert 0 < cost[0, 0] < 1 and cost[0, 1] == 1
-
-
-@pytest.mark.parametrize("text", ["", "--", "... !?", "_"])
-@pytest.mark.parametrize("encoder", ["tfidf", "vectors.txt", "sentence-transformers:x"])
-def test_class_without_a_word(text, encoder):
-    with pytest.raises(InputError, match="must find a word in every class. Received: source class 'dumb' with none"):
-        text_cost({"cat": "cat", "dumb": text}, {"dog": "dog"}, encoder)
-    with pytest.raises(InputError, match="Received: target class 'dumb' with none"):
-        text_cost({"dog": "dog"}, {"dumb": text}, encoder)
-
-
-@pytest.mark.parametrize("encoder", ["", "bert", "glove.bin", "sentence-transformers:", "TFIDF"])
-def test_unknown_encoder(encoder):
-    message = rf"`cost_text` must be tfidf, a word .* \(.txt, .vec\) or sentence-.*:NAME. Received: '{encoder}'\.$"
-    with pytest.raises(InputError, match=message):
-        text_cost(SOURCE, TARGET, encoder)
-
-
-@pytest.mark.parametrize("suffix", [".txt", ".vec"])
-@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize(("suffix", "header"), [(".txt", True), (".vec", False)])
 def test_word_vectors_agree_with_loops(tmp_path, suffix, header):
     # Lower-case where the word itself is missing; "Vine" has its own vector, and unknown words count for nothing.
     source = {"a": "Tomato of Tomato milk", "b": "Vine"}
@@ -173,12 +116,6 @@ def test_word_vectors_agree_with_loops(tmp_path, suffix, header):
     assert cost.max() > 1
 
 
-def test_word_vectors_of_identical_texts_cost_nothing_and_of_opposite_ones_two(tmp_path):
-    path = write_vectors(tmp_path / "vectors.txt", {"猫": [0.3, 1e-9], "Äpfel": [-0.3, -1e-9], "dog": [1e150, 1.0]})
-    texts = {"one": "猫", "two": "Äpfel", "three": "dog dog"}
-    np.testing.assert_allclose(text_cost(texts, texts, path), [[0, 2, 0], [2, 0, 2], [0, 2, 0]], rtol=0, atol=1e-11)
-
-
 def test_word_vector_files_as_they_are_published(tmp_path):
     path = tmp_path / "vectors.txt"
     # Entries of several words, blanks at the end of lines, words that are no UTF-8, repeated words.
@@ -189,15 +126,25 @@ def test_word_vector_files_as_they_are_published(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("texts", "encoder", "message"),
+    [
+        ({"dumb": "... !?"}, "tfidf", "must find a word in every class. Received: source class 'dumb' with none"),
+        (SOURCE, "glove.bin", r"must be tfidf, a word .* or sentence-transformers:NAME. Received: 'glove.bin'\.$"),
+        (SOURCE, "sentence-transformers:", "must be tfidf, .* Received: 'sentence-transformers:'"),
+        (SOURCE, "nothing.vec", "must name an existing file. Received: 'nothing.vec'"),
+    ],
+)
+def test_what_cannot_be_compared(texts, encoder, message):
+    with pytest.raises(InputError, match=f"`cost_text` {message}"):
+        text_cost(texts, TARGET, encoder)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("cat 1 2\ndog 1\n", "each with 2 numbers. Received: 1 numbers in line 2 of '.*vectors.txt'"),
-        ("cat 1 2\ndog 1 2 3\n", "each with 2 numbers. Received: 3 numbers in line 2 of "),
-        ("2 3\ncat 1 2 3\ndog 1 2\n", "each with 3 numbers. Received: 2 numbers in line 3 of "),
         ("cat 1 2\ndog 1 big\n", "each with 2 numbers. Received: 'big' in line 2 of "),
-        ("cat 1 nan\n", "each with 2 numbers. Received: 'nan' in line 1 of "),
         ("cat 1 2\n\ndog inf 2\n", "each with 2 numbers. Received: 'inf' in line 3 of "),
-        ("Some other text.\n", "each with 2 numbers. Received: 'other' in line 1 of "),
         ("cat\n", "each with 1 numbers. Received: 0 numbers in line 1 of "),
     ],
 )
@@ -214,11 +161,6 @@ def test_class_that_the_word_vectors_do_not_know(tmp_path):
         text_cost({"a": "tomato"}, {"b": "tomato", "Xyzzy": "plugh Null"}, path)
     with pytest.raises(InputError, match=r"'.*vectors.txt', which has none of source class 'long' \(a, b, c\)\.$"):
         text_cost({"long": "a b c d e f g"}, {"b": "tomato"}, path)
-
-
-def test_missing_word_vectors(tmp_path):
-    with pytest.raises(MissingInputError, match="`cost_text` must name an existing file. Received: '.*nothing.vec'"):
-        text_cost(SOURCE, TARGET, str(tmp_path / "nothing.vec"))
 
 
 class LetterCounts:
