@@ -1,9 +1,10 @@
 """Operations of Keras's augmentation layers, with draws that follow a key instead of a state. Floor 1.
 
 Each layer's transformation is asked for with our own generator of seeds; the layers' generators are never used. Some
-layers of Keras 3.15 are not used as they are: `RandAugment` draws one choice of operations for the whole batch and
-ignores the generator it is given; `RandomColorJitter` ignores it too; `Equalization` counts the colours of all images of
-a batch together; `Solarization` inverts nearly all of an image at a small factor.
+layers of Keras 3.15 are not used: `RandAugment` draws one choice of operations for the whole batch and ignores the
+generator it is given; `RandomColorJitter` ignores it too; `Equalization` counts the colours of all images of a batch
+together; `Solarization` inverts nearly all of an image at a small factor; the means of `RandomContrast` are rounded
+differently in a part of a batch.
 """
 
 import functools
@@ -29,8 +30,7 @@ def zoom(images, draws, share):
 def colour(images, draws, strength, hue):
     """Changes brightness, contrast and, in RGB, saturation by up to `strength`, and the hue by `hue` of its circle."""
     images = _transform(images, draws, "brightness", factor=strength / 2)
-    # Given a single number, the layer only ever raises the contrast.
-    images = _transform(images, draws, "contrast", factor=(strength, strength))
+    images = _contrast(images, draws, strength)
     if images.shape[-1] != 3:
         return images
     images = _saturate(images, draws, strength)
@@ -44,7 +44,7 @@ def erase(images, draws, probability):
 
 
 def randaugment(images, draws, operations, magnitude):
-    """Applies `operations` operations of a list to each image, drawn for each (Cubuk et al., 2020, arXiv:1909.13719)."""
+    """Applies some operations of a list to each image, drawn for it alone (Cubuk et al., 2020, arXiv:1909.13719)."""
     for number in range(operations):
         of_round = draws.named(f"randaugment {number}")
         chosen = of_round.uniform((), 0, len(_RANDAUGMENT), tf.int32)
@@ -69,6 +69,14 @@ def _apply_to_some(operation, images, draws, magnitude):
     return tf.cond(tf.shape(images)[0] > 0, lambda: operation(images, draws, magnitude), lambda: images)
 
 
+def _contrast(images, draws, strength):
+    factor = draws.named("contrast").uniform((1, 1, 1), 1 - strength, 1 + strength)
+    # In float64, because float32 sums depend on how many other images there are.
+    mean = tf.reduce_mean(tf.cast(images, tf.float64), axis=(1, 2), keepdims=True)
+    mean = tf.cast(mean, tf.float32)
+    return tf.clip_by_value((images - mean) * factor + mean, 0.0, 255.0)
+
+
 def _saturate(images, draws, strength):
     # The layer clips the saturation, which is in [0, 1], to its `value_range`; its factor f multiplies by f / (1 - f).
     factor = ((1 - strength) / (2 - strength), (1 + strength) / (2 + strength))
@@ -85,7 +93,7 @@ def _solarize(images, draws, magnitude):
 _RANDAUGMENT = (
     lambda images, draws, size: _transform(images, draws, "auto_contrast"),
     lambda images, draws, size: _transform(images, draws, "brightness", factor=size / 2),
-    lambda images, draws, size: _transform(images, draws, "contrast", factor=(size, size)),
+    _contrast,
     lambda images, draws, size: _transform(images, draws, "fade", factor=size),
     lambda images, draws, size: _transform(images, draws, "posterize", factor=(8 - max(1, round(4 * size)), 8)),
     lambda images, draws, size: _transform(images, draws, "rotate", factor=30 * size / _DEGREES),
@@ -98,7 +106,6 @@ _RANDAUGMENT = (
 _LAYERS = {
     "auto_contrast": keras.layers.AutoContrast,
     "brightness": keras.layers.RandomBrightness,
-    "contrast": keras.layers.RandomContrast,
     "erase": keras.layers.RandomErasing,
     "fade": keras.layers.RandomColorDegeneration,
     "hue": keras.layers.RandomHue,
