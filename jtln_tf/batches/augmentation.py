@@ -1,39 +1,54 @@
-"""Augmentation of a batch by a policy; a function of the seed and the step alone."""
+"""Augmentation of a batch by a policy: a function of the seed, the step and each image's position. Floor 1."""
 
 import tensorflow as tf
 
-from jtln_tf.batches.keras_layers import colour, erase, mix, randaugment, rotate, zoom
-from jtln_tf.config import parse_augmentation
+from jtln_tf.batches.draws import Draws
+from jtln_tf.batches.keras_layers import colour, draw_mixing, erase, randaugment, rotate, zoom
+from jtln_tf.config import AugmentationSpec, parse_augmentation
 
 
-# AutoGraph would read through the whole of Keras's layers, for seconds, and find nothing to convert.
+# AutoGraph would read all of Keras's layers, for seconds, and find nothing to convert.
 @tf.autograph.experimental.do_not_convert
-def augment_images(images, seed, step=0, *, policy=("crop",)):
-    """Augments images; the result depends on the arguments alone, and each image has draws of its own.
+def augment_images(
+    images: tf.Tensor,
+    seed: int,
+    step: int = 0,
+    *,
+    policy: str | tuple[str, ...] | AugmentationSpec = ("crop",),
+    positions: tf.Tensor | None = None,
+    batch_size: int | None = None,
+) -> tf.Tensor:
+    """Augments images; the result depends on the arguments alone, and each image has its own draws.
 
     Args:
         images: Images [B, H, W, C] in 0..255, gray or RGB.
         seed: Whole number.
         step: Whole number: the same images look different in every step.
-        policy: Texts `NAME[:NUMBER...]` that `parse_augmentation` reads: what is done, in this order. `mixup` is left
-            out here, as it changes labels: see `mix_images`.
+        policy: What is done, in this order, as `parse_augmentation` reads it. `mixup` is left out here, because it
+            changes labels: see `mix_images`.
+        positions: Positions [B] of the images in a larger batch, of which they are augmented as a part; None: the
+            images are the whole batch.
+        batch_size: Images in that batch; given together with `positions`.
 
     Returns:
-        Images [B, H, W, C] in 0..255: of the type given where pixels are but moved (`crop`, `flip`), else float32.
+        Images [B, H, W, C] in 0..255: of the given type if pixels only move (`crop`, `flip`), else float32.
 
     Raises:
         InputError: If the policy does not fit.
     """
-    images, key = tf.convert_to_tensor(images), _key(seed, step)
+    images = tf.convert_to_tensor(images)
+    draws = _draws(seed, step, _size(images) if positions is None else batch_size, positions)
     for name, numbers in parse_augmentation(policy).operations:
         if name not in _MOVES:
             images = tf.cast(images, tf.float32)
-        images = _OPERATIONS[name](images, key, *numbers)
+        images = _OPERATIONS[name](images, draws, *numbers)
     return images
 
 
 @tf.autograph.experimental.do_not_convert
-def mix_images(images, labels, num_classes, seed, step=0, *, alpha):
+def mix_images(
+    images: tf.Tensor, labels: tf.Tensor, num_classes: int, seed: int, step: int = 0, *, alpha: float
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mixes each image, and its label, with another one of the batch (Zhang et al., 2018, arXiv:1710.09412).
 
     Args:
@@ -47,30 +62,48 @@ def mix_images(images, labels, num_classes, seed, step=0, *, alpha):
     Returns:
         float32 images [B, H, W, C] and the probabilities of their classes, float32 [B, K].
     """
-    return mix(tf.cast(images, tf.float32), tf.one_hot(labels, num_classes), _key(seed, step), alpha)
+    partners, weights = draw_partners(_size(images), seed, step, alpha)
+    return mix(images, partners, weights), mix(tf.one_hot(labels, num_classes), partners, weights)
 
 
-def _key(seed, step):
-    return tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
+@tf.autograph.experimental.do_not_convert
+def draw_partners(batch_size: int, seed: int, step: int, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the position of the image that each image of a batch is mixed with, and its own weight: [B] and [B]."""
+    return draw_mixing(_draws(seed, step, batch_size), alpha)
 
 
-def _crop(images, key):
+def mix(values: tf.Tensor, partners: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Mixes the first b values with those at `partners` [b], by `weights` [b]; float32 [b, ...]."""
+    values = tf.cast(values, tf.float32)
+    weights = tf.reshape(weights, [-1] + [1] * (len(values.shape) - 1))
+    return weights * values[: tf.size(partners)] + (1.0 - weights) * tf.gather(values, partners)
+
+
+def _draws(seed, step, batch_size, positions=None):
+    return Draws(tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)]), batch_size, positions)
+
+
+def _size(images):
+    return images.shape[0] or tf.shape(images)[0]
+
+
+def _crop(images, draws):
     """Moves each image [B, H, W, C] by whole pixels, drawn evenly from an eighth of the side each way."""
-    batch, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    height, width = images.shape[1:3]
     for axis, side in ((1, height), (2, width)):
         reach = side // 8
-        moves = tf.random.stateless_uniform([batch, 1], key + [axis * 2**33, 0], -reach, reach + 1, tf.int32)
-        index = tf.abs(moves + tf.range(side)[None])
+        of_axis = draws._replace(key=draws.key + [axis * 2**33, 0])
+        index = tf.abs(of_axis.uniform((1,), -reach, reach + 1, tf.int32) + tf.range(side)[None])
         mirrored = tf.where(index >= side, 2 * (side - 1) - index, index)
         images = tf.gather(images, mirrored, axis=axis, batch_dims=1)
     return images
 
 
-def _flip(images, key):
+def _flip(images, draws):
     columns = tf.range(images.shape[2])
-    flips = tf.random.stateless_uniform([tf.shape(images)[0], 1], key + [2**32, 0]) < 0.5
-    # To gather the columns takes a third of the time of tf.reverse.
-    return tf.gather(images, tf.where(flips, columns[::-1], columns), axis=2, batch_dims=1)
+    is_flipped = draws._replace(key=draws.key + [2**32, 0]).uniform((1,)) < 0.5
+    # Gathering the columns takes a third of the time of tf.reverse.
+    return tf.gather(images, tf.where(is_flipped, columns[::-1], columns), axis=2, batch_dims=1)
 
 
 _MOVES = ("crop", "flip")

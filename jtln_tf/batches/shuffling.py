@@ -1,35 +1,32 @@
-"""The order of the examples: a keyed permutation of their indices.
+"""The order of the examples: a keyed permutation of their indices. Floor 1.
 
-Every batch is a function of the seed and its step alone, so that any step of any epoch can be reached at once and a
+Every batch is a function of the seed and its step alone. Any step of any epoch can therefore be reached at once, and a
 resumed run sees the batches that it would have seen.
 """
 
 import tensorflow as tf
 
 
-def mix_seed(seed, stream):
-    """Returns one whole number a (seed, stream): the two streams of a run must not be shuffled alike."""
+def mix_seed(seed: int, stream: int) -> int:
+    """Returns one whole number for each (seed, stream), so that a run's two streams are not shuffled alike."""
     return (seed * 2 + stream) % (2**31)
 
 
-def shuffled_rows(step, batch, num_examples, seed):
-    """Returns which examples are in a batch.
+def shuffled_rows(places: tf.Tensor, num_examples: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns which examples stand at some places of an endless stream.
 
     Args:
-        step: Step of the batch, scalar int64 tensor.
-        batch: Examples in a batch.
-        num_examples: Examples in all.
-        seed: Two whole numbers: the seed of the run, and the number of the stream.
+        places: Places in the stream, from 0, int64 [b].
+        num_examples: Examples in one pass.
+        seed: Seed of the stream, as `mix_seed` returns it.
 
     Returns:
-        Positions and the numbers of their passes over the examples, both int64 [batch]. Where a pass ends inside the
-        batch, the next one begins.
+        Positions of the examples, and the number of the pass that each belongs to, both int64 [b].
     """
-    positions = step * batch + tf.range(batch, dtype=tf.int64)
-    passes, within = positions // num_examples, positions % num_examples
+    passes, within = places // num_examples, places % num_examples
     # SplitMix64: the hash of a hashed seed plus a multiple of this number. The permutation reads 3 words of 32 bits as
-    # its key, and keys with few bits set, or 4 rounds, leave most indices near their place.
-    first = _hash(tf.constant(mix_seed(*seed), tf.uint64)) + tf.cast(passes + 1, tf.uint64) * 0x9E3779B97F4A7C15
+    # its key; keys with few bits set, or 4 rounds, would leave most indices near their place.
+    first = _hash(tf.constant(seed, tf.uint64)) + tf.cast(passes + 1, tf.uint64) * 0x9E3779B97F4A7C15
     words = (_hash(first), tf.bitwise.right_shift(_hash(first), 32), _hash(_hash(first)))
     keys = tf.stack([tf.cast(word, tf.uint32) for word in words], axis=1)
     # tf.random.experimental.index_shuffle has no choice of rounds.

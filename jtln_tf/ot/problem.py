@@ -40,6 +40,12 @@ class Problem(typing.NamedTuple):
         """Type of all its numbers."""
         return self.a.dtype
 
+    @property
+    def has_fewer_rows(self):
+        """Whether the rows are the smaller side, the one that is solved for; False if the sizes are not known."""
+        n, m = self.cost_matrix.shape
+        return n is not None and m is not None and n < m
+
     def transposed(self):
         """Returns the same problems with rows and columns exchanged."""
         return Problem(

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-import reference
+from tests import reference
 from PIL import Image
 
 from benchmarks import plain_sinkhorn, problems, report

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import ot
 import pytest
-import reference
+from tests import reference
 import tensorflow as tf
 
 from jtln_tf.ot import sinkhorn, sinkhorn_from_logits

@@ -3,7 +3,7 @@
 import hypothesis
 import numpy as np
 import pytest
-import reference
+from tests import reference
 import tensorflow as tf
 from hypothesis import strategies as st
 
