@@ -1,4 +1,5 @@
 import re
+import sys
 
 import keras
 import numpy as np
@@ -12,30 +13,12 @@ from jtln_tf.network import build_network, cut_network
 from tests.backbones.trunks import build, draw_images
 from tests.conftest import REPOSITORY
 
-# What keras itself does to the pixels, by kind and by module.
+# What keras itself does to the pixels.
 PREPROCESS = {
     "caffe": keras.applications.resnet.preprocess_input,
     "torch": keras.applications.densenet.preprocess_input,
     "tf": keras.applications.mobilenet_v2.preprocess_input,
     "none": keras.applications.efficientnet.preprocess_input,
-}
-# The first prefix that fits names the module.
-MODULES = {
-    "ConvNeXt": keras.applications.convnext,
-    "DenseNet": keras.applications.densenet,
-    "EfficientNetV2": keras.applications.efficientnet_v2,
-    "EfficientNet": keras.applications.efficientnet,
-    "InceptionResNetV2": keras.applications.inception_resnet_v2,
-    "InceptionV3": keras.applications.inception_v3,
-    "MobileNetV3": keras.applications.mobilenet_v3,
-    "MobileNetV2": keras.applications.mobilenet_v2,
-    "MobileNet": keras.applications.mobilenet,
-    "NASNet": keras.applications.nasnet,
-    "VGG16": keras.applications.vgg16,
-    "VGG19": keras.applications.vgg19,
-    "Xception": keras.applications.xception,
-    **{f"ResNet{depth}V2": keras.applications.resnet_v2 for depth in (50, 101, 152)},
-    "ResNet": keras.applications.resnet,
 }
 
 
@@ -64,7 +47,7 @@ def test_scaling_stays_float32_under_mixed_precision():
 def test_each_application_has_the_scaling_of_its_module():
     images = draw_images(1, 2, 2, 3)
     for name, application in APPLICATIONS.items():
-        module = next(module for prefix, module in MODULES.items() if name.startswith(prefix))
+        module = sys.modules[application.features.keywords["constructor"].__module__]
         expected = module.preprocess_input(images.copy())
         np.testing.assert_array_equal(PREPROCESS[application.scaling](images.copy()), expected, name)
 

@@ -32,12 +32,6 @@ def test_what_numpy_itself_saves(tmp_path):
     check_small(read_caffe_dump(tmp_path / "small.npy"))
 
 
-def test_the_header_of_python_2(tmp_path):
-    content = write_dump(tmp_path / "small.npy", SMALL).read_bytes()[128:]
-    header = "{'descr': 'O', 'fortran_order': False, 'shape': (), }"
-    check_small(read_caffe_dump(write_npy(tmp_path / "old.npy", content, header)))
-
-
 def test_pairs_that_are_tuples_or_arrays_of_objects(tmp_path):
     pair = np.empty(2, object)
     pair[:] = SMALL["conv1"]
@@ -50,24 +44,15 @@ def test_npz(tmp_path):
     check_small(read_caffe_dump(tmp_path / "small.npz"))
 
 
-@pytest.mark.parametrize("layers", [{"a": np.ones(2)}, {"a": [np.ones(2)]}, {"a": [np.ones(2), "b"]}, {"a": None}])
-def test_layers_without_both_arrays(layers, tmp_path):
-    with pytest.raises(InputError, match="weights and one of biases for each layer. Received: .*'a'"):
-        read_caffe_dump(write_dump(tmp_path / "parts.npy", layers))
-
-
-@pytest.mark.parametrize("dtype", ["U2", "i4", "f2", "M8[s]", "f4,i4"])
-@pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_arrays_of_other_types(dtype, suffix, tmp_path):
-    path, array = tmp_path / f"other{suffix}", np.zeros(2, dtype)
-    if suffix == ".npz":
-        np.savez(path, conv1_weights=np.ones(2, "f4"), conv1_biases=array)
-    else:
-        write_dump(path, {"conv1": [np.ones(2, "f4"), array]})
-    # Most types in a pickle are refused earlier.
-    told = "must have arrays of float32 or float64. Received: .* for 'conv1'" if suffix == ".npz" else "must"
-    with pytest.raises(InputError, match=f"`input` {told}"):
-        read_caffe_dump(path)
+def test_layers_must_have_two_arrays_of_numbers(tmp_path):
+    ones = np.ones(2, "f4")
+    for layers in ({"a": ones}, {"a": [ones]}, {"a": [ones, "b"]}, {"a": None}):
+        with pytest.raises(InputError, match="arrays of float32 or float64, for each layer. Received: .* for 'a'"):
+            read_caffe_dump(write_dump(tmp_path / "parts.npy", layers))
+    for dtype in ("U2", "i4", "f2", "M8[s]", "f4,i4"):
+        np.savez(tmp_path / "other.npz", a_weights=ones, a_biases=np.zeros(2, dtype))
+        with pytest.raises(InputError, match="arrays of float32 or float64, for each layer. Received: .* for 'a'"):
+            read_caffe_dump(tmp_path / "other.npz")
 
 
 def test_lists_within_lists_are_refused_at_once(tmp_path):
@@ -93,17 +78,9 @@ def test_a_call_in_the_pickle_is_told_in_one_line(tmp_path):
         read_caffe_dump(path)
 
 
-def test_every_cut_of_a_file_is_told(tmp_path):
-    content = write_dump(tmp_path / "whole.npy", SMALL).read_bytes()
-    for length in range(0, len(content), 7):
-        (tmp_path / "cut.npy").write_bytes(content[:length])
-        with pytest.raises(InputError, match="`input` must"):
-            read_caffe_dump(tmp_path / "cut.npy")
-
-
-@pytest.mark.parametrize("mask", [0x01, 0x55, 0xFF])
+@pytest.mark.parametrize("mask", [None, 0x01, 0x55, 0xFF])
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_no_change_of_a_byte_gives_another_error(suffix, mask, tmp_path):
+def test_no_change_of_a_byte_and_no_cut_gives_another_error(suffix, mask, tmp_path):
     path = tmp_path / f"changed{suffix}"
     if suffix == ".npz":
         np.savez_compressed(path, a_weights=ONES["a"][0], a_biases=ONES["a"][1])
@@ -111,8 +88,9 @@ def test_no_change_of_a_byte_gives_another_error(suffix, mask, tmp_path):
         write_dump(path, ONES)
     content, refused = path.read_bytes(), 0
     for position in range(len(content)):
-        changed = bytearray(content)
-        changed[position] ^= mask
+        changed = bytearray(content if mask else content[:position])
+        if mask:
+            changed[position] ^= mask
         path.write_bytes(changed)
         try:
             layers = read_caffe_dump(path)
@@ -124,13 +102,10 @@ def test_no_change_of_a_byte_gives_another_error(suffix, mask, tmp_path):
     assert refused > 100
 
 
-def test_a_plain_array(tmp_path):
+def test_what_is_no_file_of_layers(tmp_path):
     np.save(tmp_path / "plain.npy", np.ones(3))
     with pytest.raises(InputError, match="`input` must hold a dict of layers. Received: .* with a ndarray"):
         read_caffe_dump(tmp_path / "plain.npy")
-
-
-def test_no_such_file(tmp_path):
     with pytest.raises(MissingInputError, match="`input` must name an existing file"):
         read_caffe_dump(tmp_path / "none.npy")
 
@@ -140,7 +115,7 @@ def test_no_such_file(tmp_path):
     [
         ({"a_weights": np.array([None]), "a_biases": np.ones(1)}, "a whole .npy or .npz file.*allow_pickle=False"),
         ({"conv1": np.ones(1)}, "named LAYER_weights and LAYER_biases, not 'conv1'"),
-        ({"conv1_weights": np.ones(1)}, "weights and one of biases for each layer"),
+        ({"conv1_weights": np.ones(1)}, "`input` must hold weights and biases, "),
     ],
 )
 def test_what_is_wrong_within_npz(arrays, message, tmp_path):
