@@ -78,6 +78,7 @@ def test_failed_download_is_one_line(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_imagenet_efficientnet_has_the_graph_of_the_plain_one(monkeypatch, tmp_path):
     donor = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
     normalization = next(layer for layer in donor.layers if isinstance(layer, keras.layers.Normalization))

@@ -76,6 +76,14 @@ def test_the_identity_follows_content_and_not_place(tmp_path):
     (tmp_path / "two" / "a.weights.h5").write_bytes(b"other")
     assert identify_backbone(configs[0]) != identify_backbone(configs[1])
     assert identify_backbone(NetworkConfig(backbone="ResNet50", weights="imagenet")) == "resnet50, imagenet"
+    presets = [NetworkConfig(backbone=f"kerashub:{tmp_path / folder / 'preset'}") for folder in ("one", "two")]
+    for folder in ("one", "two"):
+        (tmp_path / folder / "preset").mkdir()
+        (tmp_path / folder / "preset" / "image_converter.json").write_text("{}")
+    (tmp_path / "two" / "preset" / "metadata.json").write_text("{}")
+    assert identify_backbone(presets[0]) == identify_backbone(presets[1])
+    (tmp_path / "two" / "preset" / "image_converter.json").write_text('{"scale": 2}')
+    assert identify_backbone(presets[0]) != identify_backbone(presets[1])
 
 
 def test_layers_up_to_the_named_one_stay():

@@ -64,12 +64,9 @@ def test_layers_that_stood_in_another_model_before():
         np.testing.assert_allclose(rest(trunk(IMAGES))["source"], network(IMAGES)["source"], rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("pool22", "a layer of the backbone, such as features. Received: 'pool22'"), ("", "a layer")]
-)
-def test_outputs_of_no_layer(name, message):
-    with pytest.raises(InputError, match=f"`layers` must name {message}"):
-        outputs_model(build_small(), [name])
+def test_outputs_of_no_layer():
+    with pytest.raises(InputError, match="`layers` must name a layer of the backbone, such as features. .*'pool22'"):
+        outputs_model(build_small(), ["pool22"])
 
 
 def test_predictions_are_those_of_the_network_and_drop_nothing():
