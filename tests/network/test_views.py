@@ -24,6 +24,10 @@ def test_outputs_are_features_logits_and_layers_of_one_pass():
     outputs = outputs_model(network, ["conv2", "pool1"])(IMAGES)
     assert list(outputs_model(network)(IMAGES)) == ["features", "source", "target"]
     np.testing.assert_allclose(outputs["features"], backbone(IMAGES), rtol=1e-5)
+    plain = build_small()
+    kernel, bias = plain.get_layer("target_logits").get_weights()
+    expected = features_model(plain)(IMAGES).numpy() @ kernel + bias
+    np.testing.assert_allclose(outputs_model(plain)(IMAGES)["target"], expected, rtol=1e-4, atol=1e-4)
     for side, probabilities in network(IMAGES).items():
         np.testing.assert_allclose(tf.nn.softmax(outputs[side]), probabilities, rtol=1e-4, atol=1e-6)
     for name in ("conv2", "pool1"):
