@@ -79,8 +79,8 @@ def test_the_check_compares_and_refuses_another_network(network, exported):
 
 def test_an_export_is_replaced_and_what_a_kill_left_removed(network, tmp_path):
     for target_classes in ("xyz", "uvw"):
-        (tmp_path / "out.unfinished").mkdir()
-        mark_folder(tmp_path / "out.unfinished", "export")
+        (tmp_path / "out.unfinished" / "export" / "half a file").mkdir(parents=True)
+        mark_folder(tmp_path / "out.unfinished", "unfinished export")
         export_network(network, tmp_path / "out", source_classes="abcd", target_classes=target_classes)
     assert json.loads((tmp_path / "out" / "classes.json").read_text())["target"] == list("uvw")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
