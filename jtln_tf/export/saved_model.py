@@ -16,7 +16,7 @@ from jtln_tf.files import check_marked, first_line, mark_folder, remove_marked, 
 
 _CLASSES_FILE = "classes.json"
 _SIGNATURES = ("serve_bytes", "serve_images")
-_KIND = "export"
+_KIND, _UNFINISHED_KIND = "export", "unfinished export"
 _OWN_NAMES = (_CLASSES_FILE, "assets", "fingerprint.pb", "saved_model.pb", "variables")
 
 
@@ -64,25 +64,22 @@ def export_network(
     folder = pathlib.Path(os.path.abspath(folder))
     check_marked(folder, _KIND, _OWN_NAMES, "output")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    # What a killed export left.
-    remove_marked(unfinished, _KIND, _OWN_NAMES, "output")
+    # A killed export may have left it.
+    remove_marked(unfinished, _UNFINISHED_KIND, (_KIND,), "output")
     try:
-        _write_folder(unfinished, _build_archive(network, crop_bottom), names)
-        remove_marked(folder, _KIND, _OWN_NAMES, "output")
-        os.replace(unfinished, folder)
+        unfinished.mkdir(parents=True)
+        try:
+            mark_folder(unfinished, _UNFINISHED_KIND)
+            _build_archive(network, crop_bottom).write_out(str(unfinished / _KIND), verbose=False)
+            write_json(unfinished / _KIND / _CLASSES_FILE, names)
+            mark_folder(unfinished / _KIND, _KIND)
+            remove_marked(folder, _KIND, _OWN_NAMES, "output")
+            os.replace(unfinished / _KIND, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     except (tf.errors.OpError, OSError) as error:
-        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({first_line(error)}).") from error
-
-
-def _write_folder(folder, archive, class_names):
-    folder.mkdir(parents=True)
-    try:
-        mark_folder(folder, _KIND)
-        write_json(folder / _CLASSES_FILE, class_names)
-        archive.write_out(str(folder), verbose=False)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        reason = first_line(error)
+        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
 
 
 def _build_archive(network, crop_bottom):
