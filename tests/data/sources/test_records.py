@@ -2,18 +2,15 @@ import concurrent.futures
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jtln_tf.batches import pair_domains
+import jtln_tf.data.reading.images as images_file
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.data import list_domain, load_domain, write_records
-import jtln_tf.data.reading.images as images_file
-from tests.conftest import REPOSITORY, make_image_folder
+from tests.conftest import make_image_folder
 
 
 @pytest.fixture(scope="module")
@@ -55,33 +52,14 @@ def test_the_same_images_are_held_out_and_drawn_as_of_the_folder(tmp_path, optio
 
 
 def test_files_are_kept_byte_by_byte(photos):
-    listing = list_domain(f"records:{photos}/records")
-    found = sorted(listing.splits["train"].images.reader.read(listing.splits["train"].images))
+    train = list_domain(f"records:{photos}/records").splits["train"]
+    found = sorted(train.images.contents(range(len(train))))
     assert found == sorted(path.read_bytes() for path in (photos / "photos" / "train").rglob("*.png"))
-
-
-def test_any_records_are_read_in_the_order_asked_for(photos):
-    listing = list_domain(f"records:{photos}/records")
-    everything = listing.splits["train"].images.reader.read(np.arange(36))
-    for numbers in ([35, 0, 17, 0], [5], []):
-        assert list(listing.splits["train"].images.reader.read(numbers)) == [everything[number] for number in numbers]
 
 
 def test_classes_and_columns_are_chosen_as_in_a_folder(photos):
     domain = load_domain(f"records:{photos}/records?family=x&per_class=2", image_size=16, cache="none")
     assert domain.class_names == ("a", "b") and len(domain.train) == 4
-
-
-@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
-def test_batches_are_the_same_from_every_cache(photos, tmp_path, cache):
-    options = {"image_size": 16, "cache_dir": tmp_path}
-    expected = load_domain(f"records:{photos}/records", cache="memory", **options)
-    domain = load_domain(f"records:{photos}/records", cache=cache, **options)
-    batches = [iter(pair_domains(one, None, source_batch=8, first_step=3)) for one in (expected, domain)]
-    for _ in range(4):
-        left, right = (next(each)["source"] for each in batches)
-        np.testing.assert_array_equal(left[0], right[0])
-        np.testing.assert_array_equal(left[1], right[1])
 
 
 def test_another_content_has_another_fingerprint(photos, tmp_path):
@@ -102,7 +80,9 @@ def test_records_can_be_packed_again(photos, tmp_path):
 def test_few_images_are_held_while_records_are_packed_again(photos, tmp_path, monkeypatch):
     listing, counts = list_domain(f"records:{photos}/records"), []
     read = listing.splits["train"].images.reader.read
-    monkeypatch.setattr(listing.splits["train"].images.reader, "read", lambda numbers: counts.append(len(numbers)) or read(numbers))
+    monkeypatch.setattr(
+        listing.splits["train"].images.reader, "read", lambda numbers: counts.append(len(numbers)) or read(numbers)
+    )
     monkeypatch.setattr(images_file, "_RECORDS_AT_ONCE", 5)
     write_records(listing, tmp_path / "again", images_per_shard=100)
     assert max(counts) == 5 and sum(counts) == 36
@@ -142,18 +122,14 @@ def test_damaged_records_are_told(photos, tmp_path):
     [
         ({"format": 1}, "of format 2.*pack them again"),
         ({"class_names": ["a"]}, "labels_.*npy does not fit"),
-        ({"splits": {"train": {"shards": [{"file": "../x.array_record", "records": 1}]}}}, "no name of a shard"),
-        ({"splits": {"../train": {"shards": []}}}, "is no split"),
-        ({"class_table": 3}, "prepare_data wrote"),
+        ({"splits": {"train": {"shards": [{"file": "../x.array_record", "records": 1}]}}}, "not the name of a shard"),
+        ({"splits": {"../train": {"shards": []}, "train": {"shards": []}}}, "is not a split"),
         ({"class_table": {"a": 3}}, "prepare_data wrote"),
         ({"class_table": {"a": {"family": 3}}}, "must be texts"),
         ({"class_names": [["a"], "b", "c"]}, "must be texts"),
-        ({"class_names": [1, 2, 3]}, "must be texts"),
         ({"class_names": "abc"}, "must be texts"),
         ({"class_names": ["a", "b", "b"]}, "a class is there twice"),
-        ({"test_fraction": float("inf")}, "test_fraction is inf"),
         ({"test_fraction": float("nan")}, "test_fraction is nan"),
-        ({"test_fraction": "0.2"}, "prepare_data wrote"),
         ({"splits": {}}, "no train split"),
     ],
 )
@@ -162,8 +138,9 @@ def test_a_foreign_index_is_refused(photos, tmp_path, change, message):
     shutil.copytree(photos / "records", foreign)
     index = json.loads((foreign / "domain.json").read_text())
     (foreign / "domain.json").write_text(json.dumps(index | change))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         list_domain(f"records:{foreign}")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -205,12 +182,12 @@ def below(folder):
     return sorted(os.path.relpath(path, folder) for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("foreign", ["index", "file", "folder", "link"])
+@pytest.mark.parametrize("foreign", ["mark", "file", "folder", "link"])
 def test_a_folder_with_other_things_is_not_replaced(photos, tmp_path, foreign):
     output = tmp_path / "out"
     shutil.copytree(photos / "records", output)
-    if foreign == "index":
-        (output / "domain.json").write_text('{"format": 1, "name": "example.org"}')
+    if foreign == "mark":
+        (output / "jtln_tf.json").unlink()
     elif foreign == "file":
         (output / "notes.txt").write_text("mine")
     elif foreign == "folder":
@@ -218,7 +195,7 @@ def test_a_folder_with_other_things_is_not_replaced(photos, tmp_path, foreign):
     else:
         (output / "labels_more.npy").symlink_to(output / "labels_train.npy")
     left = sorted(os.listdir(output))
-    with pytest.raises(InputError, match="must be a new folder.*and nothing else"):
+    with pytest.raises(InputError, match="`output` must .*what this program wrote|`output` must be a new folder"):
         write_records(list_domain(f"folder:{photos}/photos"), output, images_per_shard=9, overwrite=True)
     assert sorted(os.listdir(output)) == left and os.listdir(tmp_path) == ["out"]
 
@@ -235,6 +212,7 @@ def test_only_our_own_folders_are_replaced_or_removed(photos, tmp_path, monkeypa
         ".out.prepare_data/lock",
         "out.unfinished/notes.txt",
         "out/domain.json",
+        "out/jtln_tf.json",
         *(f"out/labels_{split}.npy" for split in ("test", "train", "validation")),
         *(f"out/{split}-00000-of-00001.array_record" for split in ("test", "train", "validation")),
     ]
@@ -286,45 +264,3 @@ def test_old_records_outlive_a_kill_and_a_failure(photos, tmp_path, monkeypatch)
         write_records(listing, output, images_per_shard=9, overwrite=True)
     assert sorted(os.listdir(output)) == sorted(os.listdir(photos / "records"))
     assert os.listdir(tmp_path / ".out.prepare_data") == ["lock"]
-
-
-def prepare(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "tools.prepare_data", *arguments], cwd=REPOSITORY, capture_output=True, text=True
-    )
-
-
-@pytest.mark.slow
-def test_program_writes_whole_or_not_at_all(photos, tmp_path, small_disk):
-    done = prepare(f"--domain=folder:{photos}/photos", f"--output={tmp_path}/out", "--images_per_shard=5")
-    assert done.returncode == 0, done.stderr
-    assert "36 images, 3 classes, test, train, validation" in done.stdout
-    again = prepare(f"--domain=folder:{photos}/photos", f"--output={tmp_path}/out")
-    assert again.returncode == 2 and "`output` must be a new folder" in again.stderr
-    assert "Traceback" not in again.stderr
-    assert prepare(f"--domain=folder:{photos}/photos", f"--output={tmp_path}/out", "--overwrite").returncode == 0
-
-    big = tmp_path / "big" / "a"
-    big.mkdir(parents=True)
-    for index in range(4):
-        noise = np.random.default_rng(index).integers(0, 256, (400, 400, 3), np.uint8)
-        Image.fromarray(noise).save(big / f"{index}.png")
-    full = prepare(f"--domain=folder:{tmp_path}/big", f"--output={small_disk}/out")
-    assert full.returncode == 2 and len(full.stderr.strip().splitlines()[-1]) < 300, full.stderr
-    assert "Traceback" not in full.stderr and below(small_disk) == [".out.prepare_data/lock"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--output=x"], "`domain` must be given"),
-        (["--domain=folder:x"], "`output` must be given"),
-        (["--domain=folder:x?per_class=3", "--output=y"], "must not draw, divide or crop images"),
-        (["--domain=folder:x?test_fraction=0.5", "--output=y"], "a run does. Received: test_fraction in"),
-        (["--domain=folder:x?validation_fraction=0", "--output=y"], "a run does. Received: validation_fraction in"),
-        (["--domain=tfds:x?crop_bottom=20", "--output=y"], "a run does. Received: crop_bottom in"),
-    ],
-)
-def test_program_tells_of_bad_flags(arguments, message):
-    result = prepare(*arguments)
-    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr

@@ -3,10 +3,12 @@ import pathlib
 import numpy as np
 import pytest
 import requests
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.data import list_domain, load_domain, write_records
+from jtln_tf.data.sources import tfds as tfds_file
 
 CLASS_NAMES = ("circle", "square", "star")
 
@@ -128,11 +130,11 @@ def values_and_labels(split):
     return [int(image.flat[0]) for image, _ in rows], [label for _, label in rows]
 
 
-@pytest.mark.parametrize("cache", ["memory", "none"])
-def test_splits_hold_every_image_once_with_its_label(data_root, cache):
-    domain = load(data_root, "tiny_shapes", cache=cache)
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_splits_hold_every_image_once_with_its_label(data_root, tmp_path, cache):
+    domain = load(data_root, "tiny_shapes", cache=cache, cache_dir=tmp_path)
     assert domain.class_names == CLASS_NAMES and domain.image_shape == (8, 8, 3)
-    assert domain.train.is_decoded == (cache == "memory")
+    assert domain.train.is_decoded == (cache != "none")
     used = []
     for split in (domain.train, domain.validation, domain.test):
         values, labels = values_and_labels(split)
@@ -144,30 +146,44 @@ def test_splits_hold_every_image_once_with_its_label(data_root, cache):
     assert np.bincount(domain.validation.labels).tolist() == [1, 1, 1]
 
 
-def test_both_caches_read_the_same_images(data_root):
-    memory, none = (load(data_root, "tiny_shapes?per_class=3", cache=cache).train for cache in ("memory", "none"))
-    assert values_and_labels(memory) == values_and_labels(none)
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_images_of_many_files_are_read_by_number(tmp_path, file_format, monkeypatch):
+    monkeypatch.setattr(tfds_file, "_EXAMPLES_AT_ONCE", 4)
+    options = {"data_dir": str(tmp_path), "file_format": file_format}
+    shards = tfds.download.DownloadConfig(num_shards=3)
+    TinyShapes(**options).download_and_prepare(download_config=shards)
+    train, test = (list_domain("tfds:tiny_shapes", data_root=tmp_path).splits[name] for name in ("train", "test"))
+    files = train.images.reader.paths
+    assert len(files) == 6 and all(file_format in path for path in files)
+    found = {"train": [], "test": []}
+    for name, examples in (("train", train), ("test", test)):
+        for encoded, label in zip(examples.images.contents(range(len(examples))), examples.labels, strict=True):
+            value = int(tf.io.decode_png(encoded)[0, 0, 0])
+            assert value % 3 == label
+            found[name].append(value)
+    assert sorted(found["train"]) == list(range(30)) and sorted(found["test"]) == list(range(100, 109))
+    few = train.take([29, 0, 7, 0]).images.contents(range(4))
+    assert [int(tf.io.decode_png(encoded)[0, 0, 0]) for encoded in few] == [
+        found["train"][row] for row in (29, 0, 7, 0)
+    ]
+    pathlib.Path(files[1]).write_bytes(pathlib.Path(files[1]).read_bytes()[:30])
+    with pytest.raises(InputError, match="A shard must be whole.*-00001-of-00003'"):
+        list_domain("tfds:tiny_shapes", data_root=tmp_path)
 
 
-def test_a_split_is_read_once_where_it_is_packed(data_root, tmp_path, monkeypatch):
-    listing = list_domain("tfds:tiny_shapes", data_root=data_root)
-    passes, read = [], TinyShapes.as_dataset
-    monkeypatch.setattr(
-        TinyShapes, "as_dataset", lambda self, **options: passes.append(options["split"]) or read(self, **options)
-    )
-    write_records(listing, tmp_path / "records", images_per_shard=4)
-    assert passes == ["train", "test"]
+def test_a_data_set_is_packed_in_its_order(data_root, tmp_path):
+    write_records(list_domain("tfds:tiny_shapes", data_root=data_root), tmp_path / "records", images_per_shard=4)
     packed, original = load_domain(f"records:{tmp_path}/records", image_size=8), load(data_root, "tiny_shapes")
     for name in ("train", "validation", "test"):
         assert values_and_labels(packed.split(name)) == values_and_labels(original.split(name))
 
 
-def test_images_are_fetched_in_any_order(data_root):
+def test_examples_without_the_image_are_told(data_root):
     listing = list_domain("tfds:tiny_shapes", data_root=data_root)
-    train = listing.splits["train"]
-    everything = [*listing.fetch(train)]
-    for rows in ([29, 0, 7, 0, 7], [3], []):
-        assert [*listing.fetch(train.take(rows))] == [everything[row] for row in rows]
+    reader = listing.splits["train"].images.reader
+    reader._image_key = "picture"
+    with pytest.raises(InputError, match=r"A shard must be whole. Received: one in '.*tiny_shapes/1.0.0' \(.*picture"):
+        reader.read([0])
 
 
 def test_choice_of_classes_and_labels(data_root):
@@ -181,11 +197,6 @@ def test_choice_of_classes_and_labels(data_root):
         load(data_root, "tiny_shapes?classes=stars")
     with pytest.raises(InputError, match="`per_class` must not exceed.*class 'circle' has 9"):
         load(data_root, "tiny_shapes?per_class=10")
-
-
-def test_channels_and_size(data_root):
-    domain = load_domain("tfds:tiny_shapes?per_class=1", data_root=data_root, image_size=12, channels=1)
-    assert domain.train.images.shape == (3, 12, 12, 1)
 
 
 def test_named_split_is_the_only_one_and_is_divided(data_root):
@@ -222,15 +233,10 @@ def test_configuration_of_a_data_set(data_root):
         load(data_root, "tiny_configured/nope")
 
 
-@pytest.mark.parametrize("name", ["no_such_data_set", "no_such_data_set/plain"])
+@pytest.mark.parametrize("name", ["no_such_data_set", "no_such_data_set/plain", "No Name"])
 def test_unknown_data_set(data_root, name):
-    with pytest.raises(InputError, match=f"must name a data set of TensorFlow Datasets. Received: '{name}'"):
+    with pytest.raises(InputError, match=f"`tfds:` must name a data set.* Received: '{name}'"):
         load(data_root, name)
-
-
-def test_name_that_is_no_name(data_root):
-    with pytest.raises(InputError, match="`tfds:` must name a data set.*'No Name'"):
-        load(data_root, "No Name")
 
 
 def test_shared_labels_are_columns_of_the_class_table(data_root):
