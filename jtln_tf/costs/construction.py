@@ -56,10 +56,10 @@ def build_cost_matrix(
 
     Example:
         >>> import jtln_tf as jt
-        >>> source = jt.load_domain("builtin:mnist5k?classes=1,7&per_class=20")
-        >>> target = jt.load_domain("builtin:optdigits?classes=1,7&per_class=5", image_size=28)
+        >>> source = jt.load_domain("builtin:mnist5k?classes=0,1&per_class=20")
+        >>> target = jt.load_domain("builtin:optdigits?classes=0,1&per_class=10", image_size=28)
         >>> jt.build_cost_matrix(source, target).nearest(1)
-        {'1': ['1'], '7': ['7']}
+        {'0': ['0'], '1': ['1']}
     """
     cost = _read_options(metric, options)
     domains, policies = {"source": source, "target": target}, augmentation or {}
