@@ -64,12 +64,6 @@ def test_dual_centre_of_nothing_to_choose_is_zero(values):
     np.testing.assert_array_equal(scale(reduced), 0)
 
 
-def test_dual_centre_ends_if_the_potentials_do_not_settle():
-    # Kernels of exp(-100,000) next to 1.
-    reduced = dual_centre(draw_values(6, 6), epsilon=1e-5)
-    assert np.isfinite(reduced).all() and abs(reduced.mean()) < 1e-12
-
-
 @pytest.mark.parametrize(
     ("by", "statistic"), [("max", np.max), ("mean", np.mean), ("median", np.median), ("std", np.std)]
 )

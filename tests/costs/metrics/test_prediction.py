@@ -90,13 +90,6 @@ def test_classifier_agrees_with_the_minimum(counts, dimension):
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=0.02)
 
 
-def test_classifier_of_one_class_and_of_constant_features():
-    np.testing.assert_array_equal(fit_source_classifier([[1.0, 2.0]], [0])(np.zeros((4, 2))), np.ones((4, 1)))
-    labels = np.repeat([0, 1, 2], [5, 4, 3])
-    constant = fit_source_classifier(np.full((12, 2), 0.7), labels)(np.full((2, 2), 0.7))
-    np.testing.assert_allclose(constant, np.array([[5, 4, 3]] * 2) / 12, atol=1e-3)
-
-
 def test_digits_are_predicted_with_calibrated_probabilities_and_related_by_them():
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
