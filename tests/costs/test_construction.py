@@ -114,8 +114,9 @@ def test_linear_time_mkmmd_agrees_with_the_exact_one(source, target):
     np.testing.assert_array_equal(auto.values, exact.values)
 
 
-def test_fisher_vectors_find_the_digits_that_both_have_and_ask_no_network(target, tmp_path):
+def test_fisher_vectors_find_the_digits_that_both_have_and_ask_no_network(monkeypatch):
     pytest.importorskip("skimage")
+    monkeypatch.setattr("jtln_tf.costs.metrics.fisher_mkmmd._FIT_DESCRIPTORS", 2000)
     source, other = (
         load_domain(f"builtin:mnist5k?classes={names}&per_class=12", image_size=14, seed=seed)
         for seed, names in enumerate(("0,1,2,3", "1,3"))
@@ -196,18 +197,16 @@ def test_kept_features_follow_images_side_and_augmentation(source, target, featu
     for domains, augmentation, seed, files in (
         ((source, target), {}, 0, 2),
         ((source, dataclasses.replace(target, fingerprint="another")), {}, 0, 3),
-        ((target, target), {}, 0, 4),
-        ((target, target), both, 0, 6),
-        ((target, target), {**both, "target": "crop,flip"}, 0, 7),
-        ((target, target), both, 1, 9),
+        ((target, target), both, 0, 5),
+        ((target, target), {**both, "target": "crop,flip"}, 1, 7),
         # Images without a fingerprint are not told from others.
-        ((nameless, nameless), {}, 0, 9),
+        ((nameless, nameless), {}, 0, 7),
     ):
         plain = build_values(*domains, features_model=features_model, augmentation=augmentation, seed=seed)
         for _ in range(2):
             kept = build_values(*domains, augmentation=augmentation, seed=seed, **options)
             np.testing.assert_array_equal(kept, plain)
-            assert len(list(tmp_path.iterdir())) == files
+        assert len(list(tmp_path.iterdir())) == files
 
 
 def test_progress_is_told_by_domain(source, target, features_model):

@@ -84,7 +84,7 @@ def test_ties_are_framed_and_small_pictures_tell_the_costs():
     assert not build_figure(build(draw_values(41, 40))).axes[0].texts
 
 
-@pytest.mark.parametrize(("shape", "row_step"), [((136, 106), 1), ((1000, 100), 3)])
+@pytest.mark.parametrize(("shape", "row_step"), [((136, 106), 1), ((600, 100), 2)])
 def test_names_are_thinned_if_they_would_overlap_and_nothing_is_cut_off(shape, row_step):
     matrix = build(draw_values(*shape), targets=tuple(f"{'long name ' * 3}{column}" for column in range(shape[1])))
     figure = build_figure(matrix)
@@ -100,7 +100,7 @@ def test_names_are_thinned_if_they_would_overlap_and_nothing_is_cut_off(shape, r
     assert box.x1 <= figure.get_figwidth() and box.y1 <= figure.get_figheight()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (10, 10), (1000, 100)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (10, 10), (600, 100)])
 def test_pictures_have_a_bounded_size(tmp_path, shape):
     matrix, path = build(draw_values(*shape), metric="mkmmd"), tmp_path / "cost.png"
     save_picture(matrix, str(path))
