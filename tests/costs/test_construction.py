@@ -320,6 +320,11 @@ def test_online_costs_of_class_means(source, target):
         ("none.npz", {}, "must name an existing file. Received: 'none.npz'"),
         ("online", {"refresh_steps": 1}, "`metric` must be a file or one of mkmmd, .* Received: 'online'"),
         (CostConfig(), {"scale": "std"}, "`options` must be empty with a `CostConfig`. Received: scale"),
+        (
+            "mkmmd",
+            {"augmentation": {"sources": "crop"}},
+            "`augmentation` must have the keys source and target. .*'sources'",
+        ),
         ("mkmmd", {"augmentation": {"source": "spin"}}, "`source_augmentation` must be none, or .* Received: 'spin'"),
     ],
 )
