@@ -19,13 +19,14 @@ import numpy as np
 from absl import flags
 
 from jtln_tf.config import InputError
-from jtln_tf.costs.metrics.kernel_features import (
+from jtln_tf.costs.metrics.mkmmd import mkmmd_cost
+from jtln_tf.costs.numerics.kernel import median_squared_distance
+from jtln_tf.costs.numerics.kernel_features import (
     NUM_FREQUENCIES,
     ClassEmbeddings,
     draw_kernel_features,
     mkmmd_of_embeddings,
 )
-from jtln_tf.costs.metrics.mkmmd import median_squared_distance, mkmmd_cost
 from tools.program import run_program
 
 METHODS = ("exact", "linear")
@@ -98,9 +99,7 @@ def measure_size(method, size):
 
     def build():
         if method == "exact":
-            return mkmmd_cost(
-                *source, *target, num_source_classes=classes[0], num_target_classes=classes[1], scale=scale
-            )
+            return mkmmd_cost(source, target, scale=scale)
         sides = []
         for count, (features, labels) in zip(classes, (source, target), strict=True):
             sides.append(ClassEmbeddings(count, kernel_features.width))

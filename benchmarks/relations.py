@@ -16,7 +16,8 @@ import pathlib
 from absl import flags
 
 from flags import config_from_flags, define_config_flags
-from jtln_tf.config import COST_METRICS, CostConfig, InputError, parse_cost_spec
+from jtln_tf.config import InputError
+from jtln_tf.costs.spec import COST_METRICS, parse_cost_spec
 from tools.program import load_tensorflow, run_program
 
 define_config_flags()
@@ -44,9 +45,9 @@ def main(arguments):
     kinds = [_kinds(domain, values.kind) for domain in (source, target)]
     rows = []
     for metric in values.metrics:
-        # Built as one: the options of a preset are for its own matrix.
-        options = {**dataclasses.asdict(config.cost), "cost_matrix": metric, "cost_refresh_steps": 0}
-        costs = build_costs(dataclasses.replace(config, cost=CostConfig(**options)), cache=values.feature_cache)
+        # A preset's refreshing is for training with its own matrix.
+        cost = dataclasses.replace(config.cost, matrix=parse_cost_spec(metric), refresh_steps=0)
+        costs = build_costs(dataclasses.replace(config, cost=cost), cache=values.feature_cache)
         found, possible = count_of_own_kind(costs, *kinds)
         rows.append({"metric": metric, "found": found, "possible": possible})
         print(f"{metric:<24} {found} of {possible}", flush=True)

@@ -1,4 +1,4 @@
-"""Every option of `ExperimentConfig` as an absl flag of the same name, with its help, limits and default."""
+"""Every option of a configuration as an absl flag of the same name, with its help, limits and default."""
 
 import dataclasses
 import pathlib
@@ -6,57 +6,55 @@ import typing
 
 from absl import flags
 
-from jtln_tf.config import ExperimentConfig, InputError
+from jtln_tf.config import InputError, options_of
+from jtln_tf.experiment.config import SECTIONS, ExperimentConfig
+from jtln_tf.methods import DEFAULT_METHOD, METHODS, find_method
 
 _PRESETS = pathlib.Path(__file__).parent / "presets"
 
 
-def define_config_flags(*sections, flag_values=flags.FLAGS):
-    """Defines a flag for each option of the named sections of `ExperimentConfig`, or of all of them.
+def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag for each option of each section, and of each method."""
+    for section in SECTIONS.values():
+        _define_section(section, flag_values)
+    flags.DEFINE_enum("method", DEFAULT_METHOD.name, list(METHODS), "Training method.", flag_values=flag_values)
+    for method in METHODS.values():
+        _define_section(method, flag_values)
+
+
+def config_from_flags(method: str | None = None, flag_values: flags.FlagValues = flags.FLAGS) -> ExperimentConfig:
+    """Builds the configuration that the parsed flags describe.
 
     Args:
-        *sections: Names of sections (`data`, `network`, ...); none means all.
-        flag_values: Where the flags are defined.
-    """
-    for section in dataclasses.fields(ExperimentConfig):
-        if not sections or section.name in sections:
-            types = typing.get_type_hints(section.type)
-            for field in dataclasses.fields(section.type):
-                _define_flag(field, types[field.name], flag_values)
-
-
-def config_from_flags(flag_values=flags.FLAGS):
-    """Builds the `ExperimentConfig` that the parsed flags describe; sections without flags keep their defaults.
+        method: Name of the method in place of `--method`; None takes the flag.
+        flag_values: The parsed flags.
 
     Raises:
         InputError: If a value does not fit.
     """
-    return _replace(ExperimentConfig(), flag_values, lambda flag: True)
+    sections = {name: section(**_values(section, flag_values)) for name, section in SECTIONS.items()}
+    chosen = find_method(method or flag_values.method)
+    return ExperimentConfig(**sections, method=chosen(**_values(chosen, flag_values)))
 
 
-def with_given_flags(config, flag_values=flags.FLAGS):
-    """Returns a configuration with the values of those flags that were given, in place of its own.
+def with_given_flags(config: ExperimentConfig, flag_values: flags.FlagValues = flags.FLAGS) -> ExperimentConfig:
+    """Returns a configuration with the values of the flags that were given in place of its own.
 
     Raises:
         InputError: If a value does not fit.
     """
-    return _replace(config, flag_values, lambda flag: flag.present)
+    sections = {
+        name: dataclasses.replace(getattr(config, name), **_values(section, flag_values, only_given=True))
+        for name, section in SECTIONS.items()
+    }
+    method = config.method
+    if flag_values["method"].present and flag_values.method != method.name:
+        method = find_method(flag_values.method)()
+    given = _values(type(method), flag_values, only_given=True)
+    return ExperimentConfig(**sections, method=dataclasses.replace(method, **given))
 
 
-def _replace(config, flag_values, counts):
-    sections = {}
-    for section in dataclasses.fields(ExperimentConfig):
-        types = typing.get_type_hints(section.type)
-        values = {
-            field.name: _convert(field.name, flag_values[field.name].value, types[field.name])
-            for field in dataclasses.fields(section.type)
-            if field.name in flag_values and counts(flag_values[field.name])
-        }
-        sections[section.name] = dataclasses.replace(getattr(config, section.name), **values)
-    return ExperimentConfig(**sections)
-
-
-def preset_path(name):
+def preset_path(name: str) -> pathlib.Path:
     """Returns the flag file of a preset.
 
     Raises:
@@ -68,10 +66,18 @@ def preset_path(name):
     return _PRESETS / f"{name}.flags"
 
 
-def _define_flag(field, annotation, flag_values):
+def _define_section(section, flag_values):
+    types = typing.get_type_hints(section)
+    for field in options_of(section):
+        # Methods share options: a method that builds on another has all of its options.
+        if section.prefix + field.name not in flag_values:
+            _define_flag(section.prefix + field.name, field, types[field.name], flag_values)
+
+
+def _define_flag(name, field, annotation, flag_values):
     limits = field.metadata
     bounds = {"lower_bound": limits["minimum"], "upper_bound": limits["maximum"]}
-    arguments = {"name": field.name, "default": field.default, "help": limits["help"], "flag_values": flag_values}
+    arguments = {"name": name, "default": field.default, "help": limits["help"], "flag_values": flag_values}
     if typing.get_origin(annotation) is tuple:
         arguments["default"] = [str(element) for element in field.default]
         flags.DEFINE_list(**arguments)
@@ -85,6 +91,16 @@ def _define_flag(field, annotation, flag_values):
         flags.DEFINE_float(**arguments, **bounds)
     else:
         flags.DEFINE_string(**arguments)
+
+
+def _values(section, flag_values, only_given=False):
+    types = typing.get_type_hints(section)
+    names = {field.name: section.prefix + field.name for field in options_of(section)}
+    return {
+        name: _convert(flag, flag_values[flag].value, types[name])
+        for name, flag in names.items()
+        if flag_values[flag].present or not only_given
+    }
 
 
 def _convert(name, value, annotation):

@@ -5,29 +5,41 @@ Imports neither TensorFlow nor any other room but `config`.
 
 import contextlib
 import fcntl
+import fnmatch
 import json
 import os
 import pathlib
 import shutil
+import typing
 from collections.abc import Callable, Iterator
 
 from jtln_tf.config import InputError
 
 # Beside what is needed: logs, and what other programs write meanwhile.
 _SPARE_BYTES = 16 * 2**20
+# End of the name of a file that a killed process left behind.
+UNFINISHED = ".unfinished"
 _MARK_FILE = "jtln_tf.json"
 _LONGEST_REASON = 200
 
 
-def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
-    """Writes a file such that a kill leaves the old one or the new one."""
+@contextlib.contextmanager
+def open_whole(path: str | os.PathLike) -> Iterator[typing.BinaryIO]:
+    """Opens a file for writing such that a kill, or an error inside, leaves the old one or the new one."""
     path = pathlib.Path(path)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     try:
-        unfinished.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        with unfinished.open("wb") as file:
+            yield file
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file such that a kill leaves the old one or the new one."""
+    with open_whole(path) as file:
+        file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
 
 
 def write_json(path: str | os.PathLike, values: object) -> None:
@@ -114,7 +126,7 @@ def remove_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ..
     Args:
         folder: The folder.
         kind: Kind that its mark must name.
-        own_names: Names of everything that the program writes directly inside it.
+        own_names: Names, or shell patterns, of everything that the program writes directly inside it.
         option: The argument that named the folder, for messages.
 
     Raises:
@@ -132,12 +144,35 @@ def check_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...
         return
     if folder.is_symlink() or marked_version(folder, kind) is None:
         raise InputError(
-            f"`{option}` must be a new folder, or one of kind {kind!r} that this program wrote ({_MARK_FILE} marks it). "
-            f"Received: {str(folder)!r}, which is left as it is."
+            f"`{option}` must be a new folder, or one of kind {kind!r} that this program wrote and marked with "
+            f"{_MARK_FILE}. Received: {str(folder)!r}, which is left as it is."
         )
-    foreign = sorted(one.name for one in folder.iterdir() if one.name not in (*own_names, _MARK_FILE))
+    names = [one.name for one in folder.iterdir() if not one.name.endswith(UNFINISHED)]
+    own = (*own_names, _MARK_FILE)
+    foreign = sorted(name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in own))
     if foreign:
         raise InputError(
             f"`{option}` must hold nothing but what this program wrote. Received: {str(folder)!r} with {foreign[0]!r}, "
             "which is left as it is."
         )
+
+
+@contextlib.contextmanager
+def sole_writer(path: str | os.PathLike, option: str) -> Iterator[None]:
+    """Holds a lock on a file while a folder is written.
+
+    Args:
+        path: The lock's file, which stays.
+        option: The argument that named the folder, for messages.
+
+    Raises:
+        InputError: If another process holds it.
+    """
+    with pathlib.Path(path).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"`{option}` must not be in use by another process. Received: {str(pathlib.Path(path).parent)!r}."
+            ) from error
+        yield

@@ -13,7 +13,10 @@ import pathlib
 from absl import flags
 
 from flags import config_from_flags, define_config_flags
-from jtln_tf.config import COST_METRICS, ONLINE, InputError, parse_cost_spec
+from jtln_tf.config import InputError
+from jtln_tf.costs.spec import COST_METRICS, parse_cost_spec
+from jtln_tf.experiment.workdir import Run
+from jtln_tf.files import write_whole
 from tools.program import load_tensorflow, run_program
 from tools.progress import Progress
 
@@ -36,13 +39,12 @@ def main(arguments):
         raise InputError(f"`output` must be a .npz or .csv file. Received: {values.output!r}.")
     if values.plot and plot.suffix != ".png":
         raise InputError(f"`plot` must be a .png file. Received: {values.plot!r}.")
-    if not values.metric or values.metric == ONLINE:
+    if not values.metric or parse_cost_spec(values.metric, option="metric").is_online:
         raise InputError(
             f"`metric` must be one of {', '.join(COST_METRICS)}, a file, or several (--cost_matrix is for training). "
             f"Received: {values.metric!r}."
         )
-    parse_cost_spec(values.metric, option="metric")
-    # Those of a preset are for training.
+    # The cost options of a preset are for training.
     values["cost_matrix"].value = values.metric
     values["cost_refresh_steps"].value = 0
     config = config_from_flags()
@@ -52,14 +54,12 @@ def main(arguments):
         if path.exists() and not values.overwrite:
             raise InputError(f"`output` must not exist. Received: {str(path)!r}. Hint: --overwrite replaces it.")
     if values.workdir:
-        from jtln_tf.experiment.workdir import read_config
-
-        read_config(values.workdir)
+        Run.open(values.workdir)
 
     load_tensorflow()
-    from jtln_tf.costs import format_nearest, save_picture
-    from jtln_tf.experiment import build_costs
-    from jtln_tf.experiment.workdir import write_whole
+    from jtln_tf.costs.nearest_table import format_nearest
+    from jtln_tf.experiment.cost_matrix import build_costs
+    from jtln_tf.report.cost_matrix import save_picture
 
     for path in (output, plot):
         path.parent.mkdir(parents=True, exist_ok=True)

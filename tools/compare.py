@@ -12,12 +12,14 @@ import sys
 from absl import flags
 
 from flags import config_from_flags, define_config_flags
-from jtln_tf.config import METHODS, InputError, parse_cost_spec
+from jtln_tf.config import InputError
+from jtln_tf.costs.spec import parse_cost_spec
+from jtln_tf.methods import COMPARED_METHODS, METHODS
 from tools.program import load_tensorflow, run_program
 
 define_config_flags()
-flags.DEFINE_list("methods", ["target_only", "consecutive", "joint", "jtln"], f"Of {', '.join(METHODS)}.")
-flags.DEFINE_list("cost_matrices", [], "Train jtln once with each of these, in place of --cost_matrix.")
+flags.DEFINE_list("methods", list(COMPARED_METHODS), f"Of {', '.join(METHODS)}.")
+flags.DEFINE_list("cost_matrices", [], "Run methods with class costs once with each of these, not --cost_matrix.")
 flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1)
 flags.DEFINE_string("output", "", "Folder of the comparison.")
 flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in --output.")
@@ -37,21 +39,29 @@ def main(arguments):
         raise InputError("`output` must name the folder of the comparison. Received: nothing.")
     for text in values.cost_matrices:
         parse_cost_spec(text)
-    if values.cost_matrices and "jtln" not in values.methods:
-        raise InputError(f"`cost_matrices` needs jtln among `methods`. Received: methods={','.join(values.methods)}.")
-    config = config_from_flags()
+    with_costs = [name for name, method in METHODS.items() if method.uses_costs]
+    if values.cost_matrices and not set(with_costs) & set(values.methods):
+        raise InputError(
+            f"`cost_matrices` needs {' or '.join(with_costs)} among `methods`. "
+            f"Received: methods={','.join(values.methods)}."
+        )
+    configs = [config_from_flags(method) for method in values.methods]
+    config = configs[0]
     config.require_domains()
 
     load_tensorflow()
-    from jtln_tf.comparison import format_table, plan_variants, run_comparison, run_folder
+    from jtln_tf.comparison.plan import plan_variants
+    from jtln_tf.comparison.run import run_comparison, run_folder
+    from jtln_tf.comparison.table import format_table
 
-    variants = plan_variants(values.methods, values.cost_matrices)
+    variants = plan_variants(configs, tuple(values.cost_matrices))
     seeds = range(values.seed, values.seed + values.seeds)
-    rows = run_comparison(config, variants, seeds, values.output, overwrite=values.overwrite)
+    rows = run_comparison(variants, seeds, values.output, overwrite=values.overwrite)
     if values.json:
         print(json.dumps(rows))
         return
-    print(f"\n{config.data.source} -> {config.data.target}, {config.training.steps} steps, {len(seeds)} seed(s)\n")
+    pair = f"{config.data.source.text} -> {config.data.target.text}"
+    print(f"\n{pair}, {config.training.steps} steps, {len(seeds)} seed(s)\n")
     print(format_table(rows))
     last = run_folder(values.output, variants[-1], seeds[-1])
     print(f"\nPlot          {values.output}/accuracy.png")

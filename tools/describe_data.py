@@ -43,7 +43,8 @@ def main(arguments):
         raise InputError(f"`output` must not exist. Received: {values.output!r}. Hint: --overwrite replaces it.")
 
     load_tensorflow()
-    from jtln_tf.description import describe_domain, divide_domain, format_description, save_contact_sheet
+    from jtln_tf.description import describe_domain, divide_domain, format_description
+    from jtln_tf.report.contact_sheet import save_contact_sheet
 
     options = {"data_root": values.data_root, "cache_dir": values.cache_dir, "seed": values.seed}
     domain = divide_domain(values.domain, **options)

@@ -10,6 +10,7 @@ import json
 from absl import flags
 
 from jtln_tf.config import InputError
+from jtln_tf.experiment.workdir import Run
 from tools.program import load_tensorflow, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
@@ -21,19 +22,18 @@ flags.DEFINE_bool("json", False, "Print everything as JSON.")
 def main(arguments):
     """Loads the run and evaluates it."""
     del arguments
-    from jtln_tf.experiment.workdir import read_config
-
     values = flags.FLAGS
     if not values.workdir:
         raise InputError("`workdir` must name the folder of a run. Received: nothing.")
-    read_config(values.workdir)
+    run = Run.open(values.workdir)
 
     load_tensorflow()
+    from jtln_tf.data.lost_images import tell_lost_images
     from jtln_tf.evaluation import evaluate
-    from jtln_tf.experiment import load_trained_network, tell_lost_images
+    from jtln_tf.experiment.assembly import load_trained
 
-    _, network, source, target = load_trained_network(values.workdir)
-    domain = {"source": source, "target": target}[values.head]
+    network, domains = load_trained(run)
+    domain = domains[values.head]
     with tell_lost_images(domain):
         result = evaluate(network, domain, split=values.split, head=values.head)
     if values.json:

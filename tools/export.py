@@ -9,6 +9,7 @@ both heads; classes.json beside it names the classes.
 from absl import flags
 
 from jtln_tf.config import InputError
+from jtln_tf.experiment.workdir import Run
 from tools.program import load_tensorflow, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
@@ -18,19 +19,17 @@ flags.DEFINE_string("output", "", "Folder of the export; an earlier export there
 def main(arguments):
     """Loads the run, exports it and compares the reloaded export with the network."""
     del arguments
-    from jtln_tf.experiment.workdir import read_config
-
     values = flags.FLAGS
     for name in ("workdir", "output"):
         if not values[name].value:
             raise InputError(f"`{name}` must name a folder. Received: nothing.")
-    read_config(values.workdir)
+    run = Run.open(values.workdir)
 
     load_tensorflow()
-    from jtln_tf.experiment import export_run, load_trained_network
+    from jtln_tf.experiment.assembly import load_trained
+    from jtln_tf.experiment.result import export_run
 
-    config, network, source, target = load_trained_network(values.workdir)
-    difference = export_run(config, values.output, network, source, target)
+    difference = export_run(run, *load_trained(run), values.output)
     print(f"{values.output}: reloaded, largest difference of a probability {difference:.1g}")
 
 

@@ -12,6 +12,8 @@ import sys
 from absl import flags
 
 from flags import config_from_flags, define_config_flags, with_given_flags
+from jtln_tf.config import InputError
+from jtln_tf.experiment.workdir import Run
 from tools.program import load_tensorflow, run_program
 
 define_config_flags()
@@ -25,22 +27,19 @@ flags.DEFINE_bool("json", False, "Print the result as JSON only.")
 def main(arguments):
     """Checks what can be checked without TensorFlow, then trains."""
     del arguments
-    from jtln_tf.config import InputError
-    from jtln_tf.experiment.workdir import check_workdir, read_config
-
     values = flags.FLAGS
     config = config_from_flags()
     if values.workdir and values.resume and not values.overwrite:
-        begun = read_config(values.workdir)
+        begun = Run.open(values.workdir).config
         # --resume alone goes on with the run as it was begun.
         config = config if config.data.source or config.data.target else with_given_flags(begun)
     config.require_domains()
     if not values.workdir:
         raise InputError("`workdir` must name the folder of the run. Received: nothing.")
-    check_workdir(values.workdir, config, resume=values.resume, overwrite=values.overwrite)
+    Run(values.workdir, config).claim(resume=values.resume, overwrite=values.overwrite)
 
     load_tensorflow()
-    from jtln_tf.experiment import run_experiment
+    from jtln_tf.experiment.run import run_experiment
 
     result = run_experiment(
         config, values.workdir, resume=values.resume, overwrite=values.overwrite, export=values.export

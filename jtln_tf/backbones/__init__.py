@@ -1,21 +1,24 @@
-"""Backbones: raw pixels in, features out. Floor 1: imports only `jtln_tf.config`."""
+"""Backbones: raw pixels in, features out."""
 
 from jtln_tf.backbones.alexnet import LocalResponseNormalization
+from jtln_tf.backbones.backbone import build_backbone, check_backbone_files, is_untrained
 from jtln_tf.backbones.batch_norm import DomainBatchNormalization, has_domain_norms, images_of
-from jtln_tf.backbones.building import BACKBONE_NAMES, build_backbone
+from jtln_tf.backbones.cloning import clone_model
 from jtln_tf.backbones.identity import identify_backbone
-from jtln_tf.backbones.importers.alexnet_import import import_alexnet_weights
-from jtln_tf.backbones.kerashub import KERASHUB, check_kerashub_preset
+from jtln_tf.backbones.importers.alexnet import import_alexnet_weights
+from jtln_tf.backbones.registry import NAMED_BACKBONES, usual_image_size
 
 __all__ = [
-    "BACKBONE_NAMES",
-    "KERASHUB",
+    "NAMED_BACKBONES",
     "DomainBatchNormalization",
     "LocalResponseNormalization",
     "build_backbone",
-    "check_kerashub_preset",
+    "check_backbone_files",
+    "clone_model",
     "has_domain_norms",
     "identify_backbone",
     "images_of",
     "import_alexnet_weights",
+    "is_untrained",
+    "usual_image_size",
 ]

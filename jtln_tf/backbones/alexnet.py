@@ -1,12 +1,9 @@
-"""AlexNet as the Caffe model zoo has it: two groups, local response normalization, BGR input minus the mean."""
+"""AlexNet as in Caffe's model zoo: two groups, local response normalization, BGR input minus the mean."""
 
 import keras
 import tensorflow as tf
 
-from jtln_tf.backbones.pixels import expand_gray, scale_pixels
-
-# Below this side the last pooling has no 3x3 window left: 67 -> conv1 15 -> pool1 7 -> pool2 3 -> pool5 1.
-ALEXNET_LEAST_SIDE = 67
+from jtln_tf.backbones.named import NamedBackbone
 
 
 @keras.saving.register_keras_serializable(package="jtln_tf")
@@ -20,13 +17,15 @@ class LocalResponseNormalization(keras.layers.Layer):
         depth_radius: Channels taken on either side.
         alpha: Weight of the sum of squares.
         beta: Exponent.
-        bias: Added to the sum, keeps the divisor off zero.
+        bias: Added to the sum; keeps the divisor away from zero.
 
     Reference:
         Krizhevsky, Sutskever, Hinton, 2012, section 3.3.
     """
 
-    def __init__(self, depth_radius=2, alpha=2e-5, beta=0.75, bias=1.0, **kwargs):
+    def __init__(
+        self, depth_radius: int = 2, alpha: float = 2e-5, beta: float = 0.75, bias: float = 1.0, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.depth_radius = depth_radius
         self.alpha = alpha
@@ -35,14 +34,14 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def call(self, inputs):
         """Normalizes maps [B, H, W, C]."""
-        # Squares of activations pass the largest float16 number.
+        # Squares of activations may exceed the largest float16 number.
         normalized = tf.nn.local_response_normalization(
             tf.cast(inputs, tf.float32), self.depth_radius, self.bias, self.alpha, self.beta
         )
         return tf.cast(normalized, inputs.dtype)
 
     def compute_output_shape(self, input_shape):
-        """The shape does not change."""
+        """Returns the shape of the inputs."""
         return input_shape
 
     def get_config(self):
@@ -51,22 +50,18 @@ class LocalResponseNormalization(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
-def alexnet_features(image):
+def alexnet_features(pixels: keras.KerasTensor, imagenet: bool = False) -> keras.KerasTensor:
     """Maps images to the 4096 features of AlexNet's layer `fc7`.
 
     Layers: `conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 fc6 drop6 fc7 drop7`.
 
-    Args:
-        image: Gray or RGB images [B, H, W, C] in 0..255; the paper's side is 227, the least is `ALEXNET_LEAST_SIDE`.
-
-    Returns:
-        Features [B, 4096], after dropout of 0.5.
+    Pixels are BGR images [B, H, W, 3] minus the ImageNet mean. Features [B, 4096] are those after dropout of 0.5.
 
     Reference:
         Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012.
     """
-    x = scale_pixels(expand_gray(image, 3), "caffe")
-    x = _convolution(x, "conv1", 96, 11, strides=4, padding="valid")
+    del imagenet  # keras has no weights of it.
+    x = _convolution(pixels, "conv1", 96, 11, strides=4, padding="valid")
     x = LocalResponseNormalization(name="norm1")(x)
     x = keras.layers.MaxPooling2D(3, 2, name="pool1")(x)
     x = _convolution(x, "conv2", 256, 5, groups=2)
@@ -94,3 +89,7 @@ def _convolution(x, name, filters, kernel_size, *, strides=1, padding="same", gr
         kernel_initializer="he_normal",
         name=name,
     )(x)
+
+
+# Below 67 pixels the last pooling has no 3x3 window left: 67 -> conv1 15 -> pool1 7 -> pool2 3 -> pool5 1.
+ALEXNET = NamedBackbone(alexnet_features, scaling="caffe", least_side=67, usual_side=227)

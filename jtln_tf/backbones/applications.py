@@ -1,129 +1,95 @@
 """The trunks of `keras.applications`, each with the pixel scaling that its weights were trained on."""
 
-import dataclasses
+import functools
 import warnings
 from collections.abc import Callable
 
 import keras
 from keras import applications
 
-from jtln_tf.backbones.pixels import expand_gray, scale_pixels
+from jtln_tf.backbones.named import NamedBackbone
 from jtln_tf.config import InputError
+from jtln_tf.files import first_line
 
-# Five halvings; keras.applications documents the same bound.
-_LEAST_SIDE = 32
-# keras divides by the root of this before EfficientNet's first convolution, only where it loads the ImageNet weights.
+# keras divides by the root of this before EfficientNet's first convolution, but only if it loads the ImageNet weights.
 _EFFICIENTNET_EXTRA_SCALE = (0.229, 0.224, 0.225)
 
 
-@dataclasses.dataclass(frozen=True)
-class Application:
-    """One model of `keras.applications`.
-
-    Attributes:
-        constructor: Builds it.
-        scaling: What its pixels need: `caffe`, `torch`, `tf`, or `none` where the model holds its own scaling.
-        least_side: Smallest height and width that leaves a map to pool.
-    """
-
-    constructor: Callable
-    scaling: str
-    least_side: int = _LEAST_SIDE
-
-
-APPLICATIONS = {
-    "ConvNeXtBase": Application(applications.ConvNeXtBase, "none"),
-    "ConvNeXtLarge": Application(applications.ConvNeXtLarge, "none"),
-    "ConvNeXtSmall": Application(applications.ConvNeXtSmall, "none"),
-    "ConvNeXtTiny": Application(applications.ConvNeXtTiny, "none"),
-    "ConvNeXtXLarge": Application(applications.ConvNeXtXLarge, "none"),
-    "DenseNet121": Application(applications.DenseNet121, "torch"),
-    "DenseNet169": Application(applications.DenseNet169, "torch"),
-    "DenseNet201": Application(applications.DenseNet201, "torch"),
-    "EfficientNetB0": Application(applications.EfficientNetB0, "none"),
-    "EfficientNetB1": Application(applications.EfficientNetB1, "none"),
-    "EfficientNetB2": Application(applications.EfficientNetB2, "none"),
-    "EfficientNetB3": Application(applications.EfficientNetB3, "none"),
-    "EfficientNetB4": Application(applications.EfficientNetB4, "none"),
-    "EfficientNetB5": Application(applications.EfficientNetB5, "none"),
-    "EfficientNetB6": Application(applications.EfficientNetB6, "none"),
-    "EfficientNetB7": Application(applications.EfficientNetB7, "none"),
-    "EfficientNetV2B0": Application(applications.EfficientNetV2B0, "none"),
-    "EfficientNetV2B1": Application(applications.EfficientNetV2B1, "none"),
-    "EfficientNetV2B2": Application(applications.EfficientNetV2B2, "none"),
-    "EfficientNetV2B3": Application(applications.EfficientNetV2B3, "none"),
-    "EfficientNetV2L": Application(applications.EfficientNetV2L, "none"),
-    "EfficientNetV2M": Application(applications.EfficientNetV2M, "none"),
-    "EfficientNetV2S": Application(applications.EfficientNetV2S, "none"),
-    # The Inception stems convolve without padding, so they need more pixels.
-    "InceptionResNetV2": Application(applications.InceptionResNetV2, "tf", least_side=75),
-    "InceptionV3": Application(applications.InceptionV3, "tf", least_side=75),
-    "MobileNet": Application(applications.MobileNet, "tf"),
-    "MobileNetV2": Application(applications.MobileNetV2, "tf"),
-    "MobileNetV3Large": Application(applications.MobileNetV3Large, "none"),
-    "MobileNetV3Small": Application(applications.MobileNetV3Small, "none"),
-    "NASNetLarge": Application(applications.NASNetLarge, "tf"),
-    "NASNetMobile": Application(applications.NASNetMobile, "tf"),
-    "ResNet101": Application(applications.ResNet101, "caffe"),
-    "ResNet101V2": Application(applications.ResNet101V2, "tf"),
-    "ResNet152": Application(applications.ResNet152, "caffe"),
-    "ResNet152V2": Application(applications.ResNet152V2, "tf"),
-    "ResNet50": Application(applications.ResNet50, "caffe"),
-    "ResNet50V2": Application(applications.ResNet50V2, "tf"),
-    "VGG16": Application(applications.VGG16, "caffe"),
-    "VGG19": Application(applications.VGG19, "caffe"),
-    "Xception": Application(applications.Xception, "tf", least_side=71),
-}
-
-
-def application_features(image, name, *, imagenet):
-    """Maps images to the pooled features of a `keras.applications` trunk.
-
-    Args:
-        image: Gray or RGB images [B, H, W, C] in 0..255.
-        name: A key of `APPLICATIONS`.
-        imagenet: Whether to start from the ImageNet weights, which keras downloads once.
-
-    Returns:
-        Features [B, D].
+def application_features(pixels: keras.KerasTensor, imagenet: bool, *, constructor: Callable) -> keras.KerasTensor:
+    """Maps scaled RGB images [B, H, W, 3] to the pooled features [B, D] of a `keras.applications` trunk.
 
     Raises:
-        InputError: If the weights cannot be downloaded.
+        InputError: If the ImageNet weights are wanted, and cannot be downloaded.
     """
-    application = APPLICATIONS[name]
-    pixels = scale_pixels(expand_gray(image, 3), application.scaling)
     if not imagenet:
-        return _build_trunk(application, pixels, None).output
+        return _build_trunk(constructor, pixels, None).output
+    name = constructor.__name__
     try:
-        trunk = _build_trunk(application, pixels, "imagenet")
-    except Exception as error:  # keras raises a bare Exception when a download fails.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        trunk = _build_trunk(constructor, pixels, "imagenet")
+    except Exception as error:  # keras raises a bare Exception if a download fails.
         raise InputError(
-            f"`weights`=imagenet must be downloaded by keras for {name}, which failed. Received: {reason}."
+            f"`weights`=imagenet must be downloaded by keras for {name}, which failed. Received: {first_line(error)}."
         ) from error
     if name.startswith("EfficientNetB"):
-        return _without_extra_scaling(application, pixels, trunk).output
+        return _without_extra_scaling(constructor, pixels, trunk).output
     return trunk.output
 
 
-def _build_trunk(application, pixels, weights):
+def _build_trunk(constructor, pixels, weights):
     with warnings.catch_warnings():
-        # MobileNet has weights for some sizes only, and says that it takes those of 224 pixels elsewhere: as wanted.
+        # MobileNet has weights for a few sizes, and warns that it takes those of 224 pixels for all others.
         warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
-        return application.constructor(include_top=False, weights=weights, input_tensor=pixels, pooling="avg")
+        return constructor(include_top=False, weights=weights, input_tensor=pixels, pooling="avg")
 
 
-def _without_extra_scaling(application, pixels, pretrained):
+def _without_extra_scaling(constructor, pixels, pretrained):
     """Rebuilds an ImageNet EfficientNet on the graph that it has without those weights.
 
     keras adds a scaling layer to this family only with `weights="imagenet"`. A weights file saved from one graph would
-    load without complaint into the other and see its pixels at half their scale, so the scale goes into the weights:
-    `(x - m) / sqrt(v) / sqrt(s) = (x - m) / sqrt(v s)`.
+    load without complaint into the other, which would see its pixels at another scale. So the scale goes into the
+    weights: `(x - m) / sqrt(v) / sqrt(s) = (x - m) / sqrt(v s)`.
     """
-    trunk = _build_trunk(application, pixels, None)
+    trunk = _build_trunk(constructor, pixels, None)
     trunk.set_weights(pretrained.get_weights())
     normalization = next(layer for layer in trunk.layers if isinstance(layer, keras.layers.Normalization))
     variance = normalization.adapt_variance
     variance.assign(variance * keras.ops.convert_to_tensor(_EFFICIENTNET_EXTRA_SCALE))
     normalization.finalize_state()
     return trunk
+
+
+# `none`: the model holds its own scaling.
+_BY_SCALING = {
+    "none": (
+        *(applications.ConvNeXtTiny, applications.ConvNeXtSmall, applications.ConvNeXtBase),
+        *(applications.ConvNeXtLarge, applications.ConvNeXtXLarge),
+        *(applications.EfficientNetB0, applications.EfficientNetB1, applications.EfficientNetB2),
+        *(applications.EfficientNetB3, applications.EfficientNetB4, applications.EfficientNetB5),
+        *(applications.EfficientNetB6, applications.EfficientNetB7),
+        *(applications.EfficientNetV2B0, applications.EfficientNetV2B1, applications.EfficientNetV2B2),
+        *(applications.EfficientNetV2B3, applications.EfficientNetV2S, applications.EfficientNetV2M),
+        *(applications.EfficientNetV2L, applications.MobileNetV3Small, applications.MobileNetV3Large),
+    ),
+    "caffe": (
+        *(applications.ResNet50, applications.ResNet101, applications.ResNet152),
+        *(applications.VGG16, applications.VGG19),
+    ),
+    "torch": (applications.DenseNet121, applications.DenseNet169, applications.DenseNet201),
+    "tf": (
+        *(applications.InceptionResNetV2, applications.InceptionV3, applications.Xception),
+        *(applications.MobileNet, applications.MobileNetV2, applications.NASNetMobile, applications.NASNetLarge),
+        *(applications.ResNet50V2, applications.ResNet101V2, applications.ResNet152V2),
+    ),
+}
+# Five halvings leave a map from 32 pixels on. Stems that convolve without padding need more.
+_LEAST_SIDES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
+APPLICATIONS = {
+    constructor.__name__: NamedBackbone(
+        functools.partial(application_features, constructor=constructor),
+        scaling=scaling,
+        least_side=_LEAST_SIDES.get(constructor.__name__, 32),
+        has_imagenet_weights=True,
+    )
+    for scaling, constructors in _BY_SCALING.items()
+    for constructor in constructors
+}

@@ -1,33 +1,30 @@
-"""What a backbone is called in a file that was made by it."""
+"""The text that names a backbone in files that were made with it."""
 
 import hashlib
 import pathlib
 
-from jtln_tf.backbones.kerashub import KERASHUB
+from jtln_tf.backbones.kerashub import KERASHUB, is_kerashub
+from jtln_tf.backbones.saved_trunk import is_saved_trunk
+from jtln_tf.config import NetworkConfig
 
 
-def identify_backbone(name, weights="none"):
-    """Returns a text that is the same for the same backbone with the same first weights, wherever its files lie.
-
-    Args:
-        name: As for `build_backbone`.
-        weights: As for `build_backbone`.
-    """
-    parts = [_identify(name)]
-    if weights != "none":
-        parts.append("imagenet" if weights == "imagenet" else _identify_file(weights))
+def identify_backbone(config: NetworkConfig) -> str:
+    """Returns a text that is the same for the same backbone with the same first weights, wherever its files lie."""
+    parts = [_identify(config.backbone)]
+    if config.weights != "none":
+        parts.append("imagenet" if config.weights == "imagenet" else _identify_file(config.weights))
     return ", ".join(parts)
 
 
 def _identify(name):
-    preset = pathlib.Path(name.removeprefix(KERASHUB))
-    if name.startswith(KERASHUB):
+    if is_kerashub(name):
+        preset = pathlib.Path(name.removeprefix(KERASHUB))
         return _identify_folder(preset) if preset.is_dir() else name
-    return _identify_file(name) if name.endswith(".keras") else name.lower()
+    return _identify_file(name) if is_saved_trunk(name) else name.lower()
 
 
 def _identify_folder(folder):
-    # What else stands there (a date, a description) makes no other backbone.
+    # The other files (a date, a description) do not change what the backbone computes.
     paths = [
         path for pattern in ("config.json", "image_converter.json", "*.h5") for path in sorted(folder.glob(pattern))
     ]

@@ -1,4 +1,4 @@
-"""A trunk from a preset of KerasHub, by its name or from a folder, with the preset's own weights and pixel scaling."""
+"""A trunk from a KerasHub preset, by its name or its folder, with the preset's own weights and pixel scaling."""
 
 import difflib
 import importlib.util
@@ -10,23 +10,26 @@ import keras
 from jtln_tf.backbones.cloning import move_model
 from jtln_tf.backbones.pixels import expand_gray, rescale
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.files import first_line
 
 KERASHUB = "kerashub:"
 
-# What KerasHub's own image classifiers make of a sequence of tokens.
+# How KerasHub's own image classifiers pool a sequence of tokens.
 _BY_CLASS_TOKEN = ("DeiTBackbone", "DINOV2Backbone", "DINOV3Backbone", "ViTBackbone")
 _BY_MEAN_TOKEN = ("SwinTransformerBackbone",)
 
 
-def check_kerashub_preset(name):
-    """Checks, without loading it, that a preset may be there.
+def is_kerashub(name: str) -> bool:
+    """Returns whether the name of a backbone is that of a KerasHub preset."""
+    return name.startswith(KERASHUB)
 
-    Args:
-        name: `kerashub:` with the name of a preset, or the path of a folder that `save_to_preset` wrote.
+
+def check_kerashub_preset(name: str) -> None:
+    """Checks that KerasHub is installed and a preset's folder exists, without loading anything.
 
     Raises:
-        MissingInputError: If it is written like a path, and there is no such folder.
-        InputError: If KerasHub is not installed, or there is no name.
+        MissingInputError: If it is written like a path and there is no such folder.
+        InputError: If KerasHub is not installed, or the name is empty.
     """
     preset = name.removeprefix(KERASHUB)
     if not preset:
@@ -38,26 +41,17 @@ def check_kerashub_preset(name):
         raise MissingInputError(f"`backbone` must name an existing folder after {KERASHUB}. Received: {name!r}.")
 
 
-def kerashub_features(image, name):
-    """Maps images to the features of a KerasHub backbone.
+def kerashub_features(image: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Maps images [B, H, W, C] in 0..255, gray or RGB, to the features [B, D] of a KerasHub backbone.
 
-    Maps are averaged over their pixels, of a pyramid the last one. Of tokens the class token is taken, as KerasHub's
-    own classifiers do, or the mean where there is none.
-
-    Args:
-        image: Gray or RGB images [B, H, W, C] in 0..255.
-        name: As for `check_kerashub_preset`.
-
-    Returns:
-        Features [B, D].
+    Maps are averaged over their pixels; of a pyramid of maps, the last one. A sequence of tokens gives its class token,
+    or its mean if it has none, as in KerasHub's own classifiers.
 
     Raises:
-        MissingInputError: If there is no such folder.
-        InputError: If KerasHub is not installed, or the preset cannot be loaded, is no image model, does not say how
-            pixels are scaled, or takes no images of this size.
+        InputError: If the preset cannot be loaded, is not an image model, does not say how pixels are scaled, or does
+            not take images of this size.
     """
-    check_kerashub_preset(name)
-    # The small file first: a model of text has none.
+    # The small file first: a text model has none.
     scale, offset = _pixel_scaling(name)
     hub = _load_trunk(name, image.shape[1:3])
     pixels = rescale(expand_gray(image, 3), scale, offset)
@@ -83,7 +77,7 @@ def _pixel_scaling(name):
         converter = keras_hub.layers.ImageConverter.from_preset(preset)
         if not isinstance(converter, keras_hub.layers.ImageConverter):
             raise TypeError(f"its image converter is a {type(converter).__name__}")
-    except Exception as error:  # Whatever a network, a foreign file or a library beneath may raise.
+    except Exception as error:  # The download, a foreign file or a library may raise anything.
         raise _loading_error(name, error) from error
     return 1.0 if converter.scale is None else converter.scale, 0.0 if converter.offset is None else converter.offset
 
@@ -101,7 +95,7 @@ def _load_trunk(name, size):
     if None in own_size or own_size == tuple(size):
         return hub
     try:
-        # Some architectures interpolate their embeddings of positions, others cannot.
+        # Some architectures interpolate their position embeddings, others cannot.
         return _read_preset(preset, image_shape=(*size, 3))
     except Exception as error:  # As above.
         raise _size_error(name, size, own_size, error) from error
@@ -111,7 +105,7 @@ def _read_preset(preset, **options):
     import keras_hub
 
     with warnings.catch_warnings():
-        # Where a layer does not fit, keras warns of each place that it looked in, and then raises.
+        # If a layer does not fit, keras warns of each place that it looked in, and then raises.
         warnings.filterwarnings("ignore", message="Skipping nested container")
         return keras_hub.models.Backbone.from_preset(preset, **options)
 
@@ -135,16 +129,12 @@ def _pool(hub, output, name):
 def _loading_error(name, error):
     return InputError(
         f"`backbone` must be a KerasHub preset of an image model that can be loaded. Received: {name!r} "
-        f"({_first_line(error)})"
+        f"({first_line(error)})"
     )
 
 
 def _size_error(name, size, own_size, error):
     return InputError(
         f"`image_shape` must fit the `backbone` {name}, made for {own_size[0]} x {own_size[1]} pixels. "
-        f"Received: {size[0]} x {size[1]} ({_first_line(error)})"
+        f"Received: {size[0]} x {size[1]} ({first_line(error)})"
     )
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,8 +1,6 @@
-"""From raw pixels to what a trunk was trained on: channels and scaling, as layers that save with the model."""
+"""From raw pixels to what a trunk was trained on: channels and scaling, as layers that are saved with the model."""
 
 import keras
-
-PIXEL_RANGES = ("0_255", "0_1", "-1_1")
 
 # Channel statistics of ImageNet in RGB order; "caffe" means are in 0..255 and BGR order.
 _TORCH_MEAN = (0.485, 0.456, 0.406)
@@ -10,20 +8,20 @@ _TORCH_STD = (0.229, 0.224, 0.225)
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
-def expand_gray(image, channels):
-    """Repeats a gray image [B, H, W, 1] to `channels` equal channels; leaves any other image as it is."""
+def expand_gray(image: keras.KerasTensor, channels: int) -> keras.KerasTensor:
+    """Repeats a gray image [B, H, W, 1] to `channels` equal channels; returns any other image unchanged."""
     if image.shape[-1] != 1 or channels == 1:
         return image
     return keras.layers.Concatenate(name="gray_to_channels")([image] * channels)
 
 
-def scale_pixels(image, mode):
-    """Scales pixels in 0..255 the way that a pretrained trunk expects.
+def scale_pixels(image: keras.KerasTensor, mode: str) -> keras.KerasTensor:
+    """Scales pixels in 0..255 to what a pretrained trunk expects.
 
     Args:
-        image: RGB images [B, H, W, 3] in 0..255 (any channels for `none`, `0_255`, `0_1`, `-1_1`, `tf`).
+        image: Images [B, H, W, C] in 0..255; RGB for `caffe` and `torch`.
         mode: `caffe` (BGR minus the ImageNet mean), `torch` (0..1, then ImageNet mean and deviation), `tf` or
-            `-1_1` (-1..1), `0_1`, and `none` or `0_255` (as they are).
+            `-1_1` (-1..1), `0_1`, and `none` or `0_255` (unchanged).
 
     Returns:
         The scaled images, of the same shape.
@@ -40,7 +38,7 @@ def scale_pixels(image, mode):
     return rescale(image, scale, offset)
 
 
-def rescale(image, scale, offset):
+def rescale(image: keras.KerasTensor, scale: float | list[float], offset: float | list[float]) -> keras.KerasTensor:
     """Returns `image * scale + offset`, with one number for all channels or one for each."""
-    # Always float32: under mixed precision a float16 pixel would lose what augmentation put between whole numbers.
+    # Always float32: a float16 pixel would lose the fractions that augmentation makes.
     return keras.layers.Rescaling(scale, offset, dtype="float32", name="pixel_scaling")(image)

@@ -1,32 +1,30 @@
 """A trunk from a `.keras` file: any saved model with one image input, rebuilt at the wanted image size."""
 
-import os
 import zipfile
 
 import keras
 
 from jtln_tf.backbones.cloning import clone_model
+from jtln_tf.backbones.kerashub import is_kerashub
 from jtln_tf.backbones.pixels import expand_gray, scale_pixels
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError
+from jtln_tf.files import first_line
 
 
-def saved_features(image, path, *, pixel_range):
-    """Maps images to the features of a saved model.
+def is_saved_trunk(name: str) -> bool:
+    """Returns whether the name of a backbone is the path of a saved model."""
+    return name.endswith(".keras") and not is_kerashub(name)
 
-    The layers are cloned onto `image`, so the file may hold another image size. Maps are pooled over their pixels; a
-    final softmax classifier is left out and what feeds it becomes the features.
 
-    Args:
-        image: Gray or RGB images [B, H, W, C] in 0..255.
-        path: Path of a `.keras` file. Code in it (a `Lambda` layer) is refused.
-        pixel_range: Range that the saved model expects: `0_255`, `0_1` or `-1_1`.
+def saved_features(image: keras.KerasTensor, path: str, *, pixel_range: str) -> keras.KerasTensor:
+    """Maps images [B, H, W, C] in 0..255, gray or RGB, to the features [B, D] of a saved model.
 
-    Returns:
-        Features [B, D].
+    The layers are cloned onto `image`, so the model may have been saved for another image size. Maps are averaged over
+    their pixels. A final softmax classifier is left out, and its input becomes the features. A model that holds code
+    (a `Lambda` layer) is refused.
 
     Raises:
-        MissingInputError: If there is no such file.
-        InputError: If it is no Keras model, or one that cannot map these images to features.
+        InputError: If it is not a Keras model, or cannot map these images to features.
     """
     model = _load(path)
     channels = model.input.shape[-1]
@@ -42,7 +40,7 @@ def saved_features(image, path, *, pixel_range):
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(
             f"`backbone` must be a model that can be rebuilt for images of {list(image.shape[1:])}. "
-            f"Received: {path}, saved for {list(model.input.shape[1:])} ({_first_line(error)})"
+            f"Received: {path}, saved for {list(model.input.shape[1:])} ({first_line(error)})"
         ) from error
     if len(features.shape) == 4:
         return keras.layers.GlobalAveragePooling2D(name="pooled_features")(features)
@@ -55,15 +53,13 @@ def saved_features(image, path, *, pixel_range):
 
 
 def _load(path):
-    if not os.path.exists(path):
-        raise MissingInputError(f"`backbone` must be an existing file. Received: {path}")
     if not zipfile.is_zipfile(path):
         raise InputError(f"`backbone` must be a saved Keras model (.keras). Received: {path} (not a zip archive)")
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # A foreign file can fail anywhere in the reader, with any exception.
         raise InputError(
-            f"`backbone` must be a saved Keras model (.keras). Received: {path} ({_first_line(error)})"
+            f"`backbone` must be a saved Keras model (.keras). Received: {path} ({first_line(error)})"
         ) from error
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
@@ -76,18 +72,18 @@ def _load(path):
             "`backbone` must have one image input [height, width, channels] and one output. "
             f"Received: {path} (inputs {shapes}, {len(outputs)} outputs)"
         )
-    # One class of model from here on, and a single tensor for its input, whatever the file holds.
+    # Whatever the file holds, the rest of this module sees one class of model, with a single tensor as its input.
     return keras.Model(inputs[0], outputs[0])
 
 
 def _find_classifier(model, path):
-    """Returns the layers of a final softmax classifier, which does not belong to the features; often none."""
+    """Returns the layers of a final softmax classifier, or nothing if the model ends in features."""
     last = model.layers[-1]
     if not _is_softmax(last):
         return ()
     if isinstance(last, keras.layers.Dense):
         return (last,)
-    # The softmax stands alone: the classifier is the layer before it.
+    # The softmax is a layer of its own, behind the classifier's Dense layer.
     if not isinstance(model.layers[-2], keras.layers.Dense):
         raise InputError(
             f"`backbone` must end in features, or in a softmax over a Dense layer. Received: {path} "
@@ -100,7 +96,3 @@ def _is_softmax(layer):
     if isinstance(layer, keras.layers.Dense | keras.layers.Activation):
         return layer.activation is keras.activations.softmax
     return isinstance(layer, keras.layers.Softmax)
-
-
-def _first_line(error):
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -2,26 +2,21 @@
 
 import keras
 
-from jtln_tf.backbones.pixels import scale_pixels
+from jtln_tf.backbones.named import NamedBackbone
 
 # Blocks are added until the map is this small, so that the dense layer stays small at every image size.
 _LARGEST_MAP = 4
 
 
-def small_cnn_features(image):
+def small_cnn_features(pixels: keras.KerasTensor, imagenet: bool = False) -> keras.KerasTensor:
     """Maps images to features: three or more blocks of convolution, ReLU and pooling, then a dense layer.
 
     The blocks have 32, 64, 64, ... filters. Three blocks serve images up to 32 pixels; each doubling adds one. There
-    is no BatchNorm: its statistics would mix the two domains of a batch, and on a CPU it doubles the time of a step.
-
-    Args:
-        image: Images [B, H, W, C] in 0..255, of any size.
-
-    Returns:
-        Features [B, 128], not negative.
+    is no BatchNormalization: its statistics would mix the two domains of a batch, and on a CPU it doubles the time of
+    a step. Pixels [B, H, W, C] are in -1..1, features [B, 128] are not negative.
     """
-    x = scale_pixels(image, "-1_1")
-    block = 0
+    del imagenet  # There are no published weights.
+    x, block = pixels, 0
     while block < 3 or max(x.shape[1:3]) > _LARGEST_MAP:
         block += 1
         filters = 32 if block == 1 else 64
@@ -30,3 +25,6 @@ def small_cnn_features(image):
         x = keras.layers.MaxPooling2D(2, padding="same", name=f"pool{block}")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     return keras.layers.Dense(128, activation="relu", name="features")(x)
+
+
+SMALL_CNN = NamedBackbone(small_cnn_features, scaling="-1_1", least_side=1, takes_gray=True)

@@ -1,33 +1,25 @@
 """Weights of a named backbone from a `.weights.h5` file."""
 
-import os
 import re
 import warnings
 
 import h5py
 import keras
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError
 
 
-def load_backbone_weights(backbone, path):
-    """Sets the weights of a backbone from a file that `backbone.save_weights` wrote.
-
-    Args:
-        backbone: A built `keras.Model`.
-        path: Path of a `.weights.h5` file.
+def load_backbone_weights(backbone: keras.Model, path: str) -> None:
+    """Sets the weights of a backbone from an existing file that `backbone.save_weights` wrote.
 
     Raises:
-        MissingInputError: If there is no such file.
-        InputError: If it is no weights file, or that of another model.
+        InputError: If it is not a weights file, or belongs to another model.
     """
-    if not os.path.exists(path):
-        raise MissingInputError(f"`weights` must be an existing file. Received: {path}")
     try:
         num_saved = _count_arrays(path)
     except OSError as error:
         raise InputError(f"`weights` must be a Keras weights file (.weights.h5). Received: {path} (no HDF5)") from error
-    # keras ignores what a file has beyond the model, so that a deeper model's file could load without complaint.
+    # keras ignores surplus arrays, so a deeper model's file could load without complaint.
     num_weights = len(backbone.weights)
     if num_saved != num_weights:
         raise InputError(
@@ -35,7 +27,7 @@ def load_backbone_weights(backbone, path):
         )
     try:
         with warnings.catch_warnings():
-            # Where a layer does not fit, keras warns of each place that it looked in, and then raises.
+            # If a layer does not fit, keras warns of each place that it looked in, and then raises.
             warnings.filterwarnings("ignore", message="Skipping nested container")
             backbone.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
@@ -57,13 +49,13 @@ def _count_arrays(path):
 
 
 def _reason(error):
-    """Returns what keras says of the first mismatch, without the values and the list of layers that follow it."""
+    """Returns what keras says about the first mismatch, without the values and layers that it lists after it."""
     text = " ".join(str(error).split())
     return re.split(r" ?(?:Target variable:|List of objects)", text)[0] or type(error).__name__
 
 
 def _hint(backbone):
-    """Tells where the weights depend on the image size, because a dense layer sees each pixel of the last map."""
+    """Explains that the weights depend on the image size if a dense layer sees each pixel of the last map."""
     if not any(isinstance(layer, keras.layers.Flatten) for layer in backbone.layers):
         return ""
     height, width = backbone.input.shape[1:3]

@@ -1,9 +1,11 @@
 """The options of the class cost matrix. Imports no TensorFlow."""
 
 import dataclasses
+import pathlib
 import typing
 
-from jtln_tf.config import InputError, Section, option
+from jtln_tf.config import InputError, MissingInputError, Section, option
+from jtln_tf.costs.matrix import load_cost_matrix
 from jtln_tf.costs.spec import COST_METRICS, CostSpec, parse_cost_spec
 
 
@@ -72,3 +74,22 @@ class CostConfig(Section):
             raise InputError("`cost_matrix`=online needs `cost_refresh_steps` above 0. Received: 0.")
         if "taxonomy" in self.matrix.metrics and not self.taxonomy:
             raise InputError("`cost_matrix`=taxonomy needs `cost_taxonomy`. Received: nothing.")
+
+
+def check_cost_files(cost: CostConfig) -> None:
+    """Checks that the files that a `CostConfig` names exist, and that its cost matrices can be read.
+
+    Raises:
+        MissingInputError: If a file does not exist.
+        InputError: If a cost matrix is damaged.
+    """
+    for path in cost.matrix.files:
+        load_cost_matrix(path)
+    named = {
+        "cost_class_table": cost.class_table,
+        "cost_taxonomy": cost.taxonomy if cost.taxonomy.endswith(".csv") else cost.taxonomy.partition("wordnet:")[2],
+        "cost_text": cost.text if cost.text.endswith((".txt", ".vec")) else "",
+    }
+    for name, path in named.items():
+        if path and not pathlib.Path(path).exists():
+            raise MissingInputError(f"`{name}` must name an existing file or folder. Received: {path!r}.")

@@ -1,33 +1,35 @@
-"""The class cost matrix, and its files."""
+"""The class cost matrix and its files. Imports no TensorFlow."""
 
 import csv
 import dataclasses
 import io
 import json
-import os
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.files import first_line, write_whole
 
 _FORMAT_VERSION = 2
-_PROVENANCE = ("metric", "parameters", "backbone", "data")
+# Types of the fields that say where a matrix comes from.
+_PROVENANCE = {"metric": str, "parameters": dict, "backbone": str, "data": dict}
 _CSV_CORNER = "source \\ target"
-# What NumPy, zipfile, json and csv raise on files that are damaged or of another kind.
+# NumPy, zipfile, json and csv raise these for files that are damaged or of another kind.
 _READING_ERRORS = (
     *(ValueError, KeyError, TypeError, AttributeError, EOFError, OSError),
     *(zipfile.BadZipFile, zlib.error, csv.Error),
-    # JSON nested without end; a header that promises an array larger than the memory.
+    # Endlessly nested JSON; a header that promises an array larger than the memory.
     *(RecursionError, MemoryError),
 )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CostMatrix:
-    """Cost of relating a source class to a target class; small where the two are related.
+    """The cost of relating each source class to each target class: small if the two are related.
 
     Attributes:
         values: float32 [num_source_classes, num_target_classes], finite and not negative.
@@ -35,9 +37,14 @@ class CostMatrix:
         target_classes: Names of the columns.
         metric: How the values were found.
         parameters: What else is needed to find them again (JSON values).
-        backbone: What the features came from; empty where there are none, or it is not known.
-        data: Fingerprint, name and number of the training images that were looked at, by `source` and `target`; empty
-            where none were.
+        backbone: What the features came from; empty if there are none, or it is not known.
+        data: Fingerprint, name and number of the training images that were looked at, by side; empty if none were.
+
+    Example:
+        >>> import jtln_tf as jt
+        >>> costs = jt.CostMatrix([[0.0, 0.9], [0.8, 0.1]], ("cat", "oak"), ("lynx", "elm"))
+        >>> costs.nearest(1)
+        {'lynx': ['cat'], 'elm': ['oak']}
     """
 
     values: np.ndarray
@@ -48,7 +55,7 @@ class CostMatrix:
     backbone: str = ""
     data: dict = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         values = np.asarray(self.values, np.float32)
         object.__setattr__(self, "values", values)
         expected = (len(self.source_classes), len(self.target_classes))
@@ -74,11 +81,11 @@ class CostMatrix:
                 f"{self.source_classes[row]!r}, target class {self.target_classes[column]!r}."
             )
 
-    def align(self, source_classes, target_classes):
+    def align(self, source_classes: Sequence[str], target_classes: Sequence[str]) -> "CostMatrix":
         """Returns the matrix with its rows and columns in the order of the given names.
 
         Raises:
-            InputError: If the names are not the same; the message tells which are missing and which are too many.
+            InputError: If the names are not the same; the message lists the missing and the unknown ones.
         """
         rows = _find_order(self.source_classes, source_classes, "source")
         columns = _find_order(self.target_classes, target_classes, "target")
@@ -89,15 +96,15 @@ class CostMatrix:
             target_classes=tuple(target_classes),
         )
 
-    def nearest(self, count=3):
-        """Returns, for each target class by name, its `count` cheapest source classes, the cheapest first."""
+    def nearest(self, count: int = 3) -> dict[str, list[str]]:
+        """Returns the `count` cheapest source classes of each target class, by its name, the cheapest first."""
         order = np.argsort(self.values, axis=0, kind="stable")[:count]
         return {
             target: [self.source_classes[row] for row in order[:, column]]
             for column, target in enumerate(self.target_classes)
         }
 
-    def save(self, path):
+    def save(self, path: str | pathlib.Path) -> None:
         """Writes a `.npz` (without pickle) or `.csv` file, whole or not at all.
 
         Raises:
@@ -106,23 +113,12 @@ class CostMatrix:
         path = pathlib.Path(path)
         writers = {".npz": self._to_npz, ".csv": self._to_csv}
         if path.suffix not in writers:
-            raise InputError(f"A cost matrix file must end in .npz or .csv. Received: {str(path)!r}.")
-        unfinished = path.with_name(path.name + ".unfinished")
-        try:
-            unfinished.write_bytes(writers[path.suffix]())
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            raise InputError(f"`path` must end in .npz or .csv. Received: {str(path)!r}.")
+        write_whole(path, writers[path.suffix]())
 
     def _to_npz(self):
         buffer = io.BytesIO()
-        provenance = {
-            "format": _FORMAT_VERSION,
-            "metric": self.metric,
-            "parameters": self.parameters,
-            "backbone": self.backbone,
-            "data": self.data,
-        }
+        provenance = {"format": _FORMAT_VERSION, **{name: getattr(self, name) for name in _PROVENANCE}}
         np.savez(
             buffer,
             values=self.values,
@@ -141,14 +137,22 @@ class CostMatrix:
         return buffer.getvalue().encode()
 
 
-def load_cost_matrix(path):
+def load_cost_matrix(path: str | pathlib.Path) -> CostMatrix:
     """Reads a cost matrix file.
 
-    A `.csv` holds the target class names in its first row, and in every further row a source class name and its costs.
+    A `.csv` holds the target class names in its first row, and in each further row a source class name and its costs.
 
     Raises:
-        MissingInputError: If there is no such file.
-        InputError: If the file is no cost matrix, or its values are not finite or negative.
+        MissingInputError: If the file does not exist.
+        InputError: If the file is no cost matrix, or a value is not finite or is negative.
+
+    Example:
+        >>> import tempfile
+        >>> import jtln_tf as jt
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+        ...     print(",lynx,elm", "cat,0,0.9", "oak,0.8,0.1", sep=chr(10), file=file, flush=True)
+        ...     jt.load_cost_matrix(file.name).source_classes
+        ('cat', 'oak')
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -161,12 +165,12 @@ def load_cost_matrix(path):
     except InputError as error:
         raise InputError(f"{error} File: {str(path)!r}.") from error
     except _READING_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(f"`cost_matrix` must be a cost matrix file. Received: {str(path)!r} ({reason}).") from error
 
 
 def _read_npz(path):
-    # Opened here, because np.load leaves a file that it cannot read open.
+    # Opened here, because np.load does not close a file that it cannot read.
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         provenance = json.loads(str(file["provenance"])) if "provenance" in file else {}
         if provenance.get("format", 1) > _FORMAT_VERSION:
@@ -183,14 +187,13 @@ def _read_npz(path):
 
 
 def _check_provenance_types(provenance):
-    kinds = {"metric": str, "parameters": dict, "backbone": str, "data": dict}
-    fits = all(isinstance(provenance.get(name, kind()), kind) for name, kind in kinds.items())
+    fits = all(isinstance(provenance.get(name, kind()), kind) for name, kind in _PROVENANCE.items())
     if not fits or not all(isinstance(described, dict) for described in provenance.get("data", {}).values()):
-        raise ValueError("its provenance is of another kind")
+        raise ValueError("its provenance has another type")
 
 
 def _read_csv(path):
-    # utf-8-sig: spreadsheets begin their files with a byte order mark.
+    # Spreadsheets start their files with a byte order mark.
     with path.open(newline="", encoding="utf-8-sig") as file:
         header, *rows = [row for row in csv.reader(file) if row]
     target_classes = tuple(header[1:])

@@ -1,16 +1,18 @@
-"""The text that names a class cost matrix: a metric or a file, several with weights, or the shuffled control."""
+"""The text that names a class cost matrix: a metric or a file, several with weights, or the shuffled control.
+
+Imports no TensorFlow.
+"""
 
 import dataclasses
 import math
 
-from jtln_tf.config.errors import InputError
+from jtln_tf.config import InputError
+from jtln_tf.costs.metrics import METRICS
 
-# What looks at the images through the network, at the images themselves, and at the names and descriptions of classes.
-NETWORK_METRICS = ("mkmmd", "wasserstein", "prediction")
-PIXEL_METRICS = ("fisher_mkmmd",)
-IMAGE_METRICS = (*NETWORK_METRICS, *PIXEL_METRICS)
-COST_METRICS = (*IMAGE_METRICS, "text", "taxonomy", "uniform")
-# What is found while training.
+COST_METRICS = tuple(METRICS)
+NETWORK_METRICS = tuple(name for name, metric in METRICS.items() if metric.looks_at == "network")
+PIXEL_METRICS = tuple(name for name, metric in METRICS.items() if metric.looks_at == "pixels")
+# Names the matrix that is found while training.
 ONLINE = "online"
 _FILE_SUFFIXES = (".npz", ".csv")
 _SHUFFLED = "shuffled:"
@@ -23,7 +25,7 @@ class CostSpec:
     Attributes:
         text: The specification as given.
         terms: `(weight, metric or path)` pairs, at least one.
-        is_shuffled: Whether the source classes are to change places: the control that knows nothing.
+        is_shuffled: Whether the source classes change places: the control that knows nothing.
     """
 
     text: str
@@ -36,28 +38,27 @@ class CostSpec:
         return self.metrics == (ONLINE,)
 
     @property
-    def metrics(self):
+    def metrics(self) -> tuple[str, ...]:
         """The metrics among the terms."""
-        return tuple(name for _, name in self.terms if not is_cost_file(name))
+        return tuple(name for _, name in self.terms if not _is_file(name))
 
     @property
-    def looks_through_network(self):
+    def looks_through_network(self) -> bool:
         """Whether a network that has learnt more gives another matrix."""
         return any(name in (*NETWORK_METRICS, ONLINE) for name in self.metrics)
 
     @property
-    def looks_at_images(self):
-        """Whether other images give another matrix."""
-        return any(name in (*IMAGE_METRICS, ONLINE) for name in self.metrics)
+    def looks_at_pixels(self) -> bool:
+        """Whether a metric looks at the images themselves, not through the network."""
+        return any(name in PIXEL_METRICS for name in self.metrics)
 
     @property
-    def files(self):
+    def files(self) -> tuple[str, ...]:
         """The paths among the terms."""
-        return tuple(name for _, name in self.terms if is_cost_file(name))
+        return tuple(name for _, name in self.terms if _is_file(name))
 
 
-def is_cost_file(name):
-    """Whether a term names a file."""
+def _is_file(name):
     return name.endswith(_FILE_SUFFIXES)
 
 
@@ -65,14 +66,15 @@ def parse_cost_spec(text: "str | CostSpec", option: str = "cost_matrix") -> Cost
     """Parses `[shuffled:][WEIGHT*]NAME[+[WEIGHT*]NAME...]`; a NAME is a metric or the path of a .npz or .csv file.
 
     Args:
-        text: The specification, such as `mkmmd`, `cost.csv`, `0.7*mkmmd+0.3*text` or `shuffled:mkmmd`.
-        option: What the specification is called in messages.
+        text: The specification, such as `mkmmd`, `cost.csv`, `0.7*mkmmd+0.3*text` or `shuffled:mkmmd`. A parsed one is
+            returned unchanged.
+        option: Name of the argument, for messages.
 
     Returns:
         A `CostSpec`.
 
     Raises:
-        InputError: If a name is no metric and no file, a weight is not positive, or `online` is one of several.
+        InputError: If a name is neither a metric nor a file, a weight is not positive, or `online` is one of several.
     """
     if isinstance(text, CostSpec):
         return text
@@ -80,9 +82,9 @@ def parse_cost_spec(text: "str | CostSpec", option: str = "cost_matrix") -> Cost
     rest = text.removeprefix(_SHUFFLED)
     terms, part = [], None
     for piece in rest.split("+"):
-        # A path may hold a plus: a term goes on until it is a metric or ends like a file.
+        # A path may hold a plus, so a term goes on until it is a metric or ends like a file.
         part = piece if part is None else f"{part}+{piece}"
-        if is_cost_file(part) or part.rpartition("*")[2] in (*COST_METRICS, ONLINE):
+        if _is_file(part) or part.rpartition("*")[2] in (*COST_METRICS, ONLINE):
             terms.append(_parse_term(part, text, option))
             part = None
     if part is not None:
@@ -93,7 +95,7 @@ def parse_cost_spec(text: "str | CostSpec", option: str = "cost_matrix") -> Cost
     if any(name == ONLINE for _, name in terms) and (len(terms) > 1 or is_shuffled):
         raise InputError(f"`{option}`=online must stand alone. Received: {text!r}.")
     if len(terms) == 1 and terms[0][0] != 1:
-        raise InputError(f"`{option}` must have weights only where several are combined. Received: {text!r}.")
+        raise InputError(f"`{option}` must have weights only if several are combined. Received: {text!r}.")
     return CostSpec(text, tuple(terms), is_shuffled)
 
 

@@ -1,29 +1,20 @@
-"""A domain: class names that travel with labelled images, in three splits."""
+"""A domain: class names and labelled images in three splits."""
 
 import dataclasses
+import functools
 import os
+from collections.abc import Collection
 
 import numpy as np
 from absl import logging
 
-from jtln_tf.config import InputError, parse_domain_spec
-from jtln_tf.data.examples import fingerprint, hold_out, sample_per_class
-from jtln_tf.data.reading.loading import CACHES, load_split
+from jtln_tf.config import CACHES, DataConfig, DomainSpec, InputError, parse_domain_spec
+from jtln_tf.data.examples import Examples, fingerprint, hold_out, sample_per_class
+from jtln_tf.data.reading.decoded import load_split
 from jtln_tf.data.reading.split import Split
-from jtln_tf.data.sources.builtin import list_builtin
-from jtln_tf.data.sources.file_list import list_file_list
-from jtln_tf.data.sources.folder import list_folder
-from jtln_tf.data.sources.records import list_records
-from jtln_tf.data.sources.tfds import list_tfds
+from jtln_tf.data.sources import LISTERS
+from jtln_tf.data.sources.listing import Listing
 
-_LISTERS = {
-    "builtin": list_builtin,
-    "folder": list_folder,
-    "list": list_file_list,
-    "records": list_records,
-    "tfds": list_tfds,
-}
-# Where --cache_dir names no folder; in --data_root.
 _CACHE_FOLDER = ".jtln_cache"
 
 
@@ -35,12 +26,20 @@ class Domain:
         name: The specification that it was loaded from.
         class_names: Class names; a label is a position in them.
         train: Training `Split`.
-        validation: Held-out `Split` for choices; empty where the training images are too few.
-        test: `Split` for the final figure; nothing is chosen by it.
-        num_bad_images: Unreadable images that were left out.
-        fingerprint: Of the training images and their labels; another one where they changed.
-        class_table: What is known of each class: dicts from column to text by class name (a folder's `classes.csv`,
-            further columns of a list, or the other class labels of a `tfds:` data set).
+        validation: `Split` held out for choices; it may be empty.
+        test: `Split` for the final accuracy; nothing is chosen by it.
+        num_bad_images: Number of unreadable images that were left out.
+        fingerprint: Text that changes with the training images and their labels.
+        class_table: What is known of each class, a dict from column to text by class name: a folder's `classes.csv`,
+            further columns of a list, or further class labels of a `tfds:` data set.
+
+    Example:
+        >>> import jtln_tf
+        >>> digits = jtln_tf.load_domain("builtin:optdigits?classes=0,1,7&per_class=5")
+        >>> digits.class_names, digits.num_classes, digits.image_shape
+        (('0', '1', '7'), 3, (28, 28, 1))
+        >>> digits.split("train").labels.tolist()
+        [0, 1, 2, 0, 1, 2, 0, 0, 1, 2, 0, 1, 2, 1, 2]
     """
 
     name: str
@@ -53,16 +52,16 @@ class Domain:
     class_table: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of an image."""
         return (self.train.image_size, self.train.image_size, self.train.channels)
 
-    def split(self, name):
+    def split(self, name: str) -> Split:
         """Returns the split called `train`, `validation` or `test`."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         if name not in splits:
@@ -71,33 +70,33 @@ class Domain:
 
 
 def load_domain(
-    spec,
+    spec: str | DomainSpec,
     *,
-    seed=0,
-    labels_per_class=None,
-    image_size=None,
-    channels=None,
-    data_root="",
-    cache="memory",
-    cache_dir="",
-    skip_bad_images=False,
-):
+    seed: int = 0,
+    labels_per_class: int | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    data_root: str | os.PathLike = "",
+    cache: str = "memory",
+    cache_dir: str | os.PathLike = "",
+    skip_bad_images: bool = False,
+) -> Domain:
     """Loads a domain.
 
-    Where the data has no test split, a share of each class is held out as test; where it has no validation split, a
-    share of the remaining training images. Both are the same for every seed. Then `per_class` training images of each
-    class are drawn by the seed. Every image in use is decoded once here, so that a broken one is found before training.
+    Data without a test split gives a share of each class as test; data without a validation split gives a share of the
+    remaining training images. Both shares are the same for every seed. Then the seed draws `per_class` training images
+    of each class. Every image in use is decoded once, so that a broken one is found before training.
 
     Args:
         spec: `builtin:NAME`, `folder:PATH`, `list:PATH`, `records:PATH` or `tfds:NAME[/CONFIG][:SPLIT]` with options;
             see `parse_domain_spec`.
         seed: Seed of the label draw.
-        labels_per_class: Training images of each class, or None for all.
-        image_size: Side of the square images in pixels; None is 28 for builtin domains, else 224.
-        channels: 1 (gray) or 3 (RGB); None is 1 for builtin domains, else 3.
+        labels_per_class: Training images of each class; None takes all.
+        image_size: Side of the square images in pixels; None is 28 for builtin domains, 224 for others.
+        channels: 1 (gray) or 3 (RGB); None is 1 for builtin domains, 3 for others.
         data_root: Folder of relative paths and of `tfds:` data.
-        cache: `memory` keeps the decoded images; `disk` keeps them in files of `cache_dir`, which other runs on
-            the same images read too; `none` decodes them each time they are read.
+        cache: `memory` keeps the decoded images; `disk` keeps them in files of `cache_dir`, which later runs on the
+            same images read too; `none` decodes them each time they are read.
         cache_dir: Folder of what is kept on the disk; empty is `.jtln_cache` in `data_root`.
         skip_bad_images: Leave out unreadable images instead of raising.
 
@@ -107,60 +106,99 @@ def load_domain(
     Raises:
         MissingInputError: If a folder does not exist.
         InputError: If the specification does not fit the data, or an image cannot be decoded.
+
+    Example:
+        >>> import jtln_tf
+        >>> domain = jtln_tf.load_domain("builtin:optdigits", labels_per_class=3, image_size=8)
+        >>> len(domain.train), domain.image_shape
+        (30, (8, 8, 1))
     """
-    parsed = parse_domain_spec(spec).with_labels(labels_per_class)
+    spec = parse_domain_spec(spec).with_labels(labels_per_class)
     if cache not in CACHES:
         raise InputError(f"`cache` must be one of {', '.join(CACHES)}. Received: {cache!r}.")
     if channels not in (None, 1, 3):
         raise InputError(f"`channels` must be 1 or 3. Received: {channels!r}.")
     cache_dir = cache_dir or default_cache_folder(data_root)
-    listing = list_domain(parsed, data_root=data_root, cache_dir=cache_dir)
-    image_size = image_size or listing.image_size
-    channels = channels or (1 if parsed.kind == "builtin" else 3)
+    listing = list_domain(spec, data_root=data_root, cache_dir=cache_dir)
+    size = {"image_size": image_size or listing.image_size, "channels": channels or listing.channels}
+    load = functools.partial(load_split, **size, crop_bottom=spec.crop_bottom, cache=cache, cache_dir=cache_dir)
+    return _load_listing(listing, spec, seed, load, skip_bad_images)
+
+
+def load_domains(data: DataConfig, *, seed: int, default_size: int | None = None) -> tuple[Domain, Domain]:
+    """Loads both domains of a configuration at one image size.
+
+    Args:
+        data: `DataConfig` with both domains. `labels_per_class` applies to the target.
+        seed: Seed of the label draw.
+        default_size: Side of the images in pixels if `data` has none; None takes the larger of the usual sizes of both.
+
+    Returns:
+        `(source, target)`.
+
+    Raises:
+        MissingInputError: If a folder does not exist.
+        InputError: If a specification does not fit its data, or an image cannot be decoded.
+    """
+    cache_dir = data.cache_dir or default_cache_folder(data.data_root)
+    specs = (data.source, data.target.with_labels(data.labels_per_class))
+    listings = [list_domain(spec, data_root=data.data_root, cache_dir=cache_dir) for spec in specs]
+    image_size = data.image_size or default_size or max(listing.image_size for listing in listings)
+    load = functools.partial(
+        load_split, image_size=image_size, channels=data.channels, cache=data.cache, cache_dir=cache_dir
+    )
+    return tuple(
+        _load_listing(listing, spec, seed, functools.partial(load, crop_bottom=spec.crop_bottom), data.skip_bad_images)
+        for listing, spec in zip(listings, specs, strict=True)
+    )
+
+
+def _load_listing(listing, spec, seed, load, skip_bad_images):
+    """Divides and decodes a listed domain; `load` makes a split of examples, as `load_split` does."""
     bad_names = set()
     while True:
-        splits = divide_listing(listing, parsed, seed, bad_names)
-        loaded, found_bad = {}, {}
-        for name, examples in splits.items():
-            loaded[name], bad = load_split(
-                listing, examples, image_size, channels, cache, cache_dir, crop_bottom=parsed.crop_bottom
-            )
+        divided = divide_listing(listing, spec, seed, bad_names)
+        splits, found_bad = {}, {}
+        for name, examples in divided.items():
+            splits[name], bad = load(examples)
             found_bad.update(bad)
         if not found_bad:
+            # Cropping changes what a network sees.
+            note = f"crop_bottom={spec.crop_bottom}" if spec.crop_bottom else ""
             return Domain(
-                parsed.text,
+                spec.text,
                 listing.class_names,
-                **loaded,
+                **splits,
                 num_bad_images=len(bad_names),
-                fingerprint=fingerprint(splits["train"], listing.class_names, _content(listing, parsed)),
+                fingerprint=fingerprint(divided["train"], listing.class_names, note),
                 class_table=listing.class_table,
             )
+        name, reason = next(iter(found_bad.items()))
         if not skip_bad_images:
-            name, reason = next(iter(found_bad.items()))
             more = f" ({len(found_bad) - 1} more)" if len(found_bad) > 1 else ""
             raise InputError(
                 f"Every image must be readable. Received: {name!r}{more} ({reason}). "
                 "Hint: --skip_bad_images leaves such images out."
             )
-        # Others are drawn in their place, so that per_class stays exact; those are checked in the next round.
+        # The next round draws others instead, so that per_class stays exact, and checks them.
         bad_names.update(found_bad)
-        logging.warning(
-            "%s: left out %d unreadable images, %r among them.", parsed.text, len(bad_names), next(iter(found_bad))
-        )
+        logging.warning("%s: left out %d unreadable images, %r among them.", spec.text, len(bad_names), name)
 
 
-def default_cache_folder(data_root=""):
-    """Returns the folder of what is kept on the disk where none is named."""
+def default_cache_folder(data_root: str | os.PathLike = "") -> str:
+    """Returns the cache folder that is used if none is named."""
     return os.path.join(data_root, _CACHE_FOLDER)
 
 
-def list_domain(spec, *, data_root="", cache_dir=""):
-    """Lists the images of a domain, with their classes and the splits that the data has; decodes none.
+def list_domain(
+    spec: str | DomainSpec, *, data_root: str | os.PathLike = "", cache_dir: str | os.PathLike = ""
+) -> Listing:
+    """Lists the images of a domain with their classes and splits; it decodes none.
 
     Args:
-        spec: As for `load_domain`, or a `DomainSpec`.
-        data_root: See `load_domain`.
-        cache_dir: See `load_domain`.
+        spec: As for `load_domain`.
+        data_root: As for `load_domain`.
+        cache_dir: As for `load_domain`.
 
     Returns:
         A `Listing`.
@@ -170,16 +208,13 @@ def list_domain(spec, *, data_root="", cache_dir=""):
         InputError: If the specification does not fit the data.
     """
     spec = parse_domain_spec(spec)
-    return _LISTERS[spec.kind](spec, data_root, cache_dir or default_cache_folder(data_root))
+    return LISTERS[spec.kind](spec, data_root, cache_dir or default_cache_folder(data_root))
 
 
-def _content(listing, spec):
-    # What is cut off decides what is seen.
-    return f"{listing.content} crop_bottom={spec.crop_bottom}" if spec.crop_bottom else listing.content
-
-
-def divide_listing(listing, spec, seed, bad_names=()):
-    """Divides the images of a domain into the three splits that a run uses, as `load_domain` says.
+def divide_listing(
+    listing: Listing, spec: DomainSpec, seed: int, bad_names: Collection[str] = ()
+) -> dict[str, Examples]:
+    """Divides the images of a domain into the three splits of a run, as `load_domain` says.
 
     Args:
         listing: `Listing`.

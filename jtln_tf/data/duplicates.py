@@ -1,21 +1,17 @@
-"""Images known by their content, whatever they are called: the same in two places, or in two splits."""
+"""Images that are the same in two places, or in two splits, whatever they are called."""
 
 import concurrent.futures
 import hashlib
-import os
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from jtln_tf.data.reading.loading import decode_all
-
-# Records are read one by one, and all of each: of so many (a few seconds) and no more.
-_MOST_RECORDS = 20_000
-_RECORDS_AT_ONCE = 256
-# Rows of pixels, spread over the image, and bytes at the end of a file, that tell most images apart.
-_SAMPLED_ROWS, _SAMPLED_BYTES = 4, 512
+from jtln_tf.data.reading.split import Split, decode_all
 
 
-def digest_pixels(split, progress=None):
+def digest_pixels(
+    split: Split, progress: Callable[[int], object] | None = None
+) -> tuple[list[bytes | None], np.ndarray]:
     """Decodes every image of a split once, and keeps none.
 
     Args:
@@ -23,8 +19,8 @@ def digest_pixels(split, progress=None):
         progress: Called with the number of images of each batch that is done, or None.
 
     Returns:
-        A list of one digest an image, equal where all pixels are, None where it cannot be decoded; and the positions
-        of the latter, an array.
+        `(digests, bad)`: a list of one digest for each image, equal if all pixels are equal and None if the image
+        cannot be decoded; and the positions of the latter.
     """
     digests = [None] * len(split)
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -39,82 +35,43 @@ def digest_pixels(split, progress=None):
     return digests, bad
 
 
-def digest_files(split, rows):
-    """Returns one digest for each image at `rows` of a split that is not decoded, equal where all bytes are: a list."""
-    return [_digest(encoded) for encoded in read_files(split, rows)]
+def digest_files(split: Split, rows: Sequence[int]) -> list[bytes]:
+    """Returns one digest for each image at `rows` of a split that is not decoded; equal if all bytes are equal."""
+    return split.images.digest(rows)
 
 
-def read_files(split, rows):
-    """Yields the bytes of the files of the images at `rows` of a split that is not decoded."""
-    if split.reader is not None:
-        for start in range(0, len(rows), _RECORDS_AT_ONCE):
-            yield from split.reader.read(split.images[rows[start : start + _RECORDS_AT_ONCE]])
-        return
-    for row in rows:
-        image = split.images[row]
-        if isinstance(image, str):
-            with open(image, "rb") as file:
-                yield file.read()
-        else:
-            yield image
+def read_files(split: Split, rows: Sequence[int]) -> Iterator[bytes]:
+    """Yields the bytes of the image files at `rows` of a split that is not decoded."""
+    yield from split.images.contents(rows)
 
 
-def find_shared(split, other):
-    """Finds the images of a split that stand in another one too.
+def find_shared(split: Split, other: Split) -> np.ndarray | None:
+    """Finds the images of a split that are in another one too.
 
-    Where both are decoded their pixels are compared, where neither is their files byte by byte. Only images of which a
-    part is the same are compared as a whole: that costs a look at each.
+    The pixels of two decoded splits are compared, and the bytes of two splits of files. Only images that agree in a
+    sample of their content are compared as a whole.
 
     Args:
         split: `Split` of images.
         other: Another one.
 
     Returns:
-        Positions in `split`, ascending; or None where they were not looked for: only one of the two is decoded, or too
+        Positions in `split`, ascending; or None if nothing was compared, because only one of the two is decoded, or too
         many records would have to be read.
     """
     if not len(split) or not len(other):
         return np.array([], int)
-    if split.is_decoded != other.is_decoded:
+    most = min(split.images.most_compared, other.images.most_compared)
+    if split.is_decoded != other.is_decoded or len(split) + len(other) > most:
         return None
-    if any(one.reader is not None for one in (split, other)) and len(split) + len(other) > _MOST_RECORDS:
-        return None
-    samples, other_samples = _sample_all(split), _sample_all(other)
+    samples, other_samples = split.images.samples(), other.images.samples()
     known, found = set(other_samples), set(samples)
     rows = [row for row, sample in enumerate(samples) if sample in known]
     other_rows = [row for row, sample in enumerate(other_samples) if sample in found]
-    digests = set(_digest_all(other, other_rows))
-    return np.array([row for row, digest in zip(rows, _digest_all(split, rows), strict=True) if digest in digests], int)
+    digests = set(other.images.digest(other_rows))
+    shared = [row for row, digest in zip(rows, split.images.digest(rows), strict=True) if digest in digests]
+    return np.array(shared, int)
 
 
-def _digest_all(split, rows):
-    if not split.is_decoded:
-        return digest_files(split, rows)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda row: _digest(split.images[row]), rows))
-
-
-def _sample_all(split):
-    if split.is_decoded:
-        # Not from the border, which is often blank.
-        lines = np.linspace(0, split.image_size - 1, _SAMPLED_ROWS + 2)[1:-1].astype(int)
-        return [hash(image[lines].tobytes()) for image in split.images]
-    if split.reader is not None:
-        return [_sample_bytes(encoded) for encoded in read_files(split, np.arange(len(split)))]
-    return [_sample_file(image) if isinstance(image, str) else _sample_bytes(image) for image in split.images]
-
-
-def _sample_bytes(encoded):
-    return len(encoded), encoded[-_SAMPLED_BYTES:]
-
-
-def _sample_file(path):
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - _SAMPLED_BYTES))
-        return size, file.read()
-
-
-def _digest(content):
-    data = content if isinstance(content, bytes) else np.ascontiguousarray(content).data
-    return hashlib.sha256(data).digest()
+def _digest(pixels):
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()

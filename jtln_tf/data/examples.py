@@ -1,15 +1,16 @@
-"""Labelled images that are found but not yet decoded, and how they are divided. Uses no TensorFlow."""
+"""Labelled images that are listed but not decoded yet, and how they are divided."""
 
 import dataclasses
 import hashlib
 import json
-import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from jtln_tf.config import InputError
+from jtln_tf.data.reading.images import Images, as_images
 
-# The held-out images stay the same whatever the seed of a run, so that all runs are tested on the same images.
+# All runs hold out the same images, whatever their seed, so that they are tested on the same images.
 _HOLD_OUT_SEED = 20170909
 
 
@@ -18,25 +19,29 @@ class Examples:
     """Images and labels of one split.
 
     Attributes:
-        images: uint8 pixels [N, H, W, C]; or [N] file paths; or [N] encoded bytes; or what the domain finds them by.
+        images: `Pixels`, `Files` or `Records`. An array is taken for pixels, or for paths if it holds texts.
         labels: int32 class indices [N].
-        names: What each image is called in messages, [N].
+        names: Name of each image in messages, [N].
     """
 
-    images: np.ndarray
+    images: Images | np.ndarray
     labels: np.ndarray
     names: np.ndarray
 
-    def __len__(self):
+    def __post_init__(self):
+        object.__setattr__(self, "images", as_images(self.images))
+
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices):
+    def take(self, indices: Sequence[int]) -> "Examples":
         """Returns the examples at `indices`, in that order."""
-        return Examples(self.images[indices], self.labels[indices], self.names[indices])
+        indices = np.asarray(indices, np.int64)
+        return Examples(self.images.take(indices), self.labels[indices], self.names[indices])
 
 
-def hold_out(examples, fraction):
-    """Splits off a share of every class (at least one image where the class has two or more).
+def hold_out(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
+    """Holds out a share of every class: at least one image of each class that has two or more.
 
     Args:
         examples: `Examples`.
@@ -55,7 +60,7 @@ def hold_out(examples, fraction):
     return examples.take(np.flatnonzero(~is_held_out)), examples.take(np.flatnonzero(is_held_out))
 
 
-def sample_per_class(examples, per_class, class_names, seed):
+def sample_per_class(examples: Examples, per_class: int, class_names: Sequence[str], seed: int) -> Examples:
     """Draws exactly `per_class` examples of every class.
 
     The draw for K is part of the draw for K + 1.
@@ -74,24 +79,22 @@ def sample_per_class(examples, per_class, class_names, seed):
     return examples.take(np.sort(chosen))
 
 
-def fingerprint(examples, class_names, content=""):
-    """Tells whether these are the same labelled images as at another time, without reading files: hex digits.
+def fingerprint(examples: Examples, class_names: Sequence[str], note: str = "") -> str:
+    """Returns hex digits that change with the labelled images; it opens no file.
 
-    It follows the class names, the order, the labels and names of the images, and their pixels, encoded bytes or (for
-    paths) file sizes, and what else tells their content. A file that is changed and keeps its name and size goes
-    unnoticed; so does an image of TensorFlow Datasets that is changed under the same version.
+    They depend on the class names and on the order, labels, names and content of the images. The content of a file is
+    represented by its size. So two changes go unnoticed: of a file that keeps its name and size, and of a data set of
+    TensorFlow Datasets that keeps its version.
+
+    Args:
+        examples: `Examples`.
+        class_names: Names of the classes.
+        note: Further text that they depend on.
     """
-    digest = hashlib.sha256(json.dumps([*class_names, *filter(None, [content])]).encode())
+    digest = hashlib.sha256(json.dumps([*class_names, *filter(None, [note])]).encode())
     digest.update(np.ascontiguousarray(examples.labels, np.int32).tobytes())
     digest.update(json.dumps([str(name) for name in examples.names]).encode())
-    if examples.images.ndim == 4:
-        digest.update(np.ascontiguousarray(examples.images).tobytes())
-    elif examples.images.dtype == object and examples.images.ndim == 1:
-        for image in examples.images:
-            # Another length must not be made up for by the next image.
-            size = os.path.getsize(image) if isinstance(image, str) else len(image)
-            digest.update(f"{size},".encode())
-            digest.update(b"" if isinstance(image, str) else image)
+    examples.images.fingerprint(digest)
     return digest.hexdigest()[:16]
 
 

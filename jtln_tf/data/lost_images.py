@@ -1,28 +1,29 @@
-"""Images that could be read when a run began, and no longer can."""
+"""Images that were readable when a run began, and no longer are."""
 
 import contextlib
-import os
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from jtln_tf.config import InputError, RunStoppedError
-from jtln_tf.data import decode_all
+from jtln_tf.data.domain import Domain
+from jtln_tf.data.reading.split import decode_all
 
 _READ_ERRORS = (
     tf.errors.DataLossError,
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
     tf.errors.PermissionDeniedError,
-    # What a reader written in Python raised.
+    # Raised for an error of a reader that is written in Python.
     tf.errors.UnknownError,
 )
 
 
 @contextlib.contextmanager
-def tell_lost_images(*domains):
-    """Tells of an image that vanished or was damaged since its domain was loaded; other errors pass as they are.
+def tell_lost_images(*domains: Domain) -> Iterator[None]:
+    """Names an image that vanished or was damaged since its domain was loaded; other errors pass unchanged.
 
-    Only images that are decoded whenever they are read (`cache="none"`) can get lost.
+    Only images that are decoded each time they are read (`cache="none"`) can get lost.
 
     Args:
         *domains: The `Domain`s whose images are read inside.
@@ -41,21 +42,15 @@ def tell_lost_images(*domains):
 
 
 def _find_lost(split):
-    """Returns what is wrong with the first image of a split that cannot be read, or None."""
+    """Returns what is wrong with the first unreadable image of a split, or None."""
     if split.is_decoded:
         return None
-    if split.reader is None:
-        for path in split.images:
-            # The usual case, found without decoding the others.
-            if isinstance(path, str) and not os.path.exists(path):
-                return f"{path!r}, which has gone"
+    # The usual case needs no decoding.
+    missing = split.images.find_missing()
+    if missing:
+        return f"{missing}, which has gone"
     try:
-        return next((_describe(split, row) for row in decode_all(split)), None)
+        return next((f"{split.images.describe(row)} ({split.find_reason(row)})" for row in decode_all(split)), None)
     except InputError as error:
-        # A shard, which names itself.
+        # The message names the file of records.
         return str(error).rstrip(".")
-
-
-def _describe(split, row):
-    reason, image = split.find_reason(row), split.images[row]
-    return f"{image!r} ({reason})" if isinstance(image, str) else f"record {image} ({reason})"

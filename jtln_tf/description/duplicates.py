@@ -1,25 +1,29 @@
 """Images of a domain that stand in two places, or in another domain too."""
 
+import collections
 from typing import NamedTuple
 
 from jtln_tf.data import Split, digest_files
+from jtln_tf.description.divided_domain import DividedDomain
 
 _PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
+# The name of a split, and a row in it.
+Place = tuple[str, int]
 
 
 class Content(NamedTuple):
     """The images of a domain.
 
     Attributes:
-        splits: `Split` by name.
-        digests: A digest of the pixels of each image, None where it is bad, by the name of the split.
+        splits: The images, by name of the split.
+        digests: A digest of the pixels of each image, None if it is bad, by name of the split.
     """
 
     splits: dict[str, Split]
     digests: dict[str, list[bytes | None]]
 
-    def places(self):
-        """Returns the places of each image, a list of (name of the split, row) by digest."""
+    def places(self) -> dict[bytes, list[Place]]:
+        """Returns the places of each image, by its digest."""
         places = {}
         for name, digests in self.digests.items():
             for row, digest in enumerate(digests):
@@ -28,40 +32,32 @@ class Content(NamedTuple):
         return places
 
 
-def name_image(domain, split, row):
-    """Returns what an image of a `DividedDomain` is called: a dict of its name, split and class."""
+def name_image(domain: DividedDomain, split: str, row: int) -> dict[str, str]:
+    """Returns the name, the split and the class of an image."""
     examples = domain.splits[split]
     class_name = domain.listing.class_names[examples.labels[row]]
     return {"image": str(examples.names[row]), "split": split, "class": class_name}
 
 
-def describe_duplicates(domain, content):
-    """Describes the images of a domain that stand in two or more places of it.
+def describe_duplicates(domain: DividedDomain, content: Content) -> dict:
+    """Describes the images that stand in two or more places of a domain.
 
     Args:
-        domain: `DividedDomain`.
-        content: Its `Content`.
+        domain: The domain.
+        content: Its images.
 
     Returns:
-        Dict: `duplicates`, the groups of equal images, those with different labels first, then those in several
-        splits; and their numbers.
+        `duplicates`, the groups of equal images, and their numbers. Groups with different labels come first, then those
+        in several splits.
     """
     groups = [places for places in content.places().values() if len(places) > 1]
+    counts = [collections.Counter(name for name, _ in places) for places in groups]
     labels = [{domain.splits[name].labels[row] for name, row in places} for places in groups]
-    spans = [{name for name, _ in places} for places in groups]
-    order = sorted(range(len(groups)), key=lambda one: (len(labels[one]) == 1, len(spans[one]) == 1))
+    order = sorted(range(len(groups)), key=lambda one: (len(labels[one]) == 1, len(counts[one]) == 1))
     return {
-        "repeated_images": {
-            split: sum(max(0, sum(name == split for name, _ in places) - 1) for places in groups)
-            for split in content.splits
-        },
+        "repeated_images": {split: sum(max(0, count[split] - 1) for count in counts) for split in content.splits},
         "leaks": {
-            f"{second}_in_{first}": sum(
-                sum(name == second for name, _ in places)
-                for places, span in zip(groups, spans, strict=True)
-                if first in span
-            )
-            for first, second in _PAIRS
+            f"{second}_in_{first}": sum(count[second] for count in counts if count[first]) for first, second in _PAIRS
         },
         "contradictions": sum(len(found) > 1 for found in labels),
         "duplicates": [
@@ -74,18 +70,18 @@ def describe_duplicates(domain, content):
     }
 
 
-def describe_shared(domain, content, against, other):
+def describe_shared(domain: DividedDomain, content: Content, against: DividedDomain, other: Content) -> dict:
     """Describes the images of a domain that stand in another one too.
 
     Args:
-        domain: `DividedDomain`.
-        content: Its `Content`.
-        against: The other `DividedDomain`.
-        other: Its `Content`.
+        domain: The domain.
+        content: Its images.
+        against: The other domain.
+        other: The images of the other domain.
 
     Returns:
-        Dict: `num_images` of the first domain, `counts` of them by their split and that of the other domain, and
-        `shared`, the groups of equal images.
+        `num_images` of the first domain that are shared, their `counts` by split in both domains, and `shared`, the
+        groups of equal images.
     """
     theirs = other.places()
     groups = [(places, theirs[digest]) for digest, places in content.places().items() if digest in theirs]
@@ -112,7 +108,7 @@ def describe_shared(domain, content, against, other):
 
 
 def _are_same_files(images):
-    """Returns whether images, pairs of a `Content` and a place, are equal byte by byte; None where one is no file."""
+    """Returns whether images, pairs of a `Content` and a place, are equal byte by byte; None if one has no file."""
     splits = [(content.splits[name], row) for content, (name, row) in images]
     if any(split.is_decoded for split, _ in splits):
         return None

@@ -2,21 +2,18 @@
 
 from jtln_tf.files import escape_name
 
-# Classes up to which all are shown; of more, so many from either end and so many of the smallest. And images, or groups
-# of images, of a kind.
-_MOST_CLASSES, _SHOWN_CLASSES, _SHOWN_IMAGES = 40, 5, 5
+# A longer list of classes shows some from either end, and some of the smallest.
+_MOST_CLASSES, _SHOWN_CLASSES = 40, 5
+_SHOWN_IMAGES = 5
 _SPLITS = ("train", "validation", "test")
 
 
-def format_description(description, *, show_all=False):
-    """Formats what `describe_domain` returned.
+def format_description(description: dict, *, show_all: bool = False) -> str:
+    """Formats a description as lines of text, without a line break at the end.
 
     Args:
-        description: Its dict.
+        description: What `describe_domain` returned.
         show_all: Show every class and every bad or repeated image, however many there are.
-
-    Returns:
-        Text of several lines, without a line break at the end.
     """
     limit = None if show_all else _SHOWN_IMAGES
     sections = [

@@ -1,4 +1,4 @@
-"""A trained network to the figures of a run, and to its export."""
+"""The figures of a finished run, and its export."""
 
 import platform
 
@@ -6,22 +6,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jtln_tf import workdir as files
-from jtln_tf.config import parse_domain_spec
-from jtln_tf.costs import load_cost_matrix
 from jtln_tf.evaluation import evaluate
+from jtln_tf.experiment.assembly import Assembly
+from jtln_tf.experiment.workdir import Run
 from jtln_tf.export import check_export, export_network
+from jtln_tf.trainer.checkpoints import TrainingState
 
 
-def evaluate_run(config, workdir, network, state, source, target):
+def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
     """Evaluates both heads on the test splits, writes the tables, and returns the figures of `result.json`."""
+    config, network = run.config, assembly.setup.network
+    source, target = assembly.setup.domains.values()
+    stages = config.method.stages(config.training.steps)
+    trains_source = any("source" in stage.domains for stage in stages)
     on_target = evaluate(network, target)
-    trains_source = config.training.method != "target_only"
     on_source = evaluate(network, source, head="source") if trains_source and len(source.test) else None
-    tables = {"target": on_target.to_json(), "source": on_source and on_source.to_json()}
-    files.write_json(workdir / files.EVALUATION_FILE, tables)
+    run.write_evaluation({"target": on_target.to_json(), "source": on_source and on_source.to_json()})
     return {
-        "method": config.training.method,
+        "method": config.method.name,
         "target_accuracy": on_target.accuracy,
         "target_macro_accuracy": on_target.macro_accuracy,
         "source_accuracy": on_source and on_source.accuracy,
@@ -34,40 +36,40 @@ def evaluate_run(config, workdir, network, state, source, target):
         "target_train_images": len(target.train),
         "source_train_images": len(source.train),
         "bad_images_left_out": source.num_bad_images + target.num_bad_images,
-        **_describe_costs(workdir),
+        **_describe_costs(run),
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
             "numpy": np.__version__,
         },
+        **assembly.leaks,
     }
 
 
-def export_run(config, folder, network, source, target):
-    """Exports the network of a run; returns the largest difference of a probability after reloading.
+def export_run(run: Run, network: keras.Model, domains: dict, folder=None) -> float:
+    """Exports the network of a run and reloads it.
 
     Args:
-        config: `ExperimentConfig`.
-        folder: Folder of the export.
+        run: `Run`.
         network: The trained network.
-        source: Source `Domain`.
-        target: Target `Domain`, whose `crop_bottom` holds for the images that the export is given.
+        domains: `Domain` by side.
+        folder: Folder of the export; None is the run's own.
+
+    Returns:
+        The largest difference of a probability after reloading.
     """
-    crop_bottom = parse_domain_spec(config.data.target).crop_bottom
-    class_names = {"source_classes": source.class_names, "target_classes": target.class_names}
-    export_network(network, folder, **class_names, crop_bottom=crop_bottom)
-    images, _ = next(iter(target.test.dataset(32)))
+    folder, crop_bottom = folder or run.export, run.config.data.target.crop_bottom
+    names = {f"{side}_classes": domain.class_names for side, domain in domains.items()}
+    export_network(network, folder, **names, crop_bottom=crop_bottom)
+    images, _ = next(iter(domains["target"].test.dataset(32)))
     return check_export(network, folder, images, crop_bottom=crop_bottom)
 
 
-def _describe_costs(workdir):
-    """How many target classes have the source class of the same name nearest, where names are shared at all."""
-    path = workdir / files.COST_FILE
-    if not path.is_file():
-        return {}
-    costs = load_cost_matrix(path)
-    shared = [name for name in costs.target_classes if name in costs.source_classes]
+def _describe_costs(run):
+    """Returns how many target classes have the source class of the same name nearest, if names are shared at all."""
+    costs = run.read_costs()
+    shared = [name for name in costs.target_classes if name in costs.source_classes] if costs else []
     if not shared:
         return {}
     nearest = costs.nearest(1)

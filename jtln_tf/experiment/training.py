@@ -1,55 +1,48 @@
 """A model through the stages of its method."""
 
-from jtln_tf import workdir as files
 from jtln_tf.batches import count_passes, pair_domains
 from jtln_tf.evaluation import evaluate
-from jtln_tf.experiment.preparation import current_costs
+from jtln_tf.experiment.assembly import Assembly
+from jtln_tf.experiment.workdir import Run
 from jtln_tf.monitoring import LogTraining, ProgressBar, RunLog, log_costs
-from jtln_tf.trainer import (
-    Checkpoints,
-    RefreshCosts,
-    StepCounter,
-    ValidateAndSave,
-    compile_for_stage,
-    plan_stages,
-    restore_state,
-    train_stage,
-)
+from jtln_tf.trainer.callbacks import Refresh, StepCounter, ValidateAndSave
+from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState, read_state
+from jtln_tf.trainer.stages import compile_for_stage, train_stage
 
 
-def train(config, workdir, model, network, state, source, target, resume):
-    """Takes the model through the stages of its method; returns the final `TrainingState`.
+def train(run: Run, assembly: Assembly) -> TrainingState:
+    """Takes the model through the stages of its method, from the last checkpoint if the run is resumed.
 
     Args:
-        config: `ExperimentConfig`.
-        workdir: Folder of the run, a `pathlib.Path`.
-        model: `JointModel`.
-        network: The whole network, of which the model may train only a part.
-        state: `TrainingState` to begin with.
-        source: Source `Domain` of what the model takes.
-        target: Target `Domain` of what the model takes.
-        resume: Whether to go on from the last checkpoint in the folder.
+        run: `Run`, begun.
+        assembly: What is trained.
+
+    Returns:
+        The final state; the network holds the weights of the last step or, with early stopping, of the best.
     """
-    folder = workdir / files.CHECKPOINTS_FOLDER
-    stages = plan_stages(config.training.method, config.training.steps)
-    found = restore_state(folder) if resume else None
-    state = found or state
-    log = RunLog(workdir, first_step=state.step)
-    bar = ProgressBar(state, title=config.training.method, steps=config.training.steps)
+    config, model = run.config, assembly.model
+    found = read_state(run.checkpoints) if run.is_resumed else None
+    state = found or TrainingState(seconds=assembly.seconds)
+    if assembly.costs is not None:
+        run.write_costs(assembly.costs)
+    stages = config.method.stages(config.training.steps)
+    log = RunLog(run.metrics, run.tensorboard, first_step=state.step)
+    bar = ProgressBar(state, title=config.method.name, steps=config.training.steps)
     try:
         # A finished run whose evaluation or export was cut short takes its network from the last checkpoint.
         for index in range(state.stage, len(stages)):
-            stage = stages[index]
-            compile_for_stage(model, config.training, stage)
-            checkpoints = Checkpoints(folder, model, state, network)
+            compile_for_stage(model, config.training, stages[index])
+            checkpoints = Checkpoints(run.checkpoints, model, state, assembly.setup.network)
             if found and index == found.stage:
                 checkpoints.restore_last()
+            else:
+                model.begin_stage(stages[index])
             if state.finished:
                 return state
             state.stage = index
-            callbacks = _callbacks(config, workdir, model, stage, state, checkpoints, log, source, target)
-            pairs = _pairs(config, stage, state.step, source, target)
-            train_stage(model, pairs, stage, first_step=state.step, callbacks=[*callbacks, bar])
+            callbacks = _callbacks(run, assembly, stages[index], state, checkpoints, log)
+            pairs = _pairs(config, assembly, stages[index], state.step)
+            train_stage(model, pairs, stages[index], first_step=state.step, callbacks=[*callbacks, bar])
     finally:
         bar.close()
         log.close()
@@ -60,11 +53,10 @@ def train(config, workdir, model, network, state, source, target, resume):
     return state
 
 
-def _pairs(config, stage, first_step, source, target):
+def _pairs(config, assembly, stage, first_step):
     data = config.data
     return pair_domains(
-        source if "source" in stage.domains else None,
-        target if "target" in stage.domains else None,
+        *(domain if side in stage.domains else None for side, domain in assembly.setup.inputs.items()),
         source_batch=data.source_batch,
         target_batch=data.target_batch,
         first_step=first_step,
@@ -72,41 +64,28 @@ def _pairs(config, stage, first_step, source, target):
         seed=config.training.seed,
         source_augmentation=data.source_augmentation,
         target_augmentation=data.target_augmentation,
+        second_view=config.method.uses_second_view,
     )
 
 
-def _callbacks(config, workdir, model, stage, state, checkpoints, log, source, target):
-    training = config.training
-    batches = {"source": (source, config.data.source_batch), "target": (target, config.data.target_batch)}
+def _callbacks(run, assembly, stage, state, checkpoints, log):
+    training, target = run.config.training, assembly.setup.inputs["target"]
+    batches = {side: (assembly.setup.inputs[side], getattr(run.config.data, f"{side}_batch")) for side in stage.domains}
 
     def passes(step):
-        since = step - stage.first_step
-        return {name: count_passes(*batches[name], since) for name in stage.domains}
+        return {side: count_passes(*batches[side], step - stage.first_step) for side in stage.domains}
 
     def validate():
-        return evaluate(model.network, target, split="validation").accuracy
+        return evaluate(assembly.model.network, target, split="validation").accuracy
 
-    callbacks = [StepCounter(state)]
-    if training.method == "jtln" and config.cost.cost_refresh_steps:
+    def keep_costs(step, costs, before):
+        run.write_costs(costs)
+        log_costs(log, step, costs, before=before)
 
-        def estimate():
-            costs = current_costs(config, source, target, model)
-            if costs is not None:
-                costs.save(workdir / files.COST_FILE)
-                log_costs(log, state.step, costs, before=model.costs_in_use())
-            return costs
-
-        callbacks.append(
-            RefreshCosts(
-                state,
-                estimate=estimate,
-                every_steps=config.cost.cost_refresh_steps,
-                start_step=config.objective.transport_start_step,
-            )
-        )
     validates = "target" in stage.domains and len(target.validation)
     return [
-        *callbacks,
+        StepCounter(state, training.log_steps),
+        Refresh(state, assembly.setup, on_costs=keep_costs),
         LogTraining(state, log, every_steps=training.log_steps, count_passes=passes),
         ValidateAndSave(
             state,

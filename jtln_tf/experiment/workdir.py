@@ -1,172 +1,212 @@
-"""The folder of a run: what stands in it, and when it may be written. Floor 1; imports no TensorFlow."""
+"""The folder of a run: what stands in it, and who may write it. Imports no TensorFlow."""
 
+import contextlib
 import json
 import os
 import pathlib
-import shutil
+from collections.abc import Iterator
 
-from jtln_tf.config import ExperimentConfig, InputError, MissingInputError, describe_differences
+from jtln_tf import files
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
+from jtln_tf.experiment.config import ExperimentConfig, describe_differences
 
-CONFIG_FILE = "config.json"
-RESULT_FILE = "result.json"
-EVALUATION_FILE = "evaluation.json"
-COST_FILE = "cost_matrix.npz"
-CLASSES_FILE = "classes.json"
-CHECKPOINTS_FOLDER = "checkpoints"
-TENSORBOARD_FOLDER = "tensorboard"
-METRICS_FILE = "metrics.jsonl"
-EXPORT_FOLDER = "export"
-_OWN_FILES = (CONFIG_FILE, RESULT_FILE, EVALUATION_FILE, COST_FILE, CLASSES_FILE, METRICS_FILE)
-_OWN_FOLDERS = (CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER, EXPORT_FOLDER)
-_SPARE_BYTES = 16 * 2**20
+KIND, VERSION = "run", 2
+_CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE = "config.json", "classes.json", "result.json"
+_OWN_FILES = (_RESULT_FILE, _CLASSES_FILE, "evaluation.json", "cost_matrix.npz", "metrics.jsonl", _CONFIG_FILE)
+_LOCK_FILE = "run.lock"
+# Names of everything that stands directly in each folder inside.
+_OWN_FOLDERS = {
+    "checkpoints": ("last.npz", "best.npz"),
+    "tensorboard": ("events.out.tfevents.*",),
+    "export": ("saved_model.pb", "fingerprint.pb", "variables", "assets", "classes.json"),
+}
 
 
-def check_workdir(workdir, config, *, resume=False, overwrite=False):
-    """Checks, without writing, that a run may use a folder.
+class Run:
+    """The one owner of a run's folder.
 
-    Args:
-        workdir: Folder of the run; need not exist.
-        config: `ExperimentConfig` of the run.
-        resume: Whether an unfinished run of the same configuration may be gone on with.
-        overwrite: Whether another run's files may be replaced.
+    It writes only into a new folder, or into one that carries the mark of a run; it removes only its own files there.
+    Paths are taken as they are, whatever characters are in them.
 
-    Raises:
-        InputError: If the folder cannot be written, or holds another run.
+    Attributes:
+        folder: Folder of the run.
+        config: Configuration of the run.
+        checkpoints: Folder of the checkpoints.
+        export: Folder of the export.
+        tensorboard: Folder of TensorBoard's files.
+        metrics: File of the logged numbers.
     """
-    workdir = pathlib.Path(workdir)
-    if resume and overwrite:
-        raise InputError("`resume` and `overwrite` exclude each other. Received: both.")
-    existing = _nearest_existing(workdir)
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"`workdir` must be a folder that can be written. Received: {str(workdir)!r}.")
-    if not os.path.exists(workdir / CONFIG_FILE):
-        found = [name for name in (*_OWN_FILES, *_OWN_FOLDERS) if os.path.exists(workdir / name)]
+
+    def __init__(self, folder: str | os.PathLike, config: ExperimentConfig):
+        """Touches no file."""
+        self.folder, self.config = pathlib.Path(folder), config
+        self.checkpoints, self.export = self.folder / "checkpoints", self.folder / "export"
+        self.tensorboard, self.metrics = self.folder / "tensorboard", self.folder / "metrics.jsonl"
+        self._costs = self.folder / "cost_matrix.npz"
+        self._is_resumed = self._is_replaced = False
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> "Run":
+        """Opens an existing run.
+
+        Raises:
+            MissingInputError: If the folder holds no run.
+            InputError: If it is a run of another version, or its configuration cannot be read.
+        """
+        folder = pathlib.Path(folder)
+        path = folder / _CONFIG_FILE
+        if not path.is_file():
+            raise MissingInputError(f"`workdir` must hold a run. Received: {str(folder)!r} without {_CONFIG_FILE}.")
+        if files.marked_version(folder, KIND) != VERSION:
+            raise InputError(
+                f"`workdir` must hold a run of this version of the program. Received: {str(folder)!r}, which another "
+                "version or program wrote. Hint: train in a new folder."
+            )
+        try:
+            return cls(folder, ExperimentConfig.from_json(path.read_text("utf-8")))
+        except (InputError, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"`workdir` must hold a run that can be read. Received: {str(path)!r}: {error}") from error
+
+    def claim(self, *, resume: bool = False, overwrite: bool = False) -> None:
+        """Checks, without writing, that this run may use its folder.
+
+        Args:
+            resume: Whether an unfinished run of the same configuration may be continued.
+            overwrite: Whether another run's files may be replaced.
+
+        Raises:
+            InputError: If the folder cannot be written, is in use, or holds anything that this run may not touch.
+        """
+        if resume and overwrite:
+            raise InputError("`resume` and `overwrite` exclude each other. Received: both.")
+        existing = files.nearest_existing(self.folder)
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise InputError(f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r}.")
+        self._is_resumed, self._is_replaced = resume, overwrite
+        if files.marked_version(self.folder, KIND) is None:
+            self._check_is_free()
+        elif overwrite:
+            self._check_is_ours()
+        else:
+            self._check_is_same(resume)
+
+    def _check_is_free(self):
+        own = (*_OWN_FILES, *_OWN_FOLDERS)
+        found = [name for name in own if os.path.lexists(self.folder / name)]
         if found:
             raise InputError(
-                f"`workdir` must be a new folder or that of a run. Received: {str(workdir)!r}, which holds "
-                f"{found[0]!r} but no {CONFIG_FILE}."
+                f"`workdir` must be a new folder or that of a run of this version. Received: {str(self.folder)!r}, "
+                f"which holds {found[0]!r} that this program did not write. Hint: a new folder."
             )
-        return
-    if overwrite:
-        return
-    differences = describe_differences(read_config(workdir), config)
-    if differences:
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise InputError(
-            f"`workdir` must not hold a run of another configuration. Received: {str(workdir)!r}, which differs in "
-            f"{'; '.join(differences[:3])}{more}. Hint: another folder, or --overwrite."
-        )
-    if not resume:
-        raise InputError(
-            f"`workdir` must not hold a run. Received: {str(workdir)!r}. "
-            "Hint: --resume goes on with it, --overwrite begins anew."
-        )
+        self._is_resumed = self._is_replaced = False
 
+    def _check_is_ours(self):
+        for name, own_names in _OWN_FOLDERS.items():
+            files.check_marked(self.folder / name, name, own_names, "workdir")
 
-def begin_workdir(workdir, config, class_names, *, overwrite=False, needed_bytes=0):
-    """Makes the folder of a run and writes its configuration and its class names.
-
-    Args:
-        workdir: Folder of the run.
-        config: `ExperimentConfig`.
-        class_names: Lists of class names by domain, `source` and `target`.
-        overwrite: Removes the files of an earlier run first; other files stay.
-        needed_bytes: What the run is going to write.
-
-    Raises:
-        InputError: If the folder cannot be written or the disk is too full; nothing is removed then.
-    """
-    workdir = pathlib.Path(workdir)
-    free, needed = shutil.disk_usage(_nearest_existing(workdir)).free, needed_bytes + _SPARE_BYTES
-    if free < needed:
-        raise InputError(
-            f"`workdir` must have {needed / 2**20:.0f} MiB free. "
-            f"Received: {str(workdir)!r} with {free / 2**20:.0f} MiB."
-        )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            _remove_run(workdir)
-        write_whole(workdir / CONFIG_FILE, config.to_json())
-        write_json(workdir / CLASSES_FILE, class_names)
-    except OSError as error:
-        raise InputError(
-            f"`workdir` must be a folder that can be written. Received: {str(workdir)!r} ({error.strerror})."
-        ) from error
-
-
-def read_config(workdir):
-    """Returns the `ExperimentConfig` of a run.
-
-    Raises:
-        MissingInputError: If the folder holds no run.
-        InputError: If its configuration cannot be read.
-    """
-    path = pathlib.Path(workdir) / CONFIG_FILE
-    if not path.is_file():
-        raise MissingInputError(f"`workdir` must hold a run. Received: {str(workdir)!r} without {CONFIG_FILE}.")
-    try:
-        return ExperimentConfig.from_json(path.read_text("utf-8"))
-    except (InputError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"`workdir` must hold a run that can be read. Received: {str(path)!r}: {error}") from error
-
-
-def check_classes(workdir, class_names):
-    """Checks that the domains still have the classes that a run was begun with.
-
-    Args:
-        workdir: Folder of the run.
-        class_names: Lists of class names by domain.
-
-    Raises:
-        InputError: If a class has gone, come or moved; the heads would name the wrong ones.
-    """
-    path = pathlib.Path(workdir) / CLASSES_FILE
-    if not path.is_file():
-        return
-    known = json.loads(path.read_text("utf-8"))
-    for domain, names in class_names.items():
-        changed = sorted(set(known[domain]) ^ set(names))
-        if known[domain] != list(names):
-            difference = ", ".join(map(repr, changed[:3])) or "none, another order"
+    def _check_is_same(self, resume):
+        differences = describe_differences(Run.open(self.folder).config, self.config)
+        if differences:
+            more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
             raise InputError(
-                f"The {domain} classes must be those of the run. Received: {len(names)} classes, the run has "
-                f"{len(known[domain])}; in one of them only: {difference}."
+                f"`workdir` must not hold a run of another configuration. Received: {str(self.folder)!r}, which "
+                f"differs in {'; '.join(differences[:3])}{more}. Hint: another folder, or --overwrite."
+            )
+        if not resume:
+            raise InputError(
+                f"`workdir` must not hold a run. Received: {str(self.folder)!r}. "
+                "Hint: --resume goes on with it, --overwrite begins anew."
             )
 
+    @property
+    def is_resumed(self) -> bool:
+        """Whether this run goes on with what an earlier process began."""
+        return self._is_resumed
 
-def read_result(workdir):
-    """Returns the result of a finished run, or None."""
-    path = pathlib.Path(workdir) / RESULT_FILE
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    @contextlib.contextmanager
+    def begin(self, class_names: dict[str, tuple[str, ...]], needed_bytes: int) -> Iterator[None]:
+        """Makes the folder, writes what `resume` needs, and keeps other processes out until the end.
 
+        Args:
+            class_names: Class names by side.
+            needed_bytes: What the run is going to write.
 
-def write_json(path, values):
-    """Writes JSON values to a file, whole or not at all."""
-    write_whole(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        Raises:
+            InputError: If the folder cannot be written, is in use, or the disk is too full; nothing is removed then.
+        """
+        files.check_room(self.folder, needed_bytes, "workdir")
+        with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(files.sole_writer(self.folder / _LOCK_FILE, "workdir"))
+                if self._is_replaced:
+                    self._remove()
+                files.mark_folder(self.folder, KIND, VERSION)
+                files.write_whole(self.folder / _CONFIG_FILE, self.config.to_json())
+                files.write_json(self.folder / _CLASSES_FILE, class_names)
+                for folder in (self.checkpoints, self.tensorboard):
+                    files.check_marked(folder, folder.name, _OWN_FOLDERS[folder.name], "workdir")
+                    folder.mkdir(exist_ok=True)
+                    files.mark_folder(folder, folder.name)
+                for left in self.checkpoints.iterdir():
+                    if left.name.endswith(files.UNFINISHED):
+                        left.unlink()
+            except OSError as error:
+                raise InputError(
+                    f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r} "
+                    f"({error.strerror})."
+                ) from error
+            yield
 
+    def _remove(self):
+        self._check_is_ours()
+        # The result goes first and the configuration last: a folder half removed is an unfinished run of the old kind.
+        for name in _OWN_FILES[:-1]:
+            (self.folder / name).unlink(missing_ok=True)
+        for name, own_names in _OWN_FOLDERS.items():
+            files.remove_marked(self.folder / name, name, own_names, "workdir")
+        (self.folder / _CONFIG_FILE).unlink(missing_ok=True)
 
-def write_whole(path, content):
-    """Writes a file of text or bytes such that a kill leaves the old one or the new one."""
-    path = pathlib.Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        unfinished.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    def check_classes(self, class_names: dict[str, tuple[str, ...]]) -> None:
+        """Checks that the domains still have the classes that the run was begun with.
 
+        Args:
+            class_names: Class names by side.
 
-def _nearest_existing(workdir):
-    # Path.exists raises for a folder that may not be looked into; os.path.exists does not.
-    return next(path for path in (workdir, *workdir.absolute().parents) if os.path.exists(path))
+        Raises:
+            InputError: If a class has gone, come or moved; the heads would name the wrong ones.
+        """
+        path = self.folder / _CLASSES_FILE
+        if not path.is_file():
+            return
+        known = json.loads(path.read_text("utf-8"))
+        for side, names in class_names.items():
+            if known[side] != list(names):
+                changed = sorted(set(known[side]) ^ set(names))
+                difference = ", ".join(map(repr, changed[:3])) or "none, another order"
+                raise InputError(
+                    f"The {side} classes must be those of the run. Received: {len(names)} classes, the run has "
+                    f"{len(known[side])}; in one of them only: {difference}."
+                )
 
+    def read_result(self) -> dict | None:
+        """Returns the result of a finished run, or None."""
+        path = self.folder / _RESULT_FILE
+        return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
-def _remove_run(workdir):
-    # The result goes first and the configuration last: a folder half removed is an unfinished run of the old kind.
-    for name in (RESULT_FILE, *_OWN_FILES):
-        if name != CONFIG_FILE:
-            (workdir / name).unlink(missing_ok=True)
-    for name in _OWN_FOLDERS:
-        shutil.rmtree(workdir / name, ignore_errors=True)
-    (workdir / CONFIG_FILE).unlink(missing_ok=True)
+    def write_result(self, result: dict) -> None:
+        """Writes the result: the run is finished then."""
+        files.write_json(self.folder / _RESULT_FILE, result)
+
+    def write_evaluation(self, tables: dict) -> None:
+        """Writes the rows of each class and the confusion matrix by side."""
+        files.write_json(self.folder / "evaluation.json", tables)
+
+    def write_costs(self, costs: CostMatrix) -> None:
+        """Writes the class costs that are used from now on."""
+        costs.save(self._costs)
+
+    def read_costs(self) -> CostMatrix | None:
+        """Returns the class costs that the run used last, or None."""
+        return load_cost_matrix(self._costs) if self._costs.is_file() else None

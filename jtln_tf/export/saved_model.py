@@ -1,23 +1,33 @@
-"""A trained network to a SavedModel that serves raw images. Floor 4."""
+"""Writes and loads exports: a SavedModel that serves raw images, and the names of the classes."""
 
 import json
 import os
 import pathlib
 import shutil
+import tempfile
+from collections.abc import Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from jtln_tf.config import InputError, MissingInputError, RunStoppedError
+from jtln_tf.config import SIDES, InputError, MissingInputError, RunStoppedError
 from jtln_tf.data import decode_image
+from jtln_tf.files import check_marked, first_line, mark_folder, remove_marked, write_json
 
 _CLASSES_FILE = "classes.json"
-# Probabilities of the reloaded model: the same operations, so nothing but reordered sums may differ.
-_LARGEST_DIFFERENCE = 1e-4
+_SIGNATURES = ("serve_bytes", "serve_images")
+_KIND = "export"
+_OWN_NAMES = (_CLASSES_FILE, "assets", "fingerprint.pb", "saved_model.pb", "variables")
 
 
-def export_network(network, folder, *, source_classes, target_classes, crop_bottom=0):
+def export_network(
+    network: keras.Model,
+    folder: str | os.PathLike,
+    *,
+    source_classes: Sequence[str],
+    target_classes: Sequence[str],
+    crop_bottom: int = 0,
+) -> None:
     """Writes a SavedModel with two signatures, and the class names beside it.
 
     `serve_images`: `image`, float32 [B, H, W, C] in 0..255. `serve_bytes` (also `serving_default`): `encoded`, string
@@ -26,25 +36,56 @@ def export_network(network, folder, *, source_classes, target_classes, crop_bott
 
     Args:
         network: What `build_network` returns.
-        folder: Folder to write; it is written beside first, so that it is whole or not there.
+        folder: New folder, or an earlier export, which is replaced once the new one is complete.
         source_classes: Class names of the source head.
         target_classes: Class names of the target head.
-        crop_bottom: Rows of each file's pixels that `serve_bytes` cuts off first, at the bottom: those of the target.
+        crop_bottom: Rows of pixels at the bottom of each file that `serve_bytes` cuts off first, as for the target.
 
     Raises:
-        InputError: If the folder exists and is no export, or the names do not fit the heads.
+        InputError: If the folder exists and is not an export, or holds other files too; or if the names do not fit the
+            heads.
         RunStoppedError: If the disk does not take it.
+
+    Example:
+        >>> import tempfile, jtln_tf as jt
+        >>> network = jt.build_network("small_cnn", 3, 2, image_shape=(8, 8, 1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     jt.export_network(network, folder + "/out", source_classes=["a", "b", "c"], target_classes=["x", "y"])
+        ...     sorted(os.listdir(folder + "/out"))
+        ['assets', 'classes.json', 'fingerprint.pb', 'jtln_tf.json', 'saved_model.pb', 'variables']
     """
-    folder = pathlib.Path(folder)
     names = {"source": list(source_classes), "target": list(target_classes)}
-    for head, classes in names.items():
-        if len(classes) != network.output[head].shape[-1]:
+    for side, classes in names.items():
+        num_classes = network.output[side].shape[-1]
+        if len(classes) != num_classes:
             raise InputError(
-                f"`{head}_classes` must name the {network.output[head].shape[-1]} classes of the head. "
-                f"Received: {len(classes)} names."
+                f"`{side}_classes` must name the {num_classes} classes of the head. Received: {len(classes)} names."
             )
-    if folder.exists() and not (folder / _CLASSES_FILE).is_file():
-        raise InputError(f"`output` must be a new folder or an earlier export. Received: {str(folder)!r}.")
+    folder = pathlib.Path(os.path.abspath(folder))
+    check_marked(folder, _KIND, _OWN_NAMES, "output")
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    # What a killed export left.
+    remove_marked(unfinished, _KIND, _OWN_NAMES, "output")
+    try:
+        _write_folder(unfinished, _build_archive(network, crop_bottom), names)
+        remove_marked(folder, _KIND, _OWN_NAMES, "output")
+        os.replace(unfinished, folder)
+    except (tf.errors.OpError, OSError) as error:
+        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({first_line(error)}).") from error
+
+
+def _write_folder(folder, archive, class_names):
+    folder.mkdir(parents=True)
+    try:
+        mark_folder(folder, _KIND)
+        write_json(folder / _CLASSES_FILE, class_names)
+        archive.write_out(str(folder), verbose=False)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _build_archive(network, crop_bottom):
     _, height, _, channels = network.input_shape
 
     def serve_images(image):
@@ -60,25 +101,20 @@ def export_network(network, folder, *, source_classes, target_classes, crop_bott
 
     archive = keras.export.ExportArchive()
     archive.track(network)
-    encoded = tf.TensorSpec([None], tf.string, name="encoded")
-    archive.add_endpoint("serve_bytes", serve_bytes, [encoded])
-    archive.add_endpoint(
-        "serve_images", serve_images, [tf.TensorSpec([None, height, height, channels], tf.float32, name="image")]
-    )
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        archive.write_out(str(unfinished), verbose=False)
-        (unfinished / _CLASSES_FILE).write_text(json.dumps(names, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-    except (tf.errors.OpError, OSError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        reason = str(error).splitlines()[0]
-        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
+    archive.add_endpoint("serve_bytes", serve_bytes, [tf.TensorSpec([None], tf.string, name="encoded")])
+    image = tf.TensorSpec([None, height, height, channels], tf.float32, name="image")
+    archive.add_endpoint("serve_images", serve_images, [image])
+    return archive
 
 
-def load_export(folder):
+def _load_saved_model(folder):
+    # TensorFlow takes characters like [ in the path of the variables for a pattern.
+    with tempfile.TemporaryDirectory() as plain:
+        os.symlink(folder.absolute(), os.path.join(plain, "export"))
+        return tf.saved_model.load(os.path.join(plain, "export"))
+
+
+def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
     """Loads what `export_network` wrote.
 
     Returns:
@@ -86,45 +122,17 @@ def load_export(folder):
 
     Raises:
         MissingInputError: If there is no such folder.
-        InputError: If the folder is no export.
+        InputError: If the folder is not an export.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise MissingInputError(f"`model` must name an existing folder. Received: {str(folder)!r}.")
     try:
         class_names = json.loads((folder / _CLASSES_FILE).read_text("utf-8"))
-        model = tf.saved_model.load(str(folder))
-        signatures = {name: model.signatures[name] for name in ("serve_bytes", "serve_images")}
-    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        class_names = {side: list(class_names[side]) for side in SIDES}
+        model = _load_saved_model(folder)
+        signatures = {name: model.signatures[name] for name in _SIGNATURES}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
         raise InputError(f"`model` must be an exported network. Received: {str(folder)!r}.") from error
-    # The functions live as long as the model that they came from.
-    signatures["model"] = model
-    return signatures, class_names
-
-
-def check_export(network, folder, images, *, crop_bottom=0):
-    """Reloads an export and compares the probabilities of both its signatures with the network's.
-
-    Args:
-        network: The network that was exported.
-        folder: The export.
-        images: Whole-numbered images [B, H, W, C] in 0..255 to compare on.
-        crop_bottom: What `export_network` was given.
-
-    Returns:
-        Largest absolute difference of a probability.
-
-    Raises:
-        RuntimeError: If the difference is larger than rounding explains.
-    """
-    signatures, _ = load_export(folder)
-    images = tf.cast(images, tf.float32)
-    # Rows for it to cut off.
-    whole = tf.pad(tf.cast(images, tf.uint8), [[0, 0], [0, crop_bottom], [0, 0], [0, 0]])
-    encoded = tf.stack([tf.io.encode_png(image) for image in whole])
-    expected = network(images, training=False)
-    served = (signatures["serve_images"](image=images), signatures["serve_bytes"](encoded=encoded))
-    difference = max(float(np.abs(one[head] - expected[head]).max()) for one in served for head in ("source", "target"))
-    if not difference <= _LARGEST_DIFFERENCE:
-        raise RuntimeError(f"The reloaded export differs from the network by {difference:.2g} in {str(folder)!r}.")
-    return difference
+    # The functions live only as long as the model that they came from.
+    return signatures | {"model": model}, class_names

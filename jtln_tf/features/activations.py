@@ -1,70 +1,153 @@
-"""A frozen trunk that looks at every image once, before training."""
+"""Activations of a frozen trunk, computed once per image, before training."""
 
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 import os
+import pathlib
 import sys
+from collections.abc import Callable
 
+import keras
 import numpy as np
+import tensorflow as tf
 import tqdm
 
-from jtln_tf.batches import augment_images, count_passes
-from jtln_tf.config import parse_augmentation
-from jtln_tf.data import default_cache_folder
-from jtln_tf.features import extract_activations
-from jtln_tf.network import SIDES
-from jtln_tf.trainer import plan_stages
+from jtln_tf.batches import count_passes
+from jtln_tf.config import DataConfig, InputError
+from jtln_tf.data.cache.array_file import cached_array
+from jtln_tf.data.domain import Domain, default_cache_folder
+from jtln_tf.data.reading.split import Split
+from jtln_tf.features.fingerprints import fingerprint_model
+from jtln_tf.features.views import ViewAugmentation, choose_augmentation
 
 
-def cache_trunk(config, trunk, source, target):
-    """Computes what the layers up to `freeze_until` make of the images of both domains.
-
-    The trunk is computed as at inference: its dropout layers do nothing.
+def cache_trunk(
+    trunk: keras.Model,
+    domains: dict[str, Domain],
+    data: DataConfig,
+    steps: dict[str, int],
+    *,
+    most_views: int,
+    seed: int,
+) -> dict[str, Domain]:
+    """Replaces the training and validation images of domains with a trunk's activations, as at inference.
 
     Args:
-        config: `ExperimentConfig` with `cache_features`.
         trunk: The first part of the network, as `cut_network` returns it.
-        source: Source `Domain`.
-        target: Target `Domain`.
+        domains: `Domain` by side.
+        data: `DataConfig`: batch sizes, augmentation, and where activations are kept.
+        steps: Training steps by side; a side with 0 is returned unchanged.
+        most_views: Most views of a training image: the image itself, and augmented ones.
+        seed: Seed of the augmentation.
+
+    Raises:
+        InputError: If activations are not finite, or there is no room for them.
+    """
+    folder = (data.cache_dir or default_cache_folder(data.data_root)) if data.cache == "disk" else ""
+    replaced = {}
+    for side, domain in domains.items():
+        if not steps[side]:
+            replaced[side] = domain
+            continue
+        augment = choose_augmentation(domain.train, getattr(data, f"{side}_augmentation"), seed)
+        # Passes over the images would not see more views.
+        passes = math.ceil(count_passes(domain, getattr(data, f"{side}_batch"), steps[side]))
+        views = min(most_views, passes) if augment else 1
+        with _show_progress(side, views * len(domain.train) + len(domain.validation)) as bar:
+            extract = functools.partial(extract_activations, trunk, folder=folder, progress=bar.update)
+            validation = extract(domain.validation)
+            train = extract(domain.train, views=views, augment=augment)
+        replaced[side] = dataclasses.replace(domain, train=train, validation=validation)
+    return replaced
+
+
+def extract_activations(
+    trunk: keras.Model,
+    split: Split,
+    *,
+    views: int = 1,
+    augment: ViewAugmentation | None = None,
+    batch_size: int = 64,
+    folder: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> Split:
+    """Replaces a split's images with a trunk's activations.
+
+    Args:
+        trunk: Model from images [B, H, W, C] in 0..255 to activations [B, ...].
+        split: `Split` of images.
+        views: Activations of each image: of the image itself, and of augmented views.
+        augment: Augments the further views; its step counts all batches, also those of the images themselves.
+        batch_size: Images in a forward pass.
+        folder: Folder that keeps activations of decoded images, so that they are found again; empty keeps none.
+        progress: Called with the number of images of each finished batch, or None.
 
     Returns:
-        Source and target `Domain` with the trunk's activations in place of training and validation images.
+        A `Split` of activations, float32 [views * N, ...], with the same labels.
+
+    Raises:
+        InputError: If activations are not finite, or there is no room for them.
     """
-    stages = plan_stages(config.training.method, config.training.steps)
-    batches = {"source": config.data.source_batch, "target": config.data.target_batch}
-    domains = []
-    for side, domain in zip(SIDES, (source, target), strict=True):
-        steps = sum(stage.steps for stage in stages if side in stage.domains)
-        if steps:
-            # More views than passes would not be seen.
-            passes = math.ceil(count_passes(domain, batches[side], steps))
-            policy = getattr(config.data, f"{side}_augmentation")
-            views = min(config.network.cached_views, passes) if parse_augmentation(policy).operations else 1
-            domain = _with_activations(config, side, domain, trunk, views, policy)
-        domains.append(domain)
-    return tuple(domains)
+    shape = (len(split) * views, *trunk.output.shape[1:])
+
+    def fill(write):
+        step = 0
+        for view in range(views):
+            first = 0
+            for images, _ in split.dataset(batch_size):
+                images = tf.cast(augment(images, step=step) if view else images, tf.float32)
+                activations = np.asarray(trunk.predict_on_batch(images), np.float32)
+                if not np.isfinite(activations).all():
+                    raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")
+                write(view * len(split) + first, activations)
+                first, step = first + len(activations), step + 1
+                if progress:
+                    progress(len(activations))
+
+    if folder and split.is_decoded:
+        parts = (_identify(split), augment.key if views > 1 else "", fingerprint_model(trunk), shape, batch_size)
+        digest = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:24]
+        activations = cached_array(folder, f"activations_{digest}", shape, np.float32, fill)
+    else:
+        activations = _fill_memory(shape, fill)
+    return dataclasses.replace(split, images=activations, reader=None, views=views)
 
 
-def _with_activations(config, side, domain, trunk, views, policy):
-    data, augmentation = config.data, {"policy": policy, "seed": config.training.seed}
-    folder = (data.cache_dir or default_cache_folder(data.data_root)) if data.cache == "disk" else ""
-    total = views * len(domain.train) + len(domain.validation)
+def _show_progress(side, total):
     interval = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm.tqdm(total=total, desc=f"{side} trunk", unit="image", mininterval=interval, dynamic_ncols=True) as bar:
-        extract = functools.partial(extract_activations, trunk, folder=folder, progress=bar.update)
-        splits = {"validation": extract(domain.validation, key=_identify(domain.validation))}
-        key = _identify(domain.train) + (json.dumps(augmentation) if views > 1 else "")
-        augment = functools.partial(augment_images, **augmentation)
-        splits["train"] = extract(domain.train, views=views, augment=augment, key=key)
-    return dataclasses.replace(domain, **splits)
+    return tqdm.tqdm(total=total, desc=f"{side} trunk", unit="image", mininterval=interval, dynamic_ncols=True)
 
 
 def _identify(split):
-    """Returns a text that follows the images of a split that is kept on the disk."""
+    """Returns a text that differs for other images."""
     if isinstance(split.images, np.memmap):
-        # Its name follows its content.
+        # The name of a kept array depends on its content.
         return os.path.basename(split.images.filename)
-    return hashlib.sha256(np.ascontiguousarray(split.images).data).hexdigest() if split.is_decoded else ""
+    return hashlib.sha256(np.ascontiguousarray(split.images).data).hexdigest()
+
+
+def _fill_memory(shape, fill):
+    needed, available = 4 * math.prod(shape), available_memory()
+    if needed > available:
+        raise InputError(
+            f"`cache_features` must have {needed >> 20} MiB of memory for activations {list(shape)}. Received: "
+            f"{available >> 20} MiB. Hint: --cache=disk, fewer --cached_views, or a later --freeze_until."
+        )
+    activations = np.empty(shape, np.float32)
+
+    def write(row, values):
+        activations[row : row + len(values)] = values
+
+    fill(write)
+    return activations
+
+
+def available_memory() -> int:
+    """Returns the bytes that may still be taken, including pages that hold copies of files."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

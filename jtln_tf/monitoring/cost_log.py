@@ -2,18 +2,20 @@
 
 import numpy as np
 
-from jtln_tf.costs import draw_picture
+from jtln_tf.costs.matrix import CostMatrix
+from jtln_tf.monitoring.run_log import RunLog
+from jtln_tf.report.cost_matrix import draw_picture
 
 
-def log_costs(log, step, costs, before=None):
-    """Writes a new cost matrix to the log: how far it has drifted, and a picture where what it says has changed.
+def log_costs(log: RunLog, step: int, costs: CostMatrix, before: np.ndarray | None = None) -> None:
+    """Writes a new cost matrix to the log: how far it has drifted, and a picture if nearest classes have changed.
 
     `cost_drift` is the mean absolute change of an entry, `cost_nearest_changed` the share of the target classes that
     have another nearest source class than before.
 
     Args:
         log: `RunLog`.
-        step: Step at which the matrix comes into use.
+        step: Step from which the matrix is used.
         costs: `CostMatrix`.
         before: Values [n, m] of the matrix that it replaces, or None.
     """

@@ -1,43 +1,35 @@
-"""Scalars of a run, to `metrics.jsonl` and TensorBoard."""
+"""Numbers of a run: `metrics.jsonl` for programs, TensorBoard for people."""
 
 import contextlib
 import json
 import math
-import os
 import pathlib
 
-import keras
 import tensorflow as tf
-from absl import logging
 
+from jtln_tf import files
 from jtln_tf.config import RunStoppedError
-
-# Of the images since the last entry; fewer, and the transport loss is not what it says.
-_LEAST_CONVERGED = 0.99
 
 
 class RunLog:
-    """Writes named scalars by step, to a file for programs and to TensorBoard for people."""
+    """Writes named numbers by step."""
 
-    def __init__(self, workdir, *, first_step=0):
+    def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, *, first_step: int = 0):
         """Opens the files of a run.
 
         Args:
-            workdir: Folder of the run.
-            first_step: Step that the run goes on from: what a killed run had written beyond it is taken out.
+            path: File of one JSON object per line.
+            tensorboard: Folder of TensorBoard's files.
+            first_step: Step that the run goes on from; what a killed run wrote beyond it is removed.
         """
-        workdir = pathlib.Path(workdir)
-        path = workdir / "metrics.jsonl"
         if first_step:
-            unfinished = path.with_name(path.name + ".unfinished")
-            unfinished.write_text("".join(_entries_until(path, first_step)))
-            os.replace(unfinished, path)
+            files.write_whole(path, "".join(_entries_until(path, first_step)))
         self._path = path
         self._file = path.open("a" if first_step else "w")
-        self._writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+        self._writer = tf.summary.create_file_writer(str(tensorboard))
 
-    def write(self, step, scalars):
-        """Writes `scalars`, a dict of numbers, at a step."""
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Writes numbers by name at a step."""
         entry = {"step": step, **{name: float(value) for name, value in scalars.items()}}
         with self._writable():
             self._file.write(json.dumps(entry) + "\n")
@@ -45,18 +37,18 @@ class RunLog:
             for name, value in scalars.items():
                 tf.summary.scalar(name, float(value))
 
-    def write_image(self, step, name, pixels):
+    def write_image(self, step: int, name: str, pixels) -> None:
         """Writes an image, uint8 [H, W, 3], to TensorBoard at a step."""
         with self._writer.as_default(step):
             tf.summary.image(name, pixels[None])
 
-    def flush(self):
+    def flush(self) -> None:
         """Brings what was written to the disk."""
         with self._writable():
             self._file.flush()
             self._writer.flush()
 
-    def close(self):
+    def close(self) -> None:
         """Closes the files."""
         with self._writable():
             self._file.close()
@@ -67,56 +59,16 @@ class RunLog:
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunStoppedError(f"The log must be writable. Received: {str(self._path)!r} ({reason}).") from error
+            raise RunStoppedError(
+                f"The log must be writable. Received: {str(self._path)!r} ({files.first_line(error)})."
+            ) from error
 
 
-class LogTraining(keras.callbacks.Callback):
-    """Writes the means of the loss terms over the last steps, the learning rates and the passes over each domain.
-
-    Warns once where the transport was not solved to its threshold.
-    """
-
-    def __init__(self, state, log, *, every_steps, count_passes):
-        """Prepares the callback.
-
-        Args:
-            state: `TrainingState`.
-            log: `RunLog`.
-            every_steps: Steps between two entries.
-            count_passes: Called with a step of the run, returns the passes over each domain, by name.
-        """
-        super().__init__()
-        self._state, self._log, self._every_steps, self._count_passes = state, log, every_steps, count_passes
-        self._has_warned = False
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Writes an entry where one is due."""
-        step = self._state.step
-        if step % self._every_steps:
-            return
-        rates = {"head_learning_rate": self.model.optimizer.learning_rate}
-        if self.model.backbone_optimizer is not None:
-            rates["backbone_learning_rate"] = self.model.backbone_optimizer.learning_rate
-        passes = {f"{domain}_passes": count for domain, count in self._count_passes(step).items()}
-        self._log.write(step, {**logs, "transport_weight": self.model.transport_weight(), **rates, **passes})
-        self._warn_if_unsolved(step, logs)
-        # Means since the last entry, not since the start.
-        for metric in self.model.metrics:
-            metric.reset_state()
-
-    def _warn_if_unsolved(self, step, logs):
-        converged = float(logs.get("transport_converged", 1.0))
-        if converged >= _LEAST_CONVERGED or self._has_warned:
-            return
-        self._has_warned = True
-        logging.warning(
-            "the transport loss was solved to --sinkhorn_threshold for only %.1f %% of the last images before step %d "
-            "(mean marginal error %.1e): a greater --epsilon or more --sinkhorn_max_iterations solve it; said once.",
-            100 * converged,
-            step,
-            logs["marginal_error"],
-        )
+def read_curve(path: pathlib.Path) -> tuple[list[int], list[float]]:
+    """Returns the steps and the target validation accuracies, in [0, 1], that a run logged."""
+    entries = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    found = [entry for entry in entries if "target_validation_accuracy" in entry]
+    return [entry["step"] for entry in found], [entry["target_validation_accuracy"] for entry in found]
 
 
 def _entries_until(path, step):

@@ -1,14 +1,14 @@
 """The network: one shared backbone and two softmax heads, and views of its parts."""
 
-from jtln_tf.network.build import (
-    SIDES,
+from jtln_tf.config import SIDES
+from jtln_tf.network.network import build_network
+from jtln_tf.network.surgery import copy_network, cut_network
+from jtln_tf.network.views import (
     backbone_variables,
-    build_network,
-    cut_network,
     domain_view,
     features_model,
     head_variables,
-    logits_model,
+    outputs_model,
     predictions_model,
 )
 
@@ -16,10 +16,11 @@ __all__ = [
     "SIDES",
     "backbone_variables",
     "build_network",
+    "copy_network",
     "cut_network",
     "domain_view",
     "features_model",
     "head_variables",
-    "logits_model",
+    "outputs_model",
     "predictions_model",
 ]

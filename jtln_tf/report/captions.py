@@ -1,9 +1,11 @@
-"""Names as a picture, or a line of text, can show them. Floor 0; imports no TensorFlow."""
+"""Names as a picture can show them. Imports no TensorFlow."""
+
+from collections.abc import Callable
 
 LONGEST_NAME = 40
 
 
-def find_shown_characters():
+def find_shown_characters() -> Callable[[str], bool]:
     """Returns a function that tells whether matplotlib's font has a character."""
     from matplotlib import font_manager
 
@@ -11,8 +13,8 @@ def find_shown_characters():
     return lambda character: character.isprintable() and ord(character) in codes
 
 
-def shorten_name(pieces):
-    """Joins pieces to at most `LONGEST_NAME` characters, the middle ones left out; no piece is cut."""
+def shorten_name(pieces: list[str]) -> str:
+    """Joins pieces of a name to at most `LONGEST_NAME` characters; leaves out pieces of the middle, and cuts none."""
     # The ends of class names tell more than their middles: "Brand-...-Juice".
     pieces = pieces[:LONGEST_NAME] + pieces[LONGEST_NAME:][-LONGEST_NAME:]
     if sum(map(len, pieces)) <= LONGEST_NAME:

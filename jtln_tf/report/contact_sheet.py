@@ -3,30 +3,39 @@
 import functools
 import io
 import math
+import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jtln_tf.data import decode_all, open_split
+from jtln_tf.config import DomainSpec
+from jtln_tf.data import Examples, Listing, decode_all, open_split
 from jtln_tf.files import escape_name, write_whole
 from jtln_tf.report.captions import find_shown_characters, shorten_name
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _IMAGES_PER_CLASS = 5
-# Beyond so many classes the picture would be larger than a screen can show.
+# With more classes the picture would be larger than a screen can show.
 _MOST_CLASSES = 160
 # In pixels.
 _IMAGE, _GAP, _MARGIN, _TITLE = 64, 4, 16, 40
 _CELL = _IMAGE + _GAP
 _DOTS_PER_INCH = 100
 _FONT_SIZE = 9
-# Width over height that the columns of classes are to come near to.
+# The width over the height that the columns of classes should come near to.
 _SHAPE = 1.5
 
+# Specification, listing, and the images in use by split: a `DividedDomain`.
+Divided = tuple[DomainSpec, Listing, dict[str, Examples]]
 
-def save_contact_sheet(domain, path, *, seed=0):
+
+def save_contact_sheet(domain: Divided, path: str | os.PathLike, *, seed: int = 0) -> None:
     """Writes a `.png` file with a few training images of each class, whole or not at all.
 
     Args:
-        domain: `DividedDomain`.
+        domain: What `divide_domain` returned.
         path: File to write.
         seed: Seed of the draw of the images.
     """
@@ -35,28 +44,25 @@ def save_contact_sheet(domain, path, *, seed=0):
     write_whole(path, buffer.getvalue())
 
 
-def build_figure(domain, seed=0):
-    """Builds the picture: a row for each class, in columns; of long lists of classes some, evenly spread over them.
+def build_figure(domain: Divided, seed: int = 0) -> "Figure":
+    """Builds the picture: a row for each class, in columns. Of a very long list, classes evenly spread over it.
 
-    Images are as a network would get them: the central square. Those that cannot be decoded are left out.
+    Images are shown as a network gets them: the central square. Those that cannot be decoded are left out.
 
     Args:
-        domain: `DividedDomain`.
+        domain: What `divide_domain` returned.
         seed: Seed of the draw of the images.
-
-    Returns:
-        `matplotlib.figure.Figure`.
     """
-    # The object interface: pyplot would look for a screen.
+    # Not pyplot, which looks for a screen.
     from matplotlib.figure import Figure
 
-    names = domain.listing.class_names
-    count = min(len(names), _MOST_CLASSES)
-    labels = np.linspace(0, len(names) - 1, count).round().astype(int)
+    spec, listing, splits = domain
+    names = listing.class_names
+    labels = np.linspace(0, len(names) - 1, min(len(names), _MOST_CLASSES)).round().astype(int)
     can_show = find_shown_characters()
     captions = [shorten_name(escape_name(names[label], can_show)) for label in labels]
-    title = _format_title(domain, count, seed, can_show)
-    drawn = _draw_images(domain, labels, seed)
+    title = _format_title("".join(escape_name(spec.text, can_show)), len(labels), len(names), seed)
+    drawn = _draw_images(spec, splits["train"], labels, seed)
     rows, lefts, width = _place(captions, max(1, *map(len, drawn)) * _CELL)
     width, height = max(width, _measure(title) + 2 * _MARGIN), _TITLE + rows * _CELL + _MARGIN
 
@@ -79,10 +85,10 @@ def build_figure(domain, seed=0):
 
 
 def _place(captions, row_width):
-    """Chooses how many rows there are, the left side of the images of each column, and the width of all, in pixels."""
+    """Returns the number of rows, the left side of the images in each column, and the width of all, in pixels."""
     widths = np.array([_measure(caption) for caption in captions]) + 2 * _GAP + row_width + _MARGIN
     choices = []
-    # Not every number: columns are of one height, as far as they can be.
+    # Only numbers of rows that fill the columns as evenly as possible.
     for rows in {math.ceil(len(captions) / columns) for columns in range(1, len(captions) + 1)}:
         ends = _MARGIN + np.cumsum(np.maximum.reduceat(widths, range(0, len(captions), rows)))
         choices.append((abs(math.log(ends[-1] / (rows * _CELL) / _SHAPE)), rows, ends))
@@ -105,26 +111,19 @@ def _renderer():
     return FigureCanvasAgg(Figure(dpi=_DOTS_PER_INCH)).get_renderer()
 
 
-def _format_title(domain, count, seed, can_show):
-    total = len(domain.listing.class_names)
+def _format_title(name, count, total, seed):
     shown = f"{total:,} classes" if count == total else f"{count:,} of {total:,} classes, evenly spread over the list"
-    name = "".join(escape_name(domain.spec.text, can_show))
     return f"{name}: {shown}, up to {_IMAGES_PER_CLASS} training images of each (seed {seed})"
 
 
-def _draw_images(domain, labels, seed):
-    """Returns lists of images [_IMAGE, _IMAGE, 3], one for each of the labels."""
-    examples = domain.splits["train"]
+def _draw_images(spec, examples, labels, seed):
+    """Returns a list of images [_IMAGE, _IMAGE, 3] for each label."""
     drawn = []
     for label in labels:
         found = np.flatnonzero(examples.labels == label)
         drawn.append(np.random.default_rng((seed, label)).permutation(found)[:_IMAGES_PER_CLASS])
-    split = open_split(
-        domain.listing, examples.take(np.concatenate(drawn)), _IMAGE, 3, crop_bottom=domain.spec.crop_bottom
-    )
+    split = open_split(examples.take(np.concatenate(drawn)), _IMAGE, 3, crop_bottom=spec.crop_bottom)
     images = {}
     decode_all(split, lambda rows, pixels: images.update(zip(rows.tolist(), pixels, strict=True)))
     ends = np.cumsum([0, *map(len, drawn)])
-    return [
-        [images[row] for row in range(begin, end) if row in images] for begin, end in zip(ends, ends[1:], strict=False)
-    ]
+    return [[images[row] for row in range(*span) if row in images] for span in zip(ends, ends[1:], strict=False)]

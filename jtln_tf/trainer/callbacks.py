@@ -1,12 +1,13 @@
-"""What happens between training steps: counting, validation, checkpoints, early stopping, new costs."""
+"""What happens between training steps: counting, validation, checkpoints, early stopping, refreshing."""
 
-import math
 import time
+from collections.abc import Callable
 
 import keras
 from absl import logging
 
 from jtln_tf.config import NonFiniteLossError
+from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState
 
 
 class StepCounter(keras.callbacks.Callback):
@@ -15,9 +16,15 @@ class StepCounter(keras.callbacks.Callback):
     Comes first in the list of callbacks: the others read the step that it sets.
     """
 
-    def __init__(self, state):
+    def __init__(self, state: TrainingState, check_steps: int):
+        """Prepares the callback.
+
+        Args:
+            state: `TrainingState`.
+            check_steps: Steps between two looks at what the device noted of the loss.
+        """
         super().__init__()
-        self._state = state
+        self._state, self._check_steps = state, check_steps
         self._started = None
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -25,33 +32,50 @@ class StepCounter(keras.callbacks.Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Counts the step.
-
-        Raises:
-            NonFiniteLossError: If a loss term is NaN or infinite.
-        """
-        self._state.seconds += time.perf_counter() - self._started
+        """Counts the step."""
         self._state.step += 1
-        broken = [f"{name}={value}" for name, value in logs.items() if not math.isfinite(value)]
-        if broken:
-            raise NonFiniteLossError(
-                f"The loss must stay finite. Received: {', '.join(broken)} at step {self._state.step}. Hint: a lower "
-                "--head_learning_rate and --backbone_learning_rate, or --clip_norm=1; the last checkpoint is kept."
-            )
+        if self._state.step % self._check_steps == 0:
+            check_loss(self.model)
+        # Behind the check, which waits for the device.
+        self._state.seconds += time.perf_counter() - self._started
+
+
+def check_loss(model) -> None:
+    """Checks what the device noted of the terms of the loss.
+
+    Raises:
+        NonFiniteLossError: If a term was NaN or infinite in a step so far; the message names the first step.
+    """
+    step, names = model.health.broken_terms()
+    if names:
+        raise NonFiniteLossError(
+            f"The loss must stay finite. Received: {', '.join(names)} not finite at step {step}. Hint: a lower "
+            "--head_learning_rate and --backbone_learning_rate, or --clip_norm=1; the last checkpoint is kept."
+        )
 
 
 class ValidateAndSave(keras.callbacks.Callback):
-    """At the end of every epoch, and of the stage: validates, saves, and stops when nothing gets better."""
+    """At the end of every epoch, and of the stage: validates, saves, and stops if nothing gets better."""
 
-    def __init__(self, state, checkpoints, log, *, validate, steps_per_epoch, patience, last_step):
+    def __init__(
+        self,
+        state: TrainingState,
+        checkpoints: Checkpoints,
+        log,
+        *,
+        validate: Callable[[], float] | None,
+        steps_per_epoch: int,
+        patience: int,
+        last_step: int,
+    ):
         """Prepares the callback.
 
         Args:
             state: `TrainingState`.
             checkpoints: `Checkpoints`.
             log: `RunLog` that the validation accuracy is written to.
-            validate: Called without arguments, returns the target validation accuracy in [0, 1]; None where the stage
-                does not train the target, or there are no validation images.
+            validate: Returns the target validation accuracy in [0, 1]; None if the stage does not train the target, or
+                there are no validation images.
             steps_per_epoch: Steps between two validations.
             patience: Epochs without a better accuracy after which training stops; 0 is never.
             last_step: Step at which the stage ends.
@@ -62,10 +86,15 @@ class ValidateAndSave(keras.callbacks.Callback):
         self._last_step = last_step
 
     def on_train_batch_end(self, batch, logs=None):
-        """Acts where an epoch ends."""
+        """Validates and saves if an epoch ends.
+
+        Raises:
+            NonFiniteLossError: If a term of the loss was not finite: such weights are not saved.
+        """
         state = self._state
         if state.step % self._steps_per_epoch and state.step != self._last_step:
             return
+        check_loss(self.model)
         if self._validate is not None:
             accuracy = self._validate()
             self._log.write(state.step, {"target_validation_accuracy": accuracy})
@@ -81,29 +110,29 @@ class ValidateAndSave(keras.callbacks.Callback):
         self._checkpoints.save_last()
 
 
-class RefreshCosts(keras.callbacks.Callback):
-    """Re-estimates the cost matrix with the network as it is, every so many steps.
+class Refresh(keras.callbacks.Callback):
+    """Lets the method estimate anew what it has to, before each step."""
 
-    The first estimate is made when the transport loss sets in: before that the network knows too little.
-    """
-
-    def __init__(self, state, *, estimate, every_steps, start_step):
+    def __init__(self, state: TrainingState, setup, *, on_costs: Callable):
         """Prepares the callback.
 
         Args:
             state: `TrainingState`.
-            estimate: Called without arguments, returns the new `CostMatrix`, or None where nothing is known yet.
-            every_steps: Steps between two estimates.
-            start_step: Step of the first one.
+            setup: `Setup` of the run.
+            on_costs: Called as `on_costs(step, costs, before)` with a new `CostMatrix` and the values [n, m] of the one
+                that it replaces, or None.
         """
         super().__init__()
-        self._state, self._estimate = state, estimate
-        self._every_steps, self._start_step = every_steps, start_step
+        self._state, self._setup, self._on_costs = state, setup, on_costs
+        self._before = None
+
+    def on_train_begin(self, logs=None):
+        """Notes the costs that the stage begins with."""
+        self._before = self.model.method_state.costs_in_use() if self.model.method.uses_costs else None
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Replaces the costs before the step where they are due."""
-        since = self._state.step - self._start_step
-        if since >= 0 and since % self._every_steps == 0:
-            costs = self._estimate()
-            if costs is not None:
-                self.model.set_cost_matrix(costs)
+        """Asks the method."""
+        costs = self.model.method.refresh(self._state.step, self.model.method_state, self._setup)
+        if costs is not None:
+            self._on_costs(self._state.step, costs, self._before)
+            self._before = costs.values

@@ -1,11 +1,17 @@
 """What a run must remember to go on after a kill, and to come back to its best step."""
 
+import contextlib
 import dataclasses
 import pathlib
+import zipfile
 
-import tensorflow as tf
+import keras
+import numpy as np
 
-from jtln_tf.config import RunStoppedError
+from jtln_tf import files
+from jtln_tf.config import InputError, RunStoppedError
+
+_LAST_FILE, _BEST_FILE = "last.npz", "best.npz"
 
 
 @dataclasses.dataclass
@@ -19,7 +25,7 @@ class TrainingState:
         best_accuracy: Best target validation accuracy so far; -1 before the first validation.
         best_step: Step of the best.
         epochs_since_best: Validations since the best.
-        finished: 1 after the last step, or an early stop; there is nothing left to train.
+        finished: 1 after the last step, or an early stop; nothing is left to train.
     """
 
     stage: int = 0
@@ -32,102 +38,119 @@ class TrainingState:
 
 
 class Checkpoints:
-    """The `last` and the `best` checkpoint of a run.
+    """The `last` and the `best` checkpoint of a run: one `.npz` file each, without pickle.
 
-    A checkpoint is written whole before the record of the newest one is changed, and only then is the older removed: a
-    kill at any moment leaves one that can be read.
+    A file is written beside and then renamed: a kill at any moment leaves the old one or the new one. Its path is taken
+    as it is, whatever characters are in it.
     """
 
-    def __init__(self, folder, model, state, network=None):
+    def __init__(self, folder: str | pathlib.Path, model: keras.Model, state: TrainingState, network: keras.Model):
         """Prepares to save and restore; touches no file.
 
         Args:
             folder: Folder of the run's checkpoints.
-            model: A compiled `JointModel`; both its optimizers are saved.
+            model: A compiled `JointModel`.
             state: `TrainingState`.
-            network: The network whose part the model trains; None where that is all of it.
+            network: The whole network, of which the model may train only a part.
         """
-        network = network or model.network
-        self._state = state
-        self._state_variables = _state_variables()
-        optimizers = [optimizer for optimizer in (model.optimizer, model.backbone_optimizer) if optimizer is not None]
-        means = [variable for side in model.class_means.values() for variable in side.variables]
-        checkpoint = tf.train.Checkpoint(
-            state=self._state_variables,
-            network=_list_variables(network.variables),
-            schedule=_list_variables([model.cost_values, model.has_costs, model.steps_seen, *means]),
-            optimizers=[_list_variables(optimizer.variables) for optimizer in optimizers],
-        )
-        # Weights alone: the best step is gone back to for its network, not to train on from there.
-        weights = tf.train.Checkpoint(network=_list_variables(network.variables))
-        self._last = tf.train.CheckpointManager(checkpoint, pathlib.Path(folder) / "last", max_to_keep=1)
-        self._best = tf.train.CheckpointManager(weights, pathlib.Path(folder) / "best", max_to_keep=1)
+        self._folder, self._state = pathlib.Path(folder), state
+        self._network = {f"network/{number}": one for number, one in enumerate(network.variables)}
+        parts = {
+            "optimizer": model.optimizer.variables,
+            "method": model.method_state.variables if model.method_state is not None else [],
+            "teacher": model.teacher.variables if model.teacher is not None else [],
+            "steps_seen": [model.steps_seen],
+        }
+        self._others = {f"{part}/{number}": one for part, all_ in parts.items() for number, one in enumerate(all_)}
 
-    def save_last(self):
-        """Saves everything that training needs to go on."""
-        for name, variable in self._state_variables.items():
-            variable.assign(getattr(self._state, name))
-        # The end of a run is saved twice at one step: under another number, so that the first is not written over.
-        _save(self._last, self._state.step + self._state.finished)
+    def save_last(self) -> None:
+        """Saves everything that training needs to go on.
 
-    def save_best(self):
-        """Saves the network as the best so far."""
-        _save(self._best, self._state.step)
+        Raises:
+            RunStoppedError: If the file cannot be written; the one before is kept.
+        """
+        state = {f"state/{name}": value for name, value in dataclasses.asdict(self._state).items()}
+        self._save(_LAST_FILE, {**_to_arrays(self._network), **_to_arrays(self._others), **state})
 
-    def restore_last(self):
-        """Goes back to the last checkpoint; returns whether there is one."""
-        return _restore(self._last)
+    def save_best(self) -> None:
+        """Saves the network as the best so far; raises like `save_last`."""
+        # Weights alone: a run comes back to its best step for the network, not to train on from there.
+        self._save(_BEST_FILE, _to_arrays(self._network))
 
-    def restore_best(self):
+    def restore_last(self) -> None:
+        """Restores everything from the last checkpoint.
+
+        Raises:
+            InputError: If the file is damaged or was written for other variables.
+        """
+        _restore(self._folder / _LAST_FILE, {**self._network, **self._others})
+
+    def restore_best(self) -> bool:
         """Loads the best network; returns whether there is one."""
-        return _restore(self._best)
+        path = self._folder / _BEST_FILE
+        if not path.is_file():
+            return False
+        _restore(path, self._network)
+        return True
+
+    def _save(self, name, arrays):
+        path = self._folder / name
+        try:
+            with files.open_whole(path) as file:
+                np.savez(file, **arrays)
+        except OSError as error:
+            raise RunStoppedError(
+                f"A checkpoint must be writable. Received: {str(path)!r} at step {self._state.step} "
+                f"({error.strerror}). Hint: make room, then --resume goes on from the checkpoint before."
+            ) from error
 
 
-def restore_state(folder):
-    """Reads the `TrainingState` of the last checkpoint in a folder; None where there is none."""
-    latest = tf.train.latest_checkpoint(pathlib.Path(folder) / "last")
-    if latest is None:
+def read_state(folder: str | pathlib.Path) -> TrainingState | None:
+    """Reads the `TrainingState` of the last checkpoint in a folder; None if there is none.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    path = pathlib.Path(folder) / _LAST_FILE
+    if not path.is_file():
         return None
-    variables = _state_variables()
-    tf.train.Checkpoint(state=variables).restore(latest).expect_partial().assert_existing_objects_matched()
-    return TrainingState(**{name: variable.numpy().item() for name, variable in variables.items()})
+    with _open(path) as arrays:
+        names = [field.name for field in dataclasses.fields(TrainingState)]
+        return TrainingState(**{name: arrays[f"state/{name}"].item() for name in names})
 
 
-def restore_network(folder, network):
+def restore_network(folder: str | pathlib.Path, network: keras.Model) -> bool:
     """Loads the network of the last checkpoint in a folder; returns whether there is one."""
-    latest = tf.train.latest_checkpoint(pathlib.Path(folder) / "last")
-    if latest is None:
+    path = pathlib.Path(folder) / _LAST_FILE
+    if not path.is_file():
         return False
-    reader = tf.train.Checkpoint(network=_list_variables(network.variables))
-    reader.restore(latest).expect_partial().assert_existing_objects_matched()
+    _restore(path, {f"network/{number}": one for number, one in enumerate(network.variables)})
     return True
 
 
-def _state_variables():
-    kinds = {int: tf.int64, float: tf.float64}
-    return {
-        field.name: tf.Variable(field.default, dtype=kinds[field.type]) for field in dataclasses.fields(TrainingState)
-    }
+def _to_arrays(variables):
+    return {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
 
 
-def _list_variables(variables):
-    return [variable.value for variable in variables]
+def _restore(path, variables):
+    with _open(path) as arrays:
+        # All are read before the first is set: a damaged file leaves the variables as they are.
+        values = {name: arrays[name] for name in variables}
+        for name, variable in variables.items():
+            if values[name].shape != tuple(variable.shape):
+                raise ValueError(f"{name} has the shape {list(values[name].shape)}, not {list(variable.shape)}")
+    for name, variable in variables.items():
+        variable.assign(values[name])
 
 
-def _save(manager, step):
+@contextlib.contextmanager
+def _open(path):
+    """Opens a checkpoint; tells of damage in one line, also of damage found inside."""
     try:
-        manager.save(checkpoint_number=step)
-    except (tf.errors.OpError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunStoppedError(
-            f"A checkpoint must be writable. Received: {manager.directory!r} at step {step} ({reason}). "
-            "Hint: make room, then --resume goes on from the checkpoint before."
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        # NumPy and zipfile raise all of these for a damaged file.
+        raise InputError(
+            f"A checkpoint must be whole and of this run. Received: {str(path)!r} ({files.first_line(error)})."
         ) from error
-
-
-def _restore(manager):
-    if manager.latest_checkpoint is None:
-        return False
-    # The checkpoint object is the manager's own: every variable of it must be found.
-    manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-    return True

@@ -1,102 +1,151 @@
-"""The Keras model that trains the network: one forward pass over both batches, then the joint loss."""
+"""The Keras model that trains the network: forward, losses, gradients, clip after reduction, apply."""
+
+import warnings
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from jtln_tf.backbones import has_domain_norms, images_of
-from jtln_tf.config import ObjectiveConfig
-from jtln_tf.methods.jtln.class_means import ClassMeans
-from jtln_tf.methods.jtln.objective import LabelledLogits, are_probabilities, joint_loss
-from jtln_tf.network import SIDES, backbone_variables, features_model, head_variables, logits_model
+from jtln_tf.config import SIDES, InputError
+from jtln_tf.costs.config import CostConfig
+from jtln_tf.costs.matrix import CostMatrix
+from jtln_tf.methods import DEFAULT_METHOD, Method, Term
+from jtln_tf.methods.base import Moment, Outputs
+from jtln_tf.network import backbone_variables, copy_network, head_variables, outputs_model
+from jtln_tf.trainer.batch import read_batch
+from jtln_tf.trainer.health import Health
+from jtln_tf.trainer.step_functions import make_step_function
 
 
 class JointModel(keras.Model):
-    """Trains a two-headed network on batches of both domains.
+    """Trains a two-headed network on batches of both domains by one of the methods.
 
     `fit` takes what `pair_domains` returns: dicts with the keys `source` and `target`, or one of them, each a pair of
-    images and labels, class indices or probabilities. The network passed in is trained in place; it is what is
-    evaluated and exported.
+    images and labels. The network passed in is trained in place; it is what is evaluated and exported. Under a
+    distribution strategy, make and compile the model inside its scope.
+
+    Example:
+        >>> import jtln_tf as jt
+        >>> source = jt.load_domain("builtin:mnist5k?per_class=5")
+        >>> target = jt.load_domain("builtin:optdigits?per_class=3")
+        >>> network = jt.build_network("small_cnn", 10, 10, image_shape=(28, 28, 1))
+        >>> model = jt.JointModel(network, cost_matrix=jt.build_cost_matrix(source, target, "uniform"))
+        >>> model.compile(keras.optimizers.Adam(1e-3))
+        >>> pairs = jt.pair_domains(source, target, source_batch=8, target_batch=8)
+        >>> history = model.fit(pairs, steps_per_epoch=2, verbose=0)
+        >>> sorted(history.history)[:3]
+        ['loss', 'marginal_error', 'sinkhorn_iterations']
     """
 
-    def __init__(self, network, *, cost_matrix=None, class_memory_steps=0, **objective_options):
-        """Makes the model.
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        method: Method | None = None,
+        cost_matrix: CostMatrix | None = None,
+        cost: CostConfig | None = None,
+        **options,
+    ):
+        """Makes the model with all its state: nothing is added while a step is traced.
 
         Args:
-            network: What `build_network` returns.
-            cost_matrix: `CostMatrix` [num_source_classes, num_target_classes]; None keeps the transport loss off until
+            network: What `build_network` returns, or the part of it that is trained.
+            method: Training method; None is JTLN with the given options.
+            cost_matrix: Class costs [num_source_classes, num_target_classes]; None keeps the transport loss off until
                 `set_cost_matrix` is called.
-            class_memory_steps: Steps over which the mean probabilities that the source head gives the images of each
-                class are gathered into `class_means`, from which costs can be estimated; 0 gathers none.
-            **objective_options: Fields of `ObjectiveConfig`, such as `transport_weight` and `source_weight`.
+            cost: Options of costs that are found while training; None finds none.
+            **options: Options of JTLN, such as `transport_weight` and `source_weight`.
 
         Raises:
-            InputError: If an option is unknown to the objective or does not fit.
-            ValueError: If the cost matrix does not fit the heads.
+            InputError: If an option is unknown or does not fit, or the cost matrix does not fit the heads.
         """
         super().__init__(name="joint_model")
+        if method is not None and options:
+            raise InputError(f"`method` must hold its options itself. Received: also {', '.join(options)}.")
         self.network = network
-        self.objective = ObjectiveConfig(**objective_options)
-        self._logits_network = logits_model(network)
-        self._has_domain_norms = has_domain_norms(features_model(network))
-        self._num_classes = tuple(network.output[head].shape[-1] for head in SIDES)
-        self.cost_values = self.add_weight(
-            shape=self._num_classes, initializer="zeros", trainable=False, name="cost_values", dtype="float32"
-        )
-        # Counts from 0 over all stages of a run: the transport schedule follows it.
+        self.method = method or DEFAULT_METHOD.from_values(options)
+        self._layers_watched = self.method.watched_layers(network)
+        self._outputs_model = outputs_model(network, self._layers_watched)
+        self._has_domain_norms = has_domain_norms(network)
+        self.teacher = copy_network(network) if self.method.uses_teacher else None
+        self._teacher_outputs = outputs_model(self.teacher, self._layers_watched) if self.teacher else None
+        self.method_state = self.method.make_state(network, cost)
+        # Counts over all stages of a run: schedules of a method follow it.
         self.steps_seen = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="steps_seen", dtype="int64"
+            shape=(),
+            initializer="zeros",
+            trainable=False,
+            name="steps_seen",
+            dtype="int64",
+            aggregation="only_first_replica",
         )
-        self.has_costs = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="has_costs", dtype="float32"
-        )
-        self.class_means = {
-            side: ClassMeans(classes, self._num_classes[0], class_memory_steps, name=f"{side}_class_means")
-            for side, classes in zip(SIDES, self._num_classes, strict=True)
-            if class_memory_steps
-        }
-        self.backbone_optimizer = None
-        # By attribute, not through compile: Keras would look for labels with the names of the outputs.
-        self._means = {}
+        terms = ("loss", *self.method.reports)
+        self.health = Health(terms)
+        names = (*terms, *(f"{side}_{kind}accuracy" for side in SIDES for kind in ("train_", "")))
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        # Everything is there: callbacks that save a model before its first step can save this one.
+        self.built = True
         if cost_matrix is not None:
             self.set_cost_matrix(cost_matrix)
 
-    def set_cost_matrix(self, cost_matrix):
-        """Sets the class costs; training goes on with them from the next step."""
-        if cost_matrix.values.shape != self._num_classes:
-            raise ValueError(
-                "`cost_matrix` must have shape [num_source_classes, num_target_classes] = "
-                f"{list(self._num_classes)}. Received: {list(cost_matrix.values.shape)}."
-            )
-        self.cost_values.assign(cost_matrix.values)
-        self.has_costs.assign(1.0)
+    def build(self, input_shape=None):
+        """Builds nothing: the model is whole when it is made."""
 
-    def costs_in_use(self):
-        """Returns the class costs [n, m] of the transport loss as an array, or None before there are any."""
-        return np.asarray(self.cost_values) if float(self.has_costs) else None
+    def set_cost_matrix(self, cost_matrix: CostMatrix) -> None:
+        """Sets the class costs; training goes on with them from the next step.
 
-    def compile(self, optimizer, *, backbone_optimizer=None, clip_norm=0.0, **options):
+        Raises:
+            InputError: If the method uses no costs, or the shape does not fit the heads.
+        """
+        if not self.method.uses_costs:
+            raise InputError(f"`cost_matrix` must not be given to a method without class costs, {self.method.title}.")
+        self.method_state.set_costs(cost_matrix)
+
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer,
+        *,
+        backbone_optimizer: keras.optimizers.Optimizer | None = None,
+        clip_norm: float = 0.0,
+        **options,
+    ) -> None:
         """Sets the optimizers.
 
         Args:
-            optimizer: Keras optimizer of the heads, and of the backbone where it has none of its own.
+            optimizer: Keras optimizer of the heads, and of the backbone if that has none of its own.
             backbone_optimizer: Keras optimizer of the backbone, or None.
-            clip_norm: Largest global norm of the gradient over all variables; 0 does not clip.
-            **options: Passed on to `keras.Model.compile`, but for losses and metrics: those are the objective's.
+            clip_norm: Largest global norm of the gradient over all variables and replicas; 0 does not clip.
+            **options: Passed on to `keras.Model.compile`, except losses and metrics, which the method defines.
         """
-        # XLA slows depthwise convolutions on CPU down tenfold; Keras could choose it unasked.
-        super().compile(optimizer=keras.optimizers.get(optimizer), **{"jit_compile": False, **options})
-        self.backbone_optimizer = backbone_optimizer
-        self._clip_norm = clip_norm
         backbone, heads = backbone_variables(self.network), head_variables(self.network)
-        if backbone_optimizer is None:
-            self.optimizer.build(backbone + heads)
-        else:
-            self.optimizer.build(heads)
-            backbone_optimizer.build(backbone)
+        if self.method_state is not None:
+            heads = heads + self.method_state.trainable_variables
+        optimizer = keras.optimizers.get(optimizer)
+        self._optimizers = {"head": optimizer}
+        if backbone_optimizer is not None:
+            self._optimizers["backbone"] = backbone_optimizer
+            of_backbone = {id(variable) for variable in backbone}
+            optimizer = keras.optimizers.MultiOptimizer(
+                lambda variable, heads=optimizer: backbone_optimizer if id(variable) in of_backbone else heads
+            )
+        # XLA slows depthwise convolutions on a CPU down tenfold; Keras could choose it unasked.
+        super().compile(optimizer=optimizer, **{"jit_compile": False, **options})
+        self._clip_norm = clip_norm
+        self.optimizer.build(backbone + heads)
 
-    def fit(self, pairs, **options):
-        """Trains on what `pair_domains` returns; takes the options of `keras.Model.fit`, and returns its history."""
+    def learning_rates(self) -> dict[str, float]:
+        """Returns the present learning rates, of the `head`s and, if it has its own, of the `backbone`."""
+        return {part: float(optimizer.learning_rate) for part, optimizer in self._optimizers.items()}
+
+    def fit(self, pairs, **options) -> keras.callbacks.History:
+        """Trains on what `pair_domains` returns; takes the options of `keras.Model.fit`, and returns its history.
+
+        Raises:
+            InputError: If weights of classes or samples are given.
+        """
+        for name in ("class_weight", "sample_weight"):
+            if options.get(name) is not None:
+                raise InputError(f"`{name}` must not be given: the terms of the loss weigh every image alike.")
         # Keras shuffles by default and warns that it cannot: the pairs are in random order already.
         return super().fit(pairs, **{"shuffle": False, **options})
 
@@ -105,87 +154,160 @@ class JointModel(keras.Model):
         return self.network(images, training=training)
 
     def train_step(self, data):
-        """Takes one step on a dict of (images, labels) by domain; returns the running means of the loss terms."""
-        domains = [domain for domain in SIDES if domain in data]
-        variables = self.network.trainable_variables
+        """Takes one step on a dict of (images, labels) by domain; returns the names of what it reported as keys."""
+        batch = read_batch(data, self.network, self.method.uses_second_view)
+        moment = self._moment()
+        variables = self._trained_variables()
         with tf.GradientTape() as tape:
-            predictions = self._predict({domain: data[domain] for domain in domains})
-            total, parts = joint_loss(
-                predictions,
-                tf.convert_to_tensor(self.cost_values),
-                self.objective,
-                self.transport_weight(),
-                num_replicas=tf.distribute.get_strategy().num_replicas_in_sync,
-            )
-            # Keras adds the regularization losses of layers here; they are whole on every replica.
-            regularization = tf.add_n(self.network.losses) if self.network.losses else 0.0
-            total += regularization / tf.distribute.get_strategy().num_replicas_in_sync
-        self._apply(tape.gradient(total, variables), variables)
+            outputs = self._look_at(batch, training=True)
+            terms = self._find_terms(batch, outputs, moment)
+            loss = self._replica_share(terms)
+            scaled = self.optimizer.scale_loss(loss)
+        self._apply(tape.gradient(scaled, variables), variables)
+        self.method.observe(batch.labels, outputs, moment)
+        self.health.note(moment.step, terms | {"loss": Term(loss)})
         self.steps_seen.assign_add(1)
-        for domain, prediction in predictions.items():
-            if self.class_means:
-                self.class_means[domain].update(tf.nn.softmax(prediction.source), prediction.labels)
-            own, labels = prediction.source if domain == "source" else prediction.target, prediction.labels
-            # Of a mixed image the class with the larger share counts.
-            labels = tf.argmax(labels, axis=1, output_type=tf.int32) if are_probabilities(labels) else labels
-            hits = tf.cast(tf.argmax(own, axis=1, output_type=labels.dtype) == labels, tf.float32)
-            parts[f"{domain}_train_accuracy"] = tf.reduce_mean(hits)
-        return self._track({"loss": total, **parts})
+        return self._report(batch, outputs, terms, "train_accuracy")
 
-    def _predict(self, data):
-        """Returns `LabelledLogits` by domain for (images, labels) by domain."""
-        # As bytes they came here in a quarter of the time, over the memory of a GPU too.
-        data = {domain: (tf.cast(images, tf.float32), labels) for domain, (images, labels) in data.items()}
-        if self._has_domain_norms:
-            predictions = {}
-            for domain, (images, labels) in data.items():
-                with images_of(domain):
-                    logits = self._logits_network(images, training=True)
-                predictions[domain] = LabelledLogits(labels, logits["source"], logits["target"])
-            return predictions
-        # One pass over both is the fast way.
-        sizes = [tf.shape(images)[0] for images, _ in data.values()]
-        logits = self._logits_network(tf.concat([images for images, _ in data.values()], axis=0), training=True)
-        by_domain = zip(data, tf.split(logits["source"], sizes), tf.split(logits["target"], sizes), strict=True)
-        return {domain: LabelledLogits(data[domain][1], source, target) for domain, source, target in by_domain}
-
-    def transport_weight(self):
-        """Weight of the transport loss in this step: 0 until it sets in and has costs, then growing."""
-        since = tf.cast(tf.convert_to_tensor(self.steps_seen) - self.objective.transport_start_step, tf.float32)
-        ramp = tf.clip_by_value((since + 1.0) / max(self.objective.transport_ramp_steps, 1), 0.0, 1.0)
-        return self.objective.transport_weight * tf.where(since >= 0, ramp, 0.0) * tf.convert_to_tensor(self.has_costs)
+    def test_step(self, data):
+        """Returns what `train_step` does, for the network as it is used after training."""
+        batch = read_batch(data, self.network, self.method.uses_second_view)
+        outputs = self._look_at(batch, training=False)
+        return self._report(batch, outputs, self._find_terms(batch, outputs, self._moment()), "accuracy")
 
     @property
     def metrics(self):
-        """Running means of the loss terms; `fit` resets them at the start of an epoch."""
+        """Running means of the terms; `fit` resets them at the start of an epoch."""
         return list(self._means.values())
 
-    def _apply(self, gradients, variables):
-        # A head whose domain is not in the batch has no gradient, and is left as it is.
-        pairs = [
-            (gradient, variable)
-            for gradient, variable in zip(gradients, variables, strict=True)
-            if gradient is not None
-        ]
-        gradients, variables = zip(*pairs, strict=True)
-        if self._clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm)
-        if self.backbone_optimizer is None:
-            self.optimizer.apply(gradients, variables)
-            return
-        of_backbone = {id(variable) for variable in backbone_variables(self.network)}
-        for optimizer, wanted in ((self.backbone_optimizer, True), (self.optimizer, False)):
-            chosen = [(g, v) for g, v in zip(gradients, variables, strict=True) if (id(v) in of_backbone) == wanted]
-            if chosen:
-                optimizer.apply(*zip(*chosen, strict=True))
+    def make_train_function(self, force=False):
+        """Makes the function that `fit` calls for each step."""
+        if self.train_function is None or force:
+            self.train_function = make_step_function(self, self.train_step, self._means)
 
-    def _track(self, values):
+    def make_test_function(self, force=False):
+        """Makes the function that `evaluate` calls for each step."""
+        if self.test_function is None or force:
+            self.test_function = make_step_function(self, self.test_step, self._means)
+
+    def begin_stage(self, stage) -> None:
+        """Tells the method that a stage begins; the teacher, if there is one, becomes a copy of the network."""
+        if self.teacher is not None:
+            for own, theirs in zip(self.teacher.variables, self.network.variables, strict=True):
+                own.assign(theirs)
+        self.method.begin_stage(stage, self._moment())
+
+    def _moment(self):
+        return Moment(tf.convert_to_tensor(self.steps_seen), self.network, self.method_state)
+
+    def _trained_variables(self):
+        own = self.method_state.trainable_variables if self.method_state is not None else []
+        return self.network.trainable_variables + own
+
+    def _look_at(self, batch, training):
+        """Returns `Outputs` by domain."""
+        first = self._call(self._outputs_model, batch.images, training)
+        second, teacher = {}, {}
+        if batch.second_images:
+            second = self._call(self._outputs_model, batch.second_images, training)
+        if self._teacher_outputs is not None:
+            teacher = self._call(self._teacher_outputs, batch.images, training=False)
+        return {
+            side: Outputs(**first[side], second=_outputs(second, side), teacher=_outputs(teacher, side))
+            for side in first
+        }
+
+    def _call(self, model, images, training):
+        """Returns a dict of outputs by domain: one pass over all domains, unless they are normalized apart."""
+        # As bytes they came here in a quarter of the time, over the memory of a GPU too.
+        images = {side: tf.cast(pixels, tf.float32) for side, pixels in images.items()}
+        if self._has_domain_norms:
+            by_side = {}
+            for side, pixels in images.items():
+                with images_of(side):
+                    by_side[side] = model(pixels, training=training)
+            return keras.tree.map_structure(_to_float32, by_side)
+        sizes = [tf.shape(pixels)[0] for pixels in images.values()]
+        together = model(tf.concat(list(images.values()), axis=0), training=training)
+        parts = keras.tree.map_structure(lambda output: tf.split(_to_float32(output), sizes), together)
+        return {side: _take(parts, place) for place, side in enumerate(images)}
+
+    def _find_terms(self, batch, outputs, moment):
+        terms = self.method.losses(batch.labels, outputs, moment)
+        unknown = sorted(set(terms) - set(self.method.reports))
+        if unknown:
+            raise ValueError(f"`reports` of {self.method.name} must name each term. Received: also {unknown[0]!r}.")
+        return terms
+
+    def _replica_share(self, terms):
+        """Returns what this replica minimizes: gradients are summed over the replicas."""
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        total = tf.constant(0.0)
+        for values, weight in terms.values():
+            if weight is not None:
+                total += weight * tf.reduce_mean(values) / num_replicas
+        # Keras adds the regularization losses of layers here; they are whole on every replica.
+        return total + (tf.add_n(self.network.losses) / num_replicas if self.network.losses else 0.0)
+
+    def _apply(self, gradients, variables):
+        gradients = self._clip(gradients)
+        if not isinstance(self._unscaled_optimizer(), keras.optimizers.MultiOptimizer):
+            # The head of a domain that is not in the batch has no gradient and is left as it is.
+            pairs = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
+            gradients, variables = zip(*pairs, strict=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Gradients do not exist")
+            warnings.filterwarnings("ignore", message="The following variables have no gradients")
+            self.optimizer.apply(list(gradients), list(variables))
+
+    def _unscaled_optimizer(self):
+        return getattr(self.optimizer, "inner_optimizer", self.optimizer)
+
+    def _clip(self, gradients):
+        if not self._clip_norm:
+            return gradients
+        present = [gradient for gradient in gradients if gradient is not None]
+        context = tf.distribute.get_replica_context()
+        num_replicas = context.num_replicas_in_sync
+        if num_replicas > 1:
+            # The norm is that of the whole batch. The optimizer sums over the replicas once more.
+            present = context.all_reduce(tf.distribute.ReduceOp.SUM, present)
+        largest = self.optimizer.scale_loss(tf.constant(self._clip_norm))
+        clipped, _ = tf.clip_by_global_norm(present, largest)
+        clipped = iter([gradient / num_replicas for gradient in clipped] if num_replicas > 1 else clipped)
+        return [None if gradient is None else next(clipped) for gradient in gradients]
+
+    def _report(self, batch, outputs, terms, accuracy):
+        """Updates the running means; returns a dict with a key for each that was updated."""
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        values = {"loss": self._replica_share(terms) * num_replicas}
+        values |= {name: term.values for name, term in terms.items()}
+        for side, of_side in outputs.items():
+            labels = batch.labels[side]
+            # A mixed image counts for the class with the larger share.
+            labels = tf.argmax(labels, axis=1) if len(labels.shape) == 2 else labels
+            hits = tf.argmax(of_side.head(side), axis=1, output_type=labels.dtype) == labels
+            values[f"{side}_{accuracy}"] = tf.cast(hits, tf.float32)
         for name, value in values.items():
-            if name not in self._means:
-                self._means[name] = keras.metrics.Mean(name=name)
             self._means[name].update_state(value)
-        return {name: self._means[name].result() for name in values}
+        return dict.fromkeys(values, tf.constant(0.0))
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # The network is built already, and Keras cannot guess labels and outputs from a pair of batches.
         del iterator, data_batch
+
+
+def _outputs(by_side, side):
+    return Outputs(**by_side[side]) if by_side else None
+
+
+def _to_float32(tensor):
+    return tf.cast(tensor, tf.float32)
+
+
+def _take(parts, place):
+    """Returns one domain's outputs from a structure whose leaves are lists with an entry a domain."""
+    taken = {name: part[place] for name, part in parts.items() if name != "layers"}
+    if "layers" in parts:
+        taken["layers"] = {name: part[place] for name, part in parts["layers"].items()}
+    return taken

@@ -2,39 +2,38 @@
 
 import keras
 
+from jtln_tf.config import TrainingConfig
+
 # Scales and offsets are few and not what makes a network overfit.
 _NOT_DECAYED = ["bias", "gamma", "beta"]
 
 
-def build_optimizer(settings, learning_rate, steps):
+def build_optimizer(training: TrainingConfig, learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
     """Builds the optimizer of one part of the network for one stage.
 
     Args:
-        settings: `TrainingConfig`.
+        training: `TrainingConfig`.
         learning_rate: Peak learning rate.
         steps: Steps of the stage, over which the schedule runs.
-
-    Returns:
-        A Keras optimizer.
     """
-    schedule = WarmUp(_build_decay(settings, learning_rate, steps), settings.warmup_steps)
-    if settings.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+    schedule = WarmUp(_build_decay(training, learning_rate, steps), training.warmup_steps)
+    if training.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay)
     else:
-        decay = settings.weight_decay or None
-        optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum, weight_decay=decay)
+        decay = training.weight_decay or None
+        optimizer = keras.optimizers.SGD(schedule, momentum=training.momentum, weight_decay=decay)
     optimizer.exclude_from_weight_decay(var_names=_NOT_DECAYED)
     return optimizer
 
 
-def _build_decay(settings, learning_rate, steps):
+def _build_decay(training, learning_rate, steps):
     schedules = keras.optimizers.schedules
-    if settings.schedule == "cosine":
+    if training.schedule == "cosine":
         return schedules.CosineDecay(learning_rate, decay_steps=steps)
-    if settings.schedule == "step":
+    if training.schedule == "step":
         # Keras counts from 0 and changes after the boundary.
-        boundaries = [max(0, round(share * steps) - 1) for share in sorted(settings.step_boundaries)]
-        rates = [learning_rate * settings.step_factor**index for index in range(len(boundaries) + 1)]
+        boundaries = [max(0, round(share * steps) - 1) for share in sorted(training.step_boundaries)]
+        rates = [learning_rate * training.step_factor**index for index in range(len(boundaries) + 1)]
         return schedules.PiecewiseConstantDecay(boundaries, rates)
     return schedules.PiecewiseConstantDecay([0], [learning_rate, learning_rate])
 
@@ -42,12 +41,12 @@ def _build_decay(settings, learning_rate, steps):
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Lets the learning rate of another schedule grow linearly over the first steps."""
 
-    def __init__(self, schedule, warmup_steps):
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, warmup_steps: int):
         self.schedule = schedule
         self.warmup_steps = warmup_steps
 
     def __call__(self, step):
-        """Learning rate at a step, a scalar tensor."""
+        """Returns the learning rate at a step, a scalar tensor."""
         share = (keras.ops.cast(step, "float32") + 1.0) / max(self.warmup_steps, 1)
         return self.schedule(step) * keras.ops.minimum(share, 1.0)
 

@@ -1,72 +1,42 @@
-"""A method is a sequence of stages: which domains are trained on, and for how many steps."""
+"""One stage of a method: fresh optimizers, then its steps."""
 
-import dataclasses
+import keras
 
+from jtln_tf.config import TrainingConfig
+from jtln_tf.methods import Stage
+from jtln_tf.trainer.model import JointModel
 from jtln_tf.trainer.optimizers import build_optimizer
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One stretch of training with its own learning rate schedule.
-
-    Attributes:
-        name: What the stage is called in logs.
-        first_step: Step of the run at which it begins.
-        steps: Its steps.
-        domains: The domains whose images are in a batch.
-    """
-
-    name: str
-    first_step: int
-    steps: int
-    domains: tuple[str, ...]
-
-    @property
-    def last_step(self):
-        """Step of the run at which the stage ends."""
-        return self.first_step + self.steps
-
-
-def plan_stages(method, steps):
-    """Returns the stages of a method; all methods take `steps` steps in all.
-
-    Args:
-        method: `jtln` and `joint` train on both domains at once (`joint` is `jtln` without the transport loss),
-            `consecutive` on the source for the first half and on the target for the rest, `target_only` on the target.
-        steps: Steps of the run.
-    """
-    plans = {
-        "jtln": [("joint", ("source", "target"), steps)],
-        "joint": [("joint", ("source", "target"), steps)],
-        "consecutive": [("source", ("source",), steps // 2), ("target", ("target",), steps - steps // 2)],
-        "target_only": [("target", ("target",), steps)],
-    }
-    stages, first_step = [], 0
-    for name, domains, stage_steps in plans[method]:
-        stages.append(Stage(name, first_step, stage_steps, domains))
-        first_step += stage_steps
-    return stages
-
-
-def compile_for_stage(model, settings, stage):
-    """Gives a `JointModel` fresh optimizers with the learning rate schedules of a stage."""
+def compile_for_stage(model: JointModel, training: TrainingConfig, stage: Stage) -> None:
+    """Gives a model fresh optimizers with the learning rate schedules of a stage."""
     model.compile(
-        optimizer=build_optimizer(settings, settings.head_learning_rate, stage.steps),
-        backbone_optimizer=build_optimizer(settings, settings.backbone_learning_rate, stage.steps),
-        clip_norm=settings.clip_norm,
+        optimizer=build_optimizer(training, training.head_learning_rate, stage.steps),
+        backbone_optimizer=build_optimizer(training, training.backbone_learning_rate, stage.steps),
+        clip_norm=training.clip_norm,
     )
 
 
-def train_stage(model, pairs, stage, *, first_step, callbacks):
+def train_stage(model: JointModel, pairs, stage: Stage, *, first_step: int, callbacks: list) -> None:
     """Trains to the end of a stage, or until a callback stops it.
 
     Args:
-        model: `JointModel`, compiled for the stage.
+        model: Compiled for the stage.
         pairs: Batches from `first_step` on.
         stage: `Stage`.
-        first_step: Step of the run to begin with: the stage's own, or later where a run is resumed.
+        first_step: Step of the run to begin with: the stage's own, or later if a run is resumed.
         callbacks: Keras callbacks; they count steps, so one Keras epoch is the rest of the stage.
     """
     remaining = stage.last_step - first_step
     if remaining > 0:
+        callbacks = _QuietCallbacks(callbacks, add_history=True, model=model, epochs=1, steps=remaining)
         model.fit(pairs, epochs=1, steps_per_epoch=remaining, callbacks=callbacks, verbose=0)
+
+
+class _QuietCallbacks(keras.callbacks.CallbackList):
+    """Hands results on as tensors: Keras's own list fetches every scalar from the device after every step."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Calls the callbacks; they fetch what they need when they need it."""
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)

@@ -1,32 +1,34 @@
-"""The weights of a Caffe model from a `.npy` or `.npz` file of arrays."""
+"""Reads the weights of a Caffe model from a `.npy` or `.npz` file of arrays."""
 
+import os
 import pathlib
 import warnings
 import zipfile
 
 import numpy as np
 
-from jtln_tf.backbones.importers.plain_pickle import ArrayStub, PlainPickleError, read_plain_pickle
+from jtln_tf.backbones.importers.array_pickle import PickledArray, UnplainPickleError, read_array_pickle
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.files import first_line
 
 # AlexNet, the largest of interest, has 0.25 GB as float32.
 _MOST_BYTES = 2**30
 _PARTS = ("weights", "biases")
 
 
-def read_caffe_dump(path):
+def read_caffe_dump(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Reads the arrays of the layers of a Caffe model. Nothing that the file says is run.
 
     Args:
-        path: A `.npy` file of a pickled dict `{"conv1": [weights, biases], ...}`, by Python 2 or 3, or a `.npz` file of
-            arrays `conv1_weights`, `conv1_biases`, ...
+        path: A `.npy` file of a pickled dict `{"conv1": [weights, biases], ...}`, written by Python 2 or 3, or a `.npz`
+            file of arrays `conv1_weights`, `conv1_biases`, ...
 
     Returns:
-        Dict from the name of a layer to its two arrays, `(weights, biases)`.
+        The two arrays of each layer, `(weights, biases)`, by the name of the layer.
 
     Raises:
         MissingInputError: If there is no such file.
-        InputError: If it is cut off, or holds anything else than float32 or float64 arrays.
+        InputError: If it is cut off, or holds anything but float32 or float64 arrays.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -38,33 +40,20 @@ def read_caffe_dump(path):
         )
     try:
         layers = _read_npz(path) if zipfile.is_zipfile(path) else _read_npy(path)
-    except PlainPickleError as error:
+    except UnplainPickleError as error:
         raise InputError(
             f"`input` must hold plain arrays, and nothing else. Received: {str(path)!r}, a pickle {error}."
         ) from error
     except Exception as error:  # A foreign file can fail anywhere in the readers, with any exception.
-        reason = str(error).partition("\n")[0][:120] or type(error).__name__
+        reason = first_line(error, 120)
         raise InputError(f"`input` must be a whole .npy or .npz file. Received: {str(path)!r} ({reason}).") from error
-    if not isinstance(layers, dict):
-        raise InputError(f"`input` must hold a dict of layers. Received: {str(path)!r} with a {type(layers).__name__}.")
-    for name, parts in layers.items():
-        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, np.ndarray) for part in parts):
-            raise InputError(
-                f"`input` must hold an array of weights and one of biases for each layer. "
-                f"Received: {str(path)!r}, other values for {str(name)[:80]!r}."
-            )
-        dtypes = [part.dtype for part in parts if part.dtype.type not in (np.float32, np.float64)]
-        if dtypes:
-            raise InputError(
-                f"`input` must have arrays of float32 or float64. "
-                f"Received: {str(path)!r}, {str(dtypes[0])[:80]} for {str(name)[:80]!r}."
-            )
+    _check_layers(path, layers)
     return {name: tuple(parts) for name, parts in layers.items()}
 
 
 def _read_npz(path):
     with zipfile.ZipFile(path) as archive:
-        # What a small file unpacks to may be large.
+        # A small file may unpack to a large one.
         if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
             raise ValueError(f"it unpacks to more than {_MOST_BYTES >> 20} MiB")
     layers = {}
@@ -87,15 +76,33 @@ def _read_npy(path):
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         if shape != () or not dtype.hasobject:
             return np.empty(0)
-        layers = _unwrap(read_plain_pickle(file.read()))
+        layers = _unwrap(read_array_pickle(file.read()))
     if not isinstance(layers, dict):
         return layers
-    return {name: _unwrap_all(_unwrap(parts)) for name, parts in layers.items()}
+    layers = {name: _unwrap(parts) for name, parts in layers.items()}
+    return {
+        name: [_unwrap(part) for part in parts] if isinstance(parts, list | tuple) else parts
+        for name, parts in layers.items()
+    }
 
 
 def _unwrap(value):
-    return value.content if isinstance(value, ArrayStub) else value
+    return value.content if isinstance(value, PickledArray) else value
 
 
-def _unwrap_all(values):
-    return [_unwrap(value) for value in values] if isinstance(values, list | tuple) else values
+def _check_layers(path, layers):
+    # Names the type and not the value: the text of a list of lists of lists may have no end.
+    if not isinstance(layers, dict):
+        raise InputError(f"`input` must hold a dict of layers. Received: {str(path)!r} with a {type(layers).__name__}.")
+    for name, parts in layers.items():
+        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, np.ndarray) for part in parts):
+            raise InputError(
+                f"`input` must hold an array of weights and one of biases for each layer. "
+                f"Received: {str(path)!r}, other values for {name[:80]!r}."
+            )
+        dtypes = [part.dtype for part in parts if part.dtype.type not in (np.float32, np.float64)]
+        if dtypes:
+            raise InputError(
+                f"`input` must have arrays of float32 or float64. "
+                f"Received: {str(path)!r}, {str(dtypes[0])[:80]} for {name[:80]!r}."
+            )

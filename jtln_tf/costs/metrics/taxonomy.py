@@ -1,30 +1,28 @@
-"""Class costs from a tree of classes: one given as a table, or WordNet."""
+"""Class costs from a tree of classes: a table of parents, columns of the class table, or WordNet."""
 
 import csv
 import graphlib
 import itertools
 import pathlib
-import re
 
 import numpy as np
 
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.costs.numerics.wordnet import find_synset, read_hypernyms, read_wordnet
 
-# Cost of two classes by the edges between them through a common ancestor, and the depth of that ancestor.
+# The cost of two classes from the edges between them through a common ancestor, and the depth of that ancestor.
 _DISTANCES = {"path": lambda edges, depth: edges, "wu_palmer": lambda edges, depth: edges / (2.0 * depth + edges)}
-_WORDNET_FILES = ("data.noun", "data.verb", "index.noun", "index.verb")
-# ImageNet's names, which some data sets go on with words, as in n02085620-Chihuahua; and those of NLTK.
-_SYNSET_OFFSET = re.compile(r"(n[0-9]{8})(?:[-_ ].*)?")
-_SYNSET_NAME = re.compile(r"(.+)\.([nv])\.0*([1-9][0-9]*)")
 
 
-def taxonomy_cost(source_nodes, target_nodes, parents, distance="path"):
-    """Distance of each source class to each target class in a tree.
+def taxonomy_cost(
+    source_nodes: list[str], target_nodes: list[str], parents: dict, distance: str = "path"
+) -> np.ndarray:
+    """Computes the distance of each source class to each target class in a tree.
 
         path:       edges between a and b
         wu_palmer:  1 - 2 depth(c) / (depth(a) + depth(b)),   c the deepest common ancestor, depth(root) = 1
 
-    A class is an ancestor of itself. Where there are several roots, they are the children of one more.
+    A class is an ancestor of itself. Several roots become the children of one more.
 
     Args:
         source_nodes: Names of the n source classes.
@@ -36,7 +34,7 @@ def taxonomy_cost(source_nodes, target_nodes, parents, distance="path"):
         float64 [n, m]: whole numbers of edges, or values in [0, 1); 0 for a class with itself.
 
     Raises:
-        InputError: If a class is not in the tree, a node is its own ancestor, or there is no such distance.
+        InputError: If a class is not in the tree, a node is its own ancestor, or the distance is unknown.
 
     Reference:
         Wu and Palmer, 1994, Verb semantics and lexical selection, ACL, arXiv:cmp-lg/9406033.
@@ -53,27 +51,32 @@ def taxonomy_cost(source_nodes, target_nodes, parents, distance="path"):
     return _relate(source_nodes, target_nodes, graph, distance)
 
 
-def read_parents(path):
+def read_parents(path: str | pathlib.Path) -> dict[str, str | None]:
     """Reads a tree from a CSV: a header, then rows of a node and its parent, which is empty for a root.
 
     Returns:
         Dict from node to parent, None for a root; for `taxonomy_cost`.
 
     Raises:
-        MissingInputError: If there is no such file.
-        InputError: If it is no such table, or a node has two parents or is its own.
+        MissingInputError: If the file does not exist.
+        InputError: If it is no such table, or a node has two parents.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise MissingInputError(f"`cost_taxonomy` must name an existing file. Received: {str(path)!r}.")
     parents = {}
     try:
-        # utf-8-sig: spreadsheets begin their files with a byte order mark.
+        # Spreadsheets start their files with a byte order mark.
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             next(reader, None)
             for row in filter(any, reader):
-                _add_parent(parents, row, f"line {reader.line_num} of {str(path)!r}")
+                child, parent = (field.strip() or None for field in (*row, "", "")[:2])
+                if child is None or len(row) < 2 or parents.setdefault(child, parent) != parent:
+                    raise InputError(
+                        "`cost_taxonomy` must have rows of child,parent, and one parent of each node. "
+                        f"Received: {','.join(row)!r} in line {reader.line_num} of {str(path)!r}."
+                    )
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"`cost_taxonomy` must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error
     if not parents:
@@ -81,10 +84,10 @@ def read_parents(path):
     return parents
 
 
-def parents_from_columns(table, columns):
-    """Makes a tree of the columns of a class table; its leaves are the classes, its nodes `(column, value)`.
+def parents_from_columns(table: dict[str, dict[str, str]], columns: tuple[str, ...]) -> dict:
+    """Builds a tree from columns of a class table; its leaves are the classes, its nodes `(column, value)`.
 
-    Each column is a level of its own: the class Avocado may be in the coarse class Avocado.
+    Each column is a level of its own, so the class Avocado may be in the coarse class Avocado.
 
     Args:
         table: Dict from class name to a dict from column to value.
@@ -94,7 +97,7 @@ def parents_from_columns(table, columns):
         Dict from node to parent, None for a root; for `taxonomy_cost`.
 
     Raises:
-        InputError: If a column is unknown or empty for a class, or one value of it is under two of the next.
+        InputError: If a column is unknown or empty for a class, or one value of it has two values of the next.
     """
     known = list(dict.fromkeys(column for row in table.values() for column in row))
     if not columns or not set(columns) <= set(known) or len(set(columns)) < len(columns):
@@ -118,11 +121,13 @@ def parents_from_columns(table, columns):
     return parents
 
 
-def wordnet_cost(source_nodes, target_nodes, folder, distance="path"):
-    """Distance of each source class to each target class along the hypernyms of WordNet 3.0.
+def wordnet_cost(
+    source_nodes: list[str], target_nodes: list[str], folder: str | pathlib.Path, distance: str = "path"
+) -> np.ndarray:
+    """Computes the distance of each source class to each target class along the hypernyms of WordNet 3.0.
 
-    As `taxonomy_cost`, but a synset may have several hypernyms. The ways up are the shortest, the depth of an ancestor
-    is that of its longest way to the root, and of the common ancestors that counts by which the two are nearest.
+    This is `taxonomy_cost`, but a synset may have several hypernyms. Ways up are the shortest, the depth of an ancestor
+    is that of its longest way to the root, and the common ancestor is the one through which the two are nearest.
 
     Args:
         source_nodes: n names: ImageNet synsets (`n01440764`, also `n02085620-Chihuahua`), or nouns and verbs by lemma,
@@ -135,23 +140,45 @@ def wordnet_cost(source_nodes, target_nodes, folder, distance="path"):
         float64 [n, m]: whole numbers of edges, or values in [0, 1); 0 for a class with itself.
 
     Raises:
-        MissingInputError: If there is no such folder.
-        InputError: If it is not that of WordNet 3.0, a class is not in it, or there is no such distance.
+        MissingInputError: If the folder does not exist.
+        InputError: If it does not hold WordNet 3.0, a class is not in it, or the distance is unknown.
 
     Reference:
         Fellbaum, 1998, WordNet: An Electronic Lexical Database, MIT Press; wndb(5WN) for the files.
     """
-    files = _read_wordnet(pathlib.Path(folder))
+    files = read_wordnet(pathlib.Path(folder))
     source_synsets, target_synsets = (
-        [_find_synset(files, node, kind) for node in nodes]
+        [find_synset(files, node, kind) for node in nodes]
         for kind, nodes in (("source", source_nodes), ("target", target_nodes))
     )
     graph, synsets = {}, [*source_synsets, *target_synsets]
     for synset in synsets:
         if synset not in graph:
-            graph[synset] = _read_hypernyms(files, synset)
+            graph[synset] = read_hypernyms(files, synset)
             synsets.extend(graph[synset])
     return _relate(source_synsets, target_synsets, graph, distance)
+
+
+def compute_taxonomy(evidence) -> tuple[np.ndarray, dict]:
+    """Measures distances in the tree that `cost_taxonomy` names."""
+    tree, distance = evidence.cost.taxonomy, evidence.cost.taxonomy_distance
+    nodes = {side: list(domain.class_names) for side, domain in evidence.domains.items()}
+    kind, colon, rest = tree.partition(":")
+    parameters = {"taxonomy": tree, "distance": distance}
+    if colon and kind == "wordnet":
+        tables = evidence.class_table
+        synsets = [[tables[side].get(name, {}).get("synset") or name for name in nodes[side]] for side in nodes]
+        return wordnet_cost(*synsets, rest, distance), parameters
+    if colon and kind == "columns":
+        rows = {name: row for side in nodes for name, row in evidence.class_rows(side, "cost_taxonomy").items()}
+        parents = parents_from_columns(rows, tuple(filter(None, rest.split(","))))
+    elif tree.endswith(".csv"):
+        parents = read_parents(tree)
+    else:
+        raise InputError(
+            f"`cost_taxonomy` must be columns:NEAR,FAR, wordnet:FOLDER or a .csv of child,parent. Received: {tree!r}."
+        )
+    return taxonomy_cost(*nodes.values(), parents, distance), parameters
 
 
 def _relate(source_nodes, target_nodes, graph, distance):
@@ -167,7 +194,7 @@ def _relate(source_nodes, target_nodes, graph, distance):
         ) from error
     roots = [node for node in order if not graph.get(node)]
     if len(roots) > 1:
-        # None is no node: it stands for the root of the roots.
+        # No node is None, so it can stand for the root of the roots.
         graph, order = {**graph, **dict.fromkeys(roots, (None,))}, [None, *order]
     depths = {}
     for node in order:
@@ -197,74 +224,8 @@ def _count_edges_up(graph, node):
     return edges
 
 
-def _add_parent(parents, row, place):
-    if len(row) < 2:
-        raise InputError(f"`cost_taxonomy` must have rows of child,parent. Received: {row[0]!r} in {place}.")
-    child, parent = row[0].strip(), row[1].strip() or None
-    if not child or child == parent:
-        raise InputError(
-            "`cost_taxonomy` must have rows of a child and another node, its parent. "
-            f"Received: {','.join(row)!r} in {place}."
-        )
-    if parents.setdefault(child, parent) != parent:
-        raise InputError(
-            f"`cost_taxonomy` must give each node one parent. Received: {child!r} under {_show(parents[child])} and, "
-            f"in {place}, under {_show(parent)}."
-        )
-
-
 def _show(node):
     if isinstance(node, tuple):
         column, value = node
         return f"{column} {value!r}"
-    return "no parent" if node is None else repr(node)
-
-
-def _read_wordnet(folder):
-    if not folder.is_dir():
-        raise MissingInputError(f"`cost_taxonomy` must name an existing folder of WordNet. Received: {str(folder)!r}.")
-    missing = [name for name in _WORDNET_FILES if not (folder / name).is_file()]
-    files = {} if missing else {name: (folder / name).read_bytes() for name in _WORDNET_FILES}
-    # The synsets of ImageNet are named after their offsets in the files of this version.
-    if missing or b"WordNet 3.0 Copyright" not in files["data.noun"][:4096]:
-        reason = f"without {missing[0]}" if missing else "another version"
-        raise InputError(f"`cost_taxonomy` must name the folder of WordNet 3.0. Received: {str(folder)!r} ({reason}).")
-    return files
-
-
-def _find_synset(files, node, kind):
-    synset = None
-    if match := _SYNSET_OFFSET.fullmatch(node):
-        synset = match[1]
-    elif match := _SYNSET_NAME.fullmatch(node):
-        lemma, pos, sense = match.groups()
-        synset = _find_sense(files["index.noun" if pos == "n" else "index.verb"], lemma.lower(), pos, int(sense))
-    if synset is None or _read_line(files, synset) is None:
-        raise InputError(
-            "WordNet must hold every class, as a noun or verb named as in n01440764 or dog.n.01. "
-            f"Received: {kind} class {node!r}."
-        )
-    return synset
-
-
-def _find_sense(index, lemma, pos, sense):
-    start = index.find(f"\n{lemma} {pos} ".encode())
-    if start < 0:
-        return None
-    # Lemma, part of speech, number of senses, ..., and an offset for each sense.
-    fields = index[start + 1 : index.find(b"\n", start + 1)].decode().split()
-    offsets = fields[-int(fields[2]) :]
-    return f"{pos}{offsets[sense - 1]}" if sense <= len(offsets) else None
-
-
-def _read_line(files, synset):
-    data, offset = files["data.noun" if synset[0] == "n" else "data.verb"], synset[1:]
-    start = int(offset)
-    # A line begins with its own offset.
-    return data[start : data.find(b"\n", start)] if data.startswith(f"{offset} ".encode(), start) else None
-
-
-def _read_hypernyms(files, synset):
-    # Before the gloss: pointers of a symbol, an offset, a part of speech and, between whole synsets, 0000.
-    fields = _read_line(files, synset).partition(b"|")[0].decode()
-    return tuple(pos + offset for offset, pos in re.findall(r" @i? ([0-9]{8}) ([nv]) 0000", fields))
+    return repr(node)

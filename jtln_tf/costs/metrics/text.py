@@ -5,8 +5,10 @@ import re
 import unicodedata
 
 import numpy as np
+from absl import logging
 
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.files import first_line
 
 _WORD = r"[^\W_]+"
 _NAME_SEPARATORS = r"[-_./\s]+"
@@ -14,10 +16,10 @@ _WORD_VECTOR_SUFFIXES = (".txt", ".vec")
 _TRANSFORMER = "sentence-transformers:"
 
 
-def class_text(name, description=""):
+def class_text(name: str, description: str = "") -> str:
     """Returns the text of a class: the words of its name, split at `-_./`, spaces and CamelCase, and its description.
 
-    The name is there even where there is a description: it is often the one word that two related classes share.
+    The name stays even with a description, because it is often the one word that two related classes share.
     """
     # File systems differ in how they write accents.
     name, description = unicodedata.normalize("NFC", name), unicodedata.normalize("NFC", description)
@@ -26,7 +28,7 @@ def class_text(name, description=""):
 
 
 def _split_camel_case(word):
-    # A capital begins a word after a small letter (bellPepper) and before one (UHTMilk).
+    # A capital starts a word if a small letter stands before it (bellPepper) or after it (UHTMilk).
     is_start = [
         word[i].isupper() and (word[i - 1].islower() or word[i + 1 : i + 2].islower()) for i in range(1, len(word))
     ]
@@ -34,24 +36,24 @@ def _split_camel_case(word):
     return [word[start:stop] for start, stop in zip(starts, starts[1:], strict=False) if stop > start]
 
 
-def text_cost(source_texts, target_texts, encoder="tfidf"):
-    """One minus the cosine similarity of the texts of each source and each target class.
+def text_cost(source_texts: dict[str, str], target_texts: dict[str, str], encoder: str = "tfidf") -> np.ndarray:
+    """Computes one minus the cosine similarity of the texts of each source and each target class.
 
-    `tfidf` weighs the words, pairs of words and pieces of words (3 to 5 letters) that classes share by how few classes
-    have them, and needs no download. The other encoders also know which different words are related: the mean of the
-    word vectors of a text (a `.txt` or `.vec` file of GloVe or word2vec), or a pretrained sentence encoder.
+    `tfidf` gives more weight to words, pairs of words and pieces of words (3 to 5 letters) that few classes have, and
+    needs no download. The other encoders also know which different words are related: the mean of the word vectors of a
+    text (a `.txt` or `.vec` file of GloVe or word2vec), or a pretrained sentence encoder.
 
     Args:
         source_texts: Dict from class name to text (see `class_text`), in the order of the classes.
         target_texts: The same of the target classes.
-        encoder: `tfidf`, the path of a word vector file, or `sentence-transformers:` with a model's name or path.
+        encoder: `tfidf`, the path of a word vector file, or `sentence-transformers:` and a model's name or path.
 
     Returns:
         float64 [n, m] in [0, 2]: 0 for identical texts; with `tfidf` at most 1, for texts that share nothing.
 
     Raises:
-        InputError: If there is no such encoder, its package is not installed or its file damaged, or a text has no
-            word (that the encoder knows).
+        InputError: If the encoder is unknown, its package is missing or its file damaged, or a text has no word (that
+            the encoder knows).
         MissingInputError: If the word vector file does not exist.
 
     Reference:
@@ -67,8 +69,26 @@ def text_cost(source_texts, target_texts, encoder="tfidf"):
             raise InputError(f"`cost_text` must find a word in every class. Received: {kind} class {name!r} with none.")
     encoded = _choose_encoder(encoder)(named)
     similarity = cosine_similarity(encoded[: len(source_texts)], encoded[len(source_texts) :])
-    # To 12 digits: identical texts cost 0, whatever the rounding of their vectors.
+    # Rounded, so that identical texts cost exactly 0.
     return np.clip(1.0 - similarity, 0.0, 2.0).round(12)
+
+
+def compute_text(evidence) -> tuple[np.ndarray, dict]:
+    """Compares the names and descriptions of the classes."""
+    texts, described = [], {}
+    for side, domain in evidence.domains.items():
+        table, names = evidence.class_table[side], domain.class_names
+        descriptions = {name: table.get(name, {}).get("description", "") for name in names}
+        texts.append({name: class_text(name, description) for name, description in descriptions.items()})
+        bare = [name for name, description in descriptions.items() if not description]
+        described[f"described_{side}_classes"] = len(names) - len(bare)
+        if table and bare:
+            logging.warning(
+                "%d of %d %s classes have no description in the class table, %r among them: only names are compared.",
+                *(len(bare), len(names), side, bare[0]),
+            )
+    encoder = evidence.cost.text
+    return text_cost(*texts, encoder), {"text": encoder, **described}
 
 
 def _choose_encoder(encoder):
@@ -88,11 +108,11 @@ def _encode_with_tfidf(named):
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion
 
-    # No list of stop words: tf-idf weighs them down in any language.
+    # No list of stop words: tf-idf gives them little weight in any language.
     union = FeatureUnion(
         [
             ("words", TfidfVectorizer(token_pattern=_WORD, ngram_range=(1, 2), sublinear_tf=True)),
-            # Pieces of words see through plurals and compounds: tomatoes and Beef Tomato, Soyghurt and Yoghurt.
+            # Pieces of words match plurals and compounds: tomatoes and Beef Tomato, Soyghurt and Yoghurt.
             ("letters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)),
         ]
     )
@@ -112,7 +132,7 @@ def _encode_with_transformer(named, model):
     except (OSError, ValueError) as error:
         raise InputError(
             f"`cost_text` must name a model that sentence-transformers can load. Received: {model!r} "
-            f"({_first_line(error)})."
+            f"({first_line(error)})."
         ) from error
     return np.asarray(encoder.encode([text for _, _, text in named], normalize_embeddings=True), np.float64)
 
@@ -138,7 +158,7 @@ def _read_word_vectors(path, wanted):
     if not path.is_file():
         raise MissingInputError(f"`cost_text` must name an existing file. Received: {str(path)!r}.")
     vectors, dimension = {}, 0
-    # Line by line, as such files hold gigabytes. A word that is no UTF-8 is none of ours.
+    # Line by line, because such files hold gigabytes. No class name matches a word that is not UTF-8.
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, 1):
             word, _, rest = line.partition(" ")
@@ -160,9 +180,9 @@ def _read_word_vectors(path, wanted):
 
 
 def _parse_vector(numbers, dimension, place):
-    wrong = [field for field in numbers if not _is_number(field)]
+    wrong = [repr(field) for field in numbers if not _is_number(field)]
     if wrong or len(numbers) != dimension:
-        received = repr(wrong[0]) if wrong else f"{len(numbers)} numbers"
+        received = (wrong or [f"{len(numbers)} numbers"])[0]
         raise InputError(
             f"`cost_text` must name a file of words, each with {dimension} numbers. Received: {received} in {place}."
         )
@@ -174,7 +194,3 @@ def _is_number(field):
         return bool(np.isfinite(float(field)))
     except ValueError:
         return False
-
-
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,30 +1,48 @@
-"""Reading of single records from files of many. Uses no TensorFlow."""
+"""Reads single records from large files: ArrayRecord or TFRecord. Uses no TensorFlow."""
+
+import os
+import struct
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jtln_tf.config import InputError
+from jtln_tf.files import first_line
 
 _OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+# A TFRecord is its length, a checksum of the length, the data and a checksum of the data.
+_LENGTH, _CHECKSUM_BYTES = struct.Struct("<Q"), 4
 
 
 class RecordReader:
-    """Reads records by their number, counted through all shards of all splits."""
+    """Reads records by number; the numbers count through all files.
 
-    def __init__(self, paths, sizes):
+    Attributes:
+        paths: Paths of the files.
+        content: Text that changes with the content of the records; empty if there is no such text.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], sizes: Sequence[int], content: str = "", open_shard: Callable | None = None
+    ):
         """Opens no file yet.
 
         Args:
-            paths: Paths of the shards.
-            sizes: Records in each.
+            paths: Paths of the files.
+            sizes: Number of records in each.
+            content: See above.
+            open_shard: Called with a path; returns an object with `num_records()` and `read(positions)`. None opens
+                ArrayRecord files.
         """
-        self._paths, self._sizes, self._ends = list(paths), list(sizes), np.cumsum(sizes)
-        self._readers = {}
+        self.paths, self.content = list(paths), content
+        self._sizes, self._ends = list(sizes), np.cumsum(sizes)
+        self._open, self._shards = open_shard or open_array_record, {}
 
-    def read(self, numbers):
-        """Returns the bytes of the records at `numbers`, an object array [N].
+    def read(self, numbers: Sequence[int]) -> np.ndarray:
+        """Returns the records at `numbers`, an object array of bytes [N].
 
         Raises:
-            InputError: If a shard has gone or is damaged.
+            InputError: If a file has gone or is damaged.
         """
         numbers = np.asarray(numbers)
         shards = np.searchsorted(self._ends, numbers, side="right")
@@ -33,20 +51,56 @@ class RecordReader:
             chosen = np.flatnonzero(shards == shard)
             first = self._ends[shard - 1] if shard else 0
             try:
-                # One call a shard: its reader fetches them side by side.
-                found[chosen] = self._reader(shard).read((numbers[chosen] - first).tolist())
+                # One call for each file, whose reader fetches the records in parallel.
+                found[chosen] = self._shard(shard).read((numbers[chosen] - first).tolist())
             except (RuntimeError, ValueError, IndexError, OSError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"A shard must be whole. Received: {self._paths[shard]!r} ({reason}).") from error
+                raise InputError(
+                    f"A shard must be whole. Received: {self.paths[shard]!r} ({first_line(error)})."
+                ) from error
         return found
 
-    def _reader(self, shard):
-        if shard not in self._readers:
-            from array_record.python.array_record_module import ArrayRecordReader
+    def _shard(self, number):
+        if number not in self._shards:
+            shard = self._open(self.paths[number])
+            # ArrayRecord reads a file that was cut short without an error, as empty records.
+            if shard.num_records() != self._sizes[number]:
+                raise ValueError(f"it has {shard.num_records()} of {self._sizes[number]} records")
+            self._shards[number] = shard
+        return self._shards[number]
 
-            reader = ArrayRecordReader(self._paths[shard], _OPTIONS)
-            # To a file that is cut short it gives no error, and empty records.
-            if reader.num_records() != self._sizes[shard]:
-                raise ValueError(f"it has {reader.num_records()} of {self._sizes[shard]} records")
-            self._readers[shard] = reader
-        return self._readers[shard]
+
+def open_array_record(path: str):
+    """Opens an ArrayRecord file."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    return ArrayRecordReader(path, _OPTIONS)
+
+
+class TFRecordShard:
+    """Reads records of a TFRecord file in any order, which TensorFlow itself cannot."""
+
+    def __init__(self, path: str):
+        """Finds where each record begins; reads none."""
+        self._path, self._places = path, []
+        place, end = 0, os.path.getsize(path)
+        with open(path, "rb", buffering=0) as file:
+            while place < end:
+                header = os.pread(file.fileno(), _LENGTH.size, place)
+                (length,) = _LENGTH.unpack(header.ljust(_LENGTH.size, b"\0"))
+                place += _LENGTH.size + _CHECKSUM_BYTES
+                self._places.append((place, length))
+                place += length + _CHECKSUM_BYTES
+        if place != end:
+            raise ValueError("it breaks off")
+
+    def num_records(self) -> int:
+        """Returns the number of records."""
+        return len(self._places)
+
+    def read(self, positions: Sequence[int]) -> list[bytes]:
+        """Returns the records at `positions`."""
+        # Opened each time: a large data set has more files than a process may hold open.
+        with open(self._path, "rb", buffering=0) as file:
+            return [
+                os.pread(file.fileno(), length, place) for place, length in map(self._places.__getitem__, positions)
+            ]

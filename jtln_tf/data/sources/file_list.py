@@ -9,7 +9,7 @@ import unicodedata
 
 import numpy as np
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import DomainSpec, InputError, MissingInputError
 from jtln_tf.data.examples import Examples
 from jtln_tf.data.sources.class_table import shared_columns
 from jtln_tf.data.sources.image_tree import normalize
@@ -21,23 +21,23 @@ _DELIMITERS = ",;\t"
 _DRIVE_OR_URL = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-def list_file_list(spec, data_root="", cache_dir=""):
+def list_file_list(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
     """Lists a `list:PATH.csv` or `list:PATH.jsonl` domain; opens no image.
 
     Paths are relative to the file's own folder and stay below it (links in it are followed). Classes are numbered in
-    the order of their sorted names. Columns beside `path`, `label` and `split` that are the same in all rows of a class
-    become the class table. A file that is not there is an image that cannot be read.
+    the order of their sorted names. Columns beside `path`, `label` and `split` whose text is the same in all rows of a
+    class become the class table. A missing file counts as an image that cannot be read.
 
     Args:
-        spec: `DomainSpec`; a relative `name` is looked up in `data_root`.
+        spec: The parsed specification; a relative `name` is looked up in `data_root`.
         data_root: Folder of relative paths; empty is the current one.
         cache_dir: Unused.
 
     Returns:
-        `Listing` of file paths, its classes already selected.
+        File paths of the selected classes.
 
     Raises:
-        MissingInputError: If there is no such file, or none of the images is there.
+        MissingInputError: If the list, or every image in it, is missing.
         InputError: If a row does not fit; the message tells its line.
     """
     del cache_dir
@@ -47,12 +47,12 @@ def list_file_list(spec, data_root="", cache_dir=""):
         raise InputError(f"`list:` must name a file that ends in {' or '.join(_READERS)}. Received: {str(path)!r}.")
     if not path.is_file():
         raise MissingInputError(f"`list:` must name an existing file. Received: {str(path)!r}.")
-    rows = _check_rows(read_rows(path), path)
+    rows, columns = _check_rows(read_rows(path), path)
     _check_splits(rows, path)
     if not any(os.path.isfile(row["file"]) for row in rows):
         raise MissingInputError(
             f"A list must name images by their paths below its own folder. Received: {rows[0]['path']!r} in line "
-            f"{rows[0]['line']} of {str(path)!r}; neither it nor any other is there."
+            f"{rows[0]['line']} of {str(path)!r}; neither it nor any other exists."
         )
     labels = {name: label for label, name in enumerate(sorted({row["label"] for row in rows if row["is_train"]}))}
     splits = {}
@@ -60,8 +60,9 @@ def list_file_list(spec, data_root="", cache_dir=""):
         require_known_class(row["label"], labels, f"{row['label']!r} in line {row['line']} of {str(path)!r}")
         splits.setdefault(row["split"] or "train", []).append(row)
     splits = {name: _make_examples(chosen, labels, path) for name, chosen in splits.items()}
-    table = shared_columns([{"label": row["label"], **row["columns"]} for row in rows], "label")
-    return select_classes(Listing(tuple(labels), splits, class_table=table), spec)
+    # A row that lacks a column has no text in it.
+    texts = [{"label": row["label"], **{name: row["columns"].get(name, "") for name in columns}} for row in rows]
+    return select_classes(Listing(tuple(labels), splits, class_table=shared_columns(texts, "label")), spec)
 
 
 def _make_examples(rows, labels, path):
@@ -73,41 +74,37 @@ def _make_examples(rows, labels, path):
 
 
 def _check_rows(numbered_rows, path):
-    """Returns a dict for each row, with its values as they are used; of rows that repeat another, the first."""
-    folder, rows, of_path = os.fspath(path.parent), [], {}
-    further = {}
+    """Returns a dict for each image, and the names of the columns beside `path`, `label` and `split`.
+
+    A row that repeats another is passed over.
+    """
+    rows, columns = {}, {}
     for line, values in numbered_rows:
         place = f"in line {line} of {str(path)!r}"
-        row = {"line": line, "columns": values}
-        for column in _COLUMNS:
-            row[column] = values.pop(column, "").strip()
-        row["path"] = _check_path(row["path"], place)
-        if not row["label"]:
+        name, label, split = (values.pop(column, "").strip() for column in _COLUMNS)
+        name = _check_path(name, place)
+        if not label:
             raise InputError(f"A row must have a label. Received: none {place}.")
-        row["label"] = normalize(row["label"])
-        split = SPLIT_NAMES.get(row["split"].lower(), "")
-        if row["split"] and not split:
-            raise InputError(f"A split must be one of {', '.join(SPLIT_NAMES)}. Received: {row['split']!r} {place}.")
-        row |= {"split": split, "is_train": split in ("", "train")}
-        first = of_path.setdefault(row["path"], row)
+        if split and split.lower() not in SPLIT_NAMES:
+            raise InputError(f"A split must be one of {', '.join(SPLIT_NAMES)}. Received: {split!r} {place}.")
+        split = SPLIT_NAMES.get(split.lower(), "")
+        row = {"line": line, "path": name, "label": normalize(label), "split": split, "columns": values}
+        first = rows.setdefault(name, row)
         if (first["label"], first["split"]) != (row["label"], row["split"]):
             raise InputError(
-                f"An image must have one label and be in one split. Received: {row['path']!r} {place}, otherwise than "
-                f"in line {first['line']}."
+                f"An image must have one label and be in one split. Received: {name!r} {place}, and otherwise in line "
+                f"{first['line']}."
             )
         if first is row:
-            row["file"] = _on_disk(os.path.join(folder, row["path"]))
-            rows.append(row)
-            further |= dict.fromkeys(values)
+            row |= {"is_train": split in ("", "train"), "file": _find_on_disk(os.path.join(path.parent, name))}
+            columns |= dict.fromkeys(values)
     if not rows:
         raise InputError(f"A list must have rows. Received: none in {str(path)!r}.")
-    for row in rows:
-        row["columns"] = {column: row["columns"].get(column, "") for column in further}
-    return rows
+    return list(rows.values()), tuple(columns)
 
 
 def _check_path(text, place):
-    """Returns a path with plain slashes; a Windows list has backslashes."""
+    """Returns a path with plain slashes; lists made on Windows have backslashes."""
     parts = text.replace("\\", "/").split("/")
     if not text:
         raise InputError(f"A row must have a path. Received: none {place}.")
@@ -118,12 +115,11 @@ def _check_path(text, place):
     return clean
 
 
-def _on_disk(path):
-    # Spreadsheets write one form of Unicode; disks of a Mac keep another.
+def _find_on_disk(path):
+    """Returns a path in the form of Unicode that the disk has: spreadsheets write one form, a Mac's disks another."""
     if not path.isascii() and not os.path.lexists(path):
-        for form in ("NFC", "NFD"):
-            if os.path.lexists(unicodedata.normalize(form, path)):
-                return unicodedata.normalize(form, path)
+        forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+        return next((one for one in forms if os.path.lexists(one)), path)
     return path
 
 
@@ -150,14 +146,14 @@ def _read_csv(path):
             columns = [name.lower() if name.lower() in _COLUMNS else name for name in names]
             if not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
                 raise InputError(
-                    "A list must begin with a row of columns, path and label among them, each once. "
+                    "A list must begin with a row of different columns, path and label among them. "
                     f"Received: {', '.join(names)!r} in {str(path)!r}."
                 )
             for row in reader:
                 if len(row) > len(columns):
                     raise InputError(
-                        f"A row must have a text for each column. Received: {len(row)} for {len(columns)} in line "
-                        f"{reader.line_num} of {str(path)!r}. Hint: a text with a {delimiter!r} stands in quotes."
+                        f"A row must have one text for each of the {len(columns)} columns. Received: {len(row)} in "
+                        f"line {reader.line_num} of {str(path)!r}. Hint: put a text with a {delimiter!r} in quotes."
                     )
                 if any(row):
                     yield reader.line_num, dict(zip(columns, row, strict=False))
@@ -166,6 +162,7 @@ def _read_csv(path):
 
 
 def _read_jsonl(path):
+    """Yields the line number of each object, and its texts by key."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             for line, text in enumerate(file, 1):
@@ -178,7 +175,7 @@ def _read_jsonl(path):
 def _parse_object(text, place):
     try:
         values = json.loads(text)
-        # A half of a pair, which is no character.
+        # JSON may escape half of a surrogate pair, which cannot be written anywhere.
         json.dumps(values, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InputError(f"Each line of a list must be a JSON object. Received: {place} ({error}).") from error
@@ -187,7 +184,7 @@ def _parse_object(text, place):
     for column in _COLUMNS:
         if isinstance(values.get(column), dict | list):
             raise InputError(f"`{column}` must be a text. Received: {values[column]!r} in {place}.")
-    # What is no text or number is nothing that a class could be chosen by.
+    # Classes cannot be chosen by a list or an object, so such columns are left out.
     plain = {key: "" if value is None else value for key, value in values.items() if not isinstance(value, dict | list)}
     return {normalize(key): str(value) for key, value in plain.items()}
 

@@ -1,4 +1,4 @@
-"""Images in folders, or archives of them: one folder a class, with or without `train/`, `val/`, `test/` above.
+"""Images in a folder, or in an archive of one: a folder for each class, `train/`, `val/` and `test/` above or not.
 
 Uses no TensorFlow.
 """
@@ -9,37 +9,29 @@ import pathlib
 import numpy as np
 from absl import logging
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import DomainSpec, InputError, MissingInputError
 from jtln_tf.data.examples import Examples
 from jtln_tf.data.sources.archive import unpack_archive
 from jtln_tf.data.sources.archive_reader import ARCHIVE_SUFFIXES
-from jtln_tf.data.sources.class_table import level_columns, read_class_table
-from jtln_tf.data.sources.image_tree import (
-    IMAGE_SUFFIXES,
-    find_class_folders,
-    find_images,
-    find_strays,
-    subfolders,
-)
+from jtln_tf.data.sources.class_table import CLASS_TABLE_FILE, level_columns, read_class_table
+from jtln_tf.data.sources.image_tree import IMAGE_SUFFIXES, find_class_folders, find_images, find_strays, subfolders
 from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, require_known_class, select_classes
 
-_CLASS_TABLE = "classes.csv"
 
-
-def list_folder(spec, data_root="", cache_dir=""):
+def list_folder(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
     """Lists a `folder:` domain; opens no image.
 
     Classes are numbered in the order of their sorted names. A `classes.csv` in the folder (first column: class) gives
-    columns to choose classes by: `folder:grocery?family=Fruit`; so do the folders above a class, where `class_depth` is
-    more than 1.
+    columns to choose classes by: `folder:grocery?family=Fruit`. If `class_depth` is more than 1, so do the folders
+    above a class.
 
     Args:
-        spec: `DomainSpec`; a relative `name` is looked up in `data_root`. It may be that of an archive.
+        spec: The parsed specification; a relative `name`, of a folder or an archive, is looked up in `data_root`.
         data_root: Folder of relative paths; empty is the current one.
         cache_dir: Folder that archives are unpacked in.
 
     Returns:
-        `Listing` of file paths, its classes already selected.
+        File paths of the selected classes.
 
     Raises:
         MissingInputError: If the folder does not exist.
@@ -47,14 +39,7 @@ def list_folder(spec, data_root="", cache_dir=""):
             is refused.
     """
     place = pathlib.Path(data_root) / spec.name
-    is_archive = place.is_file() and place.name.lower().endswith(ARCHIVE_SUFFIXES)
-    top = unpack_archive(place, cache_dir) if is_archive else place
-    if not top.is_dir():
-        raise MissingInputError(
-            f"`folder:` must name an existing folder, or an archive ({', '.join(ARCHIVE_SUFFIXES)}). "
-            f"Received: {str(place)!r}."
-        )
-    root = _unwrap(top, spec.class_depth) if is_archive else top
+    top, root = _find_root(place, spec.class_depth, cache_dir)
     split_folders, others = _find_splits(root)
     folders = {name: find_class_folders(folder, spec.class_depth) for name, folder in split_folders.items()}
     class_names = tuple(folders["train"])
@@ -76,26 +61,37 @@ def list_folder(spec, data_root="", cache_dir=""):
     listing = Listing(class_names, splits, class_table=_find_class_table(class_names, root, top))
     listing = select_classes(listing, spec)
     counts = np.bincount(listing.splits["train"].labels, minlength=len(listing.class_names))
-    if (counts == 0).any():
+    if not counts.all():
         empty = folders["train"][listing.class_names[int(np.argmin(counts))]]
         raise InputError(f"A class must have training images. Received: {empty!r} with none.")
     return listing
 
 
-def _unwrap(root, class_depth):
-    """Returns the folder that holds all of an archive, where there is one."""
-    while True:
-        folders = subfolders(root)
-        if len(folders) != 1 or folders[0].name.lower() in SPLIT_NAMES:
-            return root
-        # A single class is no wrapping.
-        if not find_class_folders(folders[0].path, class_depth):
-            return root
-        root = pathlib.Path(folders[0].path)
+def _find_root(place, class_depth, cache_dir):
+    """Returns a domain's folder, and the one in it with the classes or splits: another one only in an archive."""
+    if place.is_file() and place.name.lower().endswith(ARCHIVE_SUFFIXES):
+        top = root = unpack_archive(place, cache_dir)
+        while (folder := _wrapped_folder(root, class_depth)) is not None:
+            root = folder
+        return top, root
+    if not place.is_dir():
+        raise MissingInputError(
+            f"`folder:` must name an existing folder, or an archive ({', '.join(ARCHIVE_SUFFIXES)}). "
+            f"Received: {str(place)!r}."
+        )
+    return place, place
+
+
+def _wrapped_folder(folder, class_depth):
+    """Returns the only folder in a folder, unless it is a split or a class."""
+    folders = subfolders(folder)
+    if len(folders) != 1 or folders[0].name.lower() in SPLIT_NAMES:
+        return None
+    return pathlib.Path(folders[0].path) if find_class_folders(folders[0].path, class_depth) else None
 
 
 def _find_splits(root):
-    """Returns the folder of each split, and those beside them, which are left out."""
+    """Returns the folder of each split by its name, and the other folders beside them, which are left out."""
     split_folders, beside = {}, []
     for entry in subfolders(root):
         split_name = SPLIT_NAMES.get(entry.name.lower())
@@ -107,49 +103,43 @@ def _find_splits(root):
             )
         else:
             split_folders[split_name] = entry.path
-    # A folder with a class that happens to be called "test" is not a folder of splits; nor is one of vehicles, with
-    # images of a train.
+    # `test` may be a class, if there is no `train`; so may `train`, a vehicle, if no folder of classes is in it.
     if "train" not in split_folders or (beside and not subfolders(split_folders["train"])):
         return {"train": str(root)}, []
     return split_folders, beside
 
 
 def _find_class_table(class_names, *folders):
-    """Returns what the folders above the classes tell of them, and the first `classes.csv` there is."""
+    """Returns the levels above each class, joined with the first `classes.csv` found in the folders."""
     table = level_columns(class_names)
-    paths = [folder / _CLASS_TABLE for folder in folders]
-    for path in [path for path in paths if path.is_file()][:1]:
-        for name, row in read_class_table(path).items():
-            table[name] = table.get(name, {}) | row
+    path = next((one for folder in folders if (one := folder / CLASS_TABLE_FILE).is_file()), None)
+    for name, row in read_class_table(path).items() if path else ():
+        table[name] = table.get(name, {}) | row
     return table
 
 
-def _list_split(folder, class_folders, labels_of_names, others):
-    """Lists the images of a split; adds to `others` the files that are none."""
+def _list_split(folder, class_folders, labels_by_name, others):
+    """Lists the images of a split; adds the paths of all other files to `others`."""
     paths, labels = [], []
     for name, class_folder in class_folders.items():
-        images, no_images = find_images(class_folder)
+        images, other_files = find_images(class_folder)
         paths += images
-        others += no_images
-        labels += [labels_of_names[name]] * len(images)
-    for path in paths:
-        _check_file_name(path)
-    # From the split's folder on, so that a message tells the split too.
+        others += other_files
+        labels += [labels_by_name[name]] * len(images)
+    try:
+        for path in paths:
+            path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"A file name must be UTF-8. Received: {path!r}.") from error
+    # A name begins with the split's folder, so that messages tell the split too.
     start = len(folder) - len(os.path.basename(folder))
     names = [path[start:] for path in paths]
     return Examples(np.array(paths, object), np.array(labels, np.int32), np.array(names, object))
 
 
-def _check_file_name(path):
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"A file name must be UTF-8. Received: {path!r}.") from error
-
-
 def _warn_of_what_is_left_out(folders, class_depth, others):
     if others:
-        logging.warning("left out %d files and folders that are no images, %r among them.", len(others), others[0])
+        logging.warning("left out %d files and folders that are not images, for example %r.", len(others), others[0])
     strays = [path for folder in folders for path in find_strays(folder, class_depth)]
     if strays:
-        logging.warning("left out %d images that are in no class's folder, %r among them.", len(strays), strays[0])
+        logging.warning("left out %d images outside the class folders, for example %r.", len(strays), strays[0])

@@ -1,55 +1,56 @@
 """Image files below a folder, and the folders that name their classes. Uses no TensorFlow.
 
-Links are followed. What is no one's data (hidden files, what systems leave in folders) is not there at all.
+Links are followed. Hidden files, and files that systems leave in folders, are passed over.
 """
 
 import os
 import stat
 import unicodedata
+from collections.abc import Iterator
 
 from jtln_tf.config import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-# Left by macOS in archives, by Windows in folders with pictures, by Synology's disks.
+# Left by macOS in archives, by Windows in folders of pictures, by Synology's disks.
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 
 
-def is_hidden(name):
-    """Whether a file or folder of that name is none of the user's data."""
+def is_hidden(name: str) -> bool:
+    """Returns whether a file or folder of that name is not the user's data."""
     return name.startswith(".") or name.lower() in _JUNK
 
 
-def is_image_name(name):
-    """Whether a file of that name is taken for an image."""
+def is_image_name(name: str) -> bool:
+    """Returns whether a file of that name is taken for an image."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def normalize(name):
-    """Returns a name in the form of Unicode in which systems agree: macOS splits an accent from its letter."""
+def normalize(name: str) -> str:
+    """Returns a name in one form of Unicode: macOS stores an accent apart from its letter, other systems do not."""
     return unicodedata.normalize("NFC", name)
 
 
-def subfolders(folder):
-    """Returns the visible folders in a folder, `os.DirEntry`s sorted by name; not a link to one that it is in."""
+def subfolders(folder: str | os.PathLike) -> list[os.DirEntry]:
+    """Returns the visible folders in a folder, sorted by name, without links to the folder or to one above it."""
     folders = [entry for entry in _scan(folder) if _is_folder(entry)]
     if any(entry.is_symlink() for entry in folders):
-        real = os.path.realpath(folder)
-        folders = [one for one in folders if not (one.is_symlink() and _holds(os.path.realpath(one.path), real))]
+        above = set(_with_parents(os.path.realpath(folder)))
+        folders = [one for one in folders if not one.is_symlink() or os.path.realpath(one.path) not in above]
     return folders
 
 
-def find_class_folders(folder, depth):
+def find_class_folders(folder: str | os.PathLike, depth: int) -> dict[str, str]:
     """Finds the folders that are classes.
 
     Args:
         folder: Folder of a split.
-        depth: Folders from there to a class; their names, joined by `/`, are that of the class.
+        depth: Number of folders from there to a class; their names, joined by `/`, are the name of the class.
 
     Returns:
-        Dict from class name to the path of its folder, sorted by name.
+        The path of each class's folder by class name, sorted by name.
 
     Raises:
-        InputError: If two folders have names that differ in their form of Unicode alone.
+        InputError: If the names of two folders differ only in their form of Unicode.
     """
     level = [("", os.fspath(folder))]
     for _ in range(depth):
@@ -66,20 +67,17 @@ def find_class_folders(folder, depth):
     return dict(sorted(found.items()))
 
 
-def find_images(folder):
+def find_images(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
     """Finds the image files below a folder, at any depth.
 
-    A folder that several links lead to is looked into once, so that a link back ends. A link to nothing is an image
-    that cannot be read. No file is asked for more than its folder tells: 200,000 take about a second.
-
-    Args:
-        folder: Path of the folder.
+    A folder that several links lead to is searched once, so that circles of links end. A broken link with an image's
+    name counts as an image; reading it fails later. No file is opened or asked for its status: 200,000 take a second.
 
     Returns:
-        Paths of the images, sorted by name, and those of other files.
+        The paths of the images, sorted by name, and the paths of all other files.
     """
     start = os.path.realpath(folder)
-    seen, waiting = {start, *_folders_above(start)}, [(os.fspath(folder), start)]
+    seen, waiting = set(_with_parents(start)), [(os.fspath(folder), start)]
     images, others = [], []
     while waiting:
         path, real = waiting.pop()
@@ -93,12 +91,12 @@ def find_images(folder):
                 images.append(entry.path)
             else:
                 others.append(entry.path)
-    # Other systems tell the same names in another order, and in another form.
+    # Systems list the same names in different orders and forms.
     return sorted(images, key=lambda path: (normalize(path), path)), others
 
 
-def find_strays(folder, depth):
-    """Returns the paths of images above the class folders: they belong to no class."""
+def find_strays(folder: str | os.PathLike, depth: int) -> list[str]:
+    """Returns the paths of images above the class folders, which belong to no class."""
     level, strays = [os.fspath(folder)], []
     for _ in range(depth):
         strays += [one.path for path in level for one in _scan(path) if is_image_name(one.name) and not _is_folder(one)]
@@ -112,7 +110,7 @@ def _scan(folder):
 
 
 def _is_folder(entry):
-    # A link to itself makes `entry.is_dir` raise.
+    # `entry.is_dir` raises for a link to itself.
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)
 
 
@@ -125,11 +123,8 @@ def _is_file(entry):
         return True
 
 
-def _folders_above(path):
+def _with_parents(path) -> Iterator[str]:
+    yield path
     while path != os.path.dirname(path):
         path = os.path.dirname(path)
         yield path
-
-
-def _holds(folder, path):
-    return folder == path or folder in _folders_above(path)

@@ -1,17 +1,16 @@
-"""What a domain holds before any image is decoded, and the choice of its classes. Uses no TensorFlow."""
+"""What a domain holds before any image is decoded, and the choice of its classes."""
 
 import dataclasses
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterator
+from collections.abc import Collection
 
 import numpy as np
 
-from jtln_tf.config import InputError, domain_options
+from jtln_tf.config import DomainSpec, InputError, domain_options
 from jtln_tf.data.examples import Examples
-from jtln_tf.data.reading.record_reader import RecordReader
 
-# What people call the splits, in small letters.
+# Names of splits in lower case, as people write them.
 SPLIT_NAMES = {
     "train": "train",
     "val": "validation",
@@ -19,12 +18,9 @@ SPLIT_NAMES = {
     "valid": "validation",
     "test": "test",
 }
-_TABLES = {
-    "folder": "its class table",
-    "list": "the list",
-    "records": "the records",
-    "tfds": "the data set",
-}
+# Where the columns of a class are from, in messages.
+_TABLES = {"list": "the list", "records": "the records", "tfds": "the data set"}
+_OTHER_TABLE = "its class table"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,29 +28,24 @@ class Listing:
     """All examples of a domain.
 
     Attributes:
-        class_names: Class names; the label is the position.
-        splits: `Examples` by split name: `train`, and `validation` and `test` where the data has them.
-        default_test_fraction: Share held out where there is no test split and the specification does not say.
-        image_size: Side in pixels to use where none is asked for.
-        fetch: Where the images must still be read, called with the examples that are used: yields the bytes of their
-            files, in that order. Else None.
-        reader: Where the images of the examples are numbers: its `read(numbers)` returns the bytes of their files.
-        content: Another text where the content of such images changed.
-        class_table: Columns of each class by class name, where the data has such a table.
+        class_names: Class names; a label is a position in them.
+        splits: `Examples` by split name: `train`, and `validation` and `test` if the data has them.
+        default_test_fraction: Share that is held out if there is no test split and the specification has no share.
+        image_size: Side in pixels that is used if none is asked for.
+        channels: Channels that are used if none are asked for.
+        class_table: Columns of each class by class name, if the data has such a table.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, Examples]
     default_test_fraction: float = 0.2
     image_size: int = 224
-    fetch: Callable[[Examples], Iterator[bytes]] | None = None
-    reader: RecordReader | None = None
-    content: str = ""
+    channels: int = 3
     class_table: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
-def select_classes(listing, spec):
-    """Keeps the classes that a specification asks for and numbers them anew, in the order of the listing.
+def select_classes(listing: Listing, spec: DomainSpec) -> Listing:
+    """Keeps the classes that a specification asks for; their labels count anew, in the same order.
 
     Args:
         listing: `Listing`.
@@ -74,29 +65,50 @@ def select_classes(listing, spec):
         raise InputError(f"A domain must have at least one class. Received: none left in {spec.text!r}.")
     class_names = tuple(name for name in listing.class_names if name in kept)
     new_label = np.full(len(listing.class_names), -1, np.int32)
-    is_kept = [name in kept for name in listing.class_names]
-    new_label[is_kept] = np.arange(len(class_names))
+    new_label[[name in kept for name in listing.class_names]] = np.arange(len(class_names))
     splits = {}
-    for split_name, examples in listing.splits.items():
+    for name, examples in listing.splits.items():
         labels = new_label[examples.labels]
-        chosen = np.flatnonzero(labels >= 0)
-        splits[split_name] = Examples(examples.images[chosen], labels[chosen], examples.names[chosen])
+        splits[name] = dataclasses.replace(examples, labels=labels).take(np.flatnonzero(labels >= 0))
     return dataclasses.replace(listing, class_names=class_names, splits=splits)
 
 
-def require_known_class(name, known, place):
-    """Raises `InputError` if a class is not among those of the train split.
+def require_known_class(name: str, known: Collection[str], place: str) -> None:
+    """Checks that a class is in the train split.
 
     Args:
         name: Name of the class.
         known: Names of the classes of the train split.
         place: Where the class was found, for the message.
+
+    Raises:
+        InputError: If it is not; the message has the nearest name.
     """
     if name in known:
         return
     near = [one for one in known if one.casefold() == name.casefold()] or difflib.get_close_matches(name, known, n=1)
     hint = f" Hint: train has {near[0]!r}." if near else ""
     raise InputError(f"A class must be in the train split too. Received: {place}.{hint}")
+
+
+def require_columns(spec: DomainSpec, columns: Collection[str]) -> None:
+    """Checks that every unknown option of a specification is a column of its data.
+
+    Args:
+        spec: `DomainSpec`.
+        columns: Names of the columns that are known of its classes.
+
+    Raises:
+        InputError: If one is not.
+    """
+    for column, _ in spec.filters:
+        if column not in columns:
+            known = ", ".join(domain_options(spec.kind))
+            if columns:
+                known += f", or a column of {_TABLES.get(spec.kind, _OTHER_TABLE)} ({', '.join(sorted(columns))})"
+            elif spec.kind == "folder":
+                known += ", or a column of a classes.csv in the folder"
+            raise InputError(f"A domain option must be one of {known}. Received: {column!r} in {spec.text!r}.")
 
 
 def _match(pattern, class_names, spec, option):
@@ -110,23 +122,6 @@ def _match(pattern, class_names, spec, option):
     return matches
 
 
-def require_columns(spec, columns):
-    """Raises `InputError` if a specification has an option that is none, and no column of its data either.
-
-    Args:
-        spec: `DomainSpec`.
-        columns: Names of the columns that are known of its classes.
-    """
-    for column, _ in spec.filters:
-        if column not in columns:
-            known = ", ".join(domain_options(spec.kind))
-            if columns:
-                known += f", or a column of {_TABLES[spec.kind]} ({', '.join(sorted(columns))})"
-            elif spec.kind == "folder":
-                known += ", or a column of a classes.csv in the folder"
-            raise InputError(f"A domain option must be one of {known}. Received: {column!r} in {spec.text!r}.")
-
-
 def _classes_with(column, values, rows, spec):
     require_columns(spec, set().union(*(row.keys() for row in rows.values())))
     present = {row[column] for row in rows.values() if column in row}
@@ -134,7 +129,7 @@ def _classes_with(column, values, rows, spec):
         if value not in present:
             close = difflib.get_close_matches(value, sorted(present), n=3, cutoff=0.0)
             raise InputError(
-                f"`{column}` must be a value in {_TABLES[spec.kind]}, for example {', '.join(close)}. "
-                f"Received: {value!r} in {spec.text!r}."
+                f"`{column}` must be a value in {_TABLES.get(spec.kind, _OTHER_TABLE)}, for example "
+                f"{', '.join(close)}. Received: {value!r} in {spec.text!r}."
             )
     return {name for name, row in rows.items() if row.get(column) in values}

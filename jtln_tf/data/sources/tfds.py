@@ -1,25 +1,36 @@
-"""Image classification data sets of TensorFlow Datasets, and those that this package adds to it."""
+"""Image classification data sets of TensorFlow Datasets, and those that this package adds to them.
+
+TensorFlow Datasets downloads and prepares; the prepared files are read here, by number, so that memory holds a few
+images whatever the size of the data set. `builder.as_data_source` reads by number too, but not from TFRecord files,
+which is how data sets are prepared by default; `builder.as_dataset` reads in passes, and not from ArrayRecord files.
+"""
 
 import contextlib
-import functools
-import itertools
 import os
 import pathlib
 import shutil
+from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import DomainSpec, InputError, MissingInputError
 from jtln_tf.data.examples import Examples
+from jtln_tf.data.reading.images import Records
+from jtln_tf.data.reading.record_reader import RecordReader, TFRecordShard, open_array_record
 from jtln_tf.data.sources.listing import Listing, require_columns, select_classes
+from jtln_tf.files import first_line
+
+_EXAMPLES_AT_ONCE = 256
+_OPENERS = {"tfrecord": TFRecordShard, "array_record": open_array_record}
 
 
-def list_tfds(spec, data_root="", cache_dir=""):
-    """Lists a `tfds:NAME[/CONFIG][:SPLIT]` domain; the data set is prepared (downloaded) where it is not yet.
+def list_tfds(spec: DomainSpec, data_root: str | os.PathLike = "", cache_dir: str | os.PathLike = "") -> Listing:
+    """Lists a `tfds:NAME[/CONFIG][:SPLIT]` domain; the data set is downloaded and prepared first if necessary.
 
-    Labels are read first, in a pass that decodes nothing; the bytes of images that are not used are never held. A
-    named SPLIT is the only one used and is divided like a folder. Class labels beside the one that is used, such as the
-    `coarse_label` of cifar100, are columns of the class table where all images of a class share them.
+    All labels are read, and no image is decoded. A named SPLIT is the only one used and is divided like a folder.
+    Further class labels, such as the `coarse_label` of cifar100, are columns of the class table if all images of a
+    class share them.
 
     Args:
         spec: `DomainSpec`.
@@ -36,52 +47,108 @@ def list_tfds(spec, data_root="", cache_dir=""):
     builder = _make_builder(name, data_root)
     image_key, label_key = _find_features(builder)
     label_keys = _label_keys(builder)
-    # What cannot be a column is told before gigabytes are downloaded.
+    # A misspelt column is reported before gigabytes are downloaded.
     require_columns(spec, label_keys if len(label_keys) > 1 else ())
     _prepare(builder, name)
-    if split and split not in builder.info.splits:
-        raise InputError(f"A split must be one of {', '.join(builder.info.splits)}. Received: {split!r}.")
-    wanted = [split] if split else [one for one in ("train", "validation", "test") if one in builder.info.splits]
+    found = builder.info.splits
+    if split and split not in found:
+        raise InputError(f"A split must be one of {', '.join(found)}. Received: {split!r}.")
+    wanted = [split] if split else [one for one in ("train", "validation", "test") if one in found]
     if not split and "train" not in wanted:
         raise InputError(f"A data set without a train split needs tfds:NAME:SPLIT. Received: {spec.text!r}.")
+    reader = ExampleReader(builder, wanted, image_key)
+    labels = reader.read_labels(label_keys)
+    splits, end = {}, 0
+    for one in wanted:
+        first, end = end, end + sum(found[one].shard_lengths)
+        names = [f"{builder.info.full_name}:{one}[{position}]" for position in range(end - first)]
+        numbers, own = Records(np.arange(first, end), reader), labels[label_key][first:end].astype(np.int32)
+        # TFDS writes -1 for an image without a label.
+        examples = Examples(numbers, own, np.array(names, object)).take(np.flatnonzero(own >= 0))
+        # Some data sets publish their test images without labels. Test images are held out then, as of a folder.
+        if one == split or one == "train" or len(examples):
+            splits["train" if one == split else one] = examples
     class_names = tuple(builder.info.features[label_key].names)
-    labels = {one: _read_labels(builder, one) for one in wanted}
-    splits = {("train" if one == split else one): _list_split(builder, one, labels[one][label_key]) for one in wanted}
-    # Some data sets publish their test images without labels: then test images are held out like a folder's.
-    splits = {one: examples for one, examples in splits.items() if one == "train" or len(examples)}
-    fetch = functools.partial(_fetch_encoded, builder, image_key)
-    table = _class_table(builder, label_key, labels.values())
-    return select_classes(Listing(class_names, splits, fetch=fetch, class_table=table), spec)
+    listing = Listing(class_names, splits, class_table=_class_table(builder, label_key, labels))
+    return select_classes(listing, spec)
+
+
+class ExampleReader(RecordReader):
+    """Reads the encoded images of examples of a prepared data set by number, counted through some splits."""
+
+    def __init__(self, builder, splits: Sequence[str], image_key: str):
+        """Opens no file yet.
+
+        Raises:
+            InputError: If the data set is prepared in another format than TFRecord or ArrayRecord.
+        """
+        file_format = builder.info.file_format.value
+        if file_format not in _OPENERS:
+            raise InputError(
+                f"A data set must be prepared as one of {', '.join(_OPENERS)}. Received: {file_format!r} in "
+                f"{str(builder.data_dir)!r}."
+            )
+        infos = [builder.info.splits[split] for split in splits]
+        paths = [os.fspath(path) for info in infos for path in info.filepaths]
+        self._num_examples = sum(info.num_examples for info in infos)
+        self._image_key = image_key
+        sizes = [size for info in infos for size in info.shard_lengths]
+        super().__init__(paths, sizes, open_shard=_OPENERS[file_format])
+
+    def read(self, numbers: Sequence[int]) -> np.ndarray:
+        """Returns the encoded images at `numbers`, an object array of bytes [N]."""
+        return self._parse(numbers, {self._image_key: tf.string})[self._image_key]
+
+    def read_labels(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """Returns some class labels of all examples: int64 [N] by feature."""
+        features = dict.fromkeys(keys, tf.int64)
+        starts = range(0, self._num_examples, _EXAMPLES_AT_ONCE)
+        parts = [
+            self._parse(np.arange(start, min(start + _EXAMPLES_AT_ONCE, self._num_examples)), features)
+            for start in starts
+        ]
+        return {key: np.concatenate([np.empty(0, np.int64), *(part[key] for part in parts)]) for key in keys}
+
+    def _parse(self, numbers, features):
+        records = super().read(numbers).tolist()
+        # Not `features.deserialize_example_np`: it parses all features, one example at a time.
+        spec = {key: tf.io.FixedLenFeature([], dtype) for key, dtype in features.items()}
+        try:
+            with tf.device("CPU:0"):
+                parsed = tf.io.parse_example(tf.constant(records, tf.string), spec)
+        except tf.errors.InvalidArgumentError as error:
+            folder = os.path.dirname(self.paths[0])
+            raise InputError(f"A shard must be whole. Received: one in {folder!r} ({first_line(error)}).") from error
+        return {key: values.numpy() for key, values in parsed.items()}
 
 
 def _make_builder(name, data_root):
     import tensorflow_datasets as tfds
 
     # Importing them registers them.
-    from jtln_tf.data import builders  # noqa: F401
+    from jtln_tf.data.sources import builders  # noqa: F401
 
     try:
         return tfds.builder(name, data_dir=data_root or None)
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"`tfds:` must name a data set of TensorFlow Datasets. Received: {name!r}.") from error
     except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"`tfds:` must name a data set and its CONFIG. Received: {name!r} ({reason}).") from error
+        raise InputError(
+            f"`tfds:` must name a data set and its CONFIG. Received: {name!r} ({first_line(error)})."
+        ) from error
 
 
 def _prepare(builder, name):
-    import tensorflow as tf
-
     folder = pathlib.Path(builder.data_dir_root, builder.name)
     was_there = os.path.lexists(folder)
     try:
         builder.download_and_prepare()
-    # What a builder raises is its own affair.
+    # A builder may raise anything.
     except Exception as error:
         if not was_there:
             _remove_empty(folder)
         # TFDS's own message has the instructions in it, on several lines.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(" Create it and ")[0]
+        reason = first_line(error).split(" Create it and ")[0]
         instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
         is_missing = isinstance(error, AssertionError | FileNotFoundError | tf.errors.NotFoundError)
         if instructions and (is_missing or isinstance(error, InputError)):
@@ -111,81 +178,36 @@ def _remove_empty(folder):
 def _label_keys(builder):
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
-    return [key for key, kind in features.items() if isinstance(kind, tfds.features.ClassLabel)]
+    return [key for key, kind in builder.info.features.items() if isinstance(kind, tfds.features.ClassLabel)]
 
 
 def _find_features(builder):
+    """Returns the names of the image and of its class label."""
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
-    images = [key for key, kind in features.items() if isinstance(kind, tfds.features.Image)]
+    images = [key for key, kind in builder.info.features.items() if isinstance(kind, tfds.features.Image)]
     labels = _label_keys(builder)
     supervised = builder.info.supervised_keys
     if supervised and supervised[0] in images and supervised[1] in labels:
         return supervised
     if len(images) != 1 or len(labels) != 1:
         raise InputError(
-            "A tfds: data set must have one image and one class label an example. "
+            "A tfds: data set must have one image and one class label for each example. "
             f"Received: {builder.info.full_name} with images {images} and labels {labels}."
         )
     return images[0], labels[0]
 
 
-def _read_labels(builder, split):
-    """Reads every class label of a split: int64 [N] by feature."""
-    import tensorflow_datasets as tfds
-
-    keys = _label_keys(builder)
-    decoders = tfds.decode.PartialDecoding({key: builder.info.features[key] for key in keys})
-    rows = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
-    values = [[row[key] for key in keys] for row in rows.as_numpy_iterator()]
-    return dict(zip(keys, np.array(values, np.int64).reshape(-1, len(keys)).T, strict=True))
-
-
-def _list_split(builder, split, labels):
-    names = [f"{builder.info.full_name}:{split}[{position}]" for position in range(len(labels))]
-    addresses = np.array([(split, position) for position in range(len(labels))], object).reshape(-1, 2)
-    # TFDS writes -1 for an image without a label.
-    return Examples(addresses, labels.astype(np.int32), np.array(names, object)).take(np.flatnonzero(labels >= 0))
-
-
-def _class_table(builder, label_key, labels_of_splits):
-    """Returns the labels that all images of a class share, by class name and feature; empty where there are none."""
+def _class_table(builder, label_key, labels):
+    """Returns the labels that all images of a class share, by class name and feature; empty if there are none."""
     features = builder.info.features
-    values = {key: np.concatenate([labels[key] for labels in labels_of_splits]) for key in _label_keys(builder)}
-    is_labelled = values[label_key] >= 0
+    is_labelled = labels[label_key] >= 0
     table = {}
-    for key, column in values.items():
-        pairs = np.unique(np.stack([values[label_key], column])[:, is_labelled], axis=1)
+    for key, values in labels.items():
+        pairs = np.unique(np.stack([labels[label_key], values])[:, is_labelled], axis=1)
         is_shared = len(np.unique(pairs[0])) == pairs.shape[1]
         if key != label_key and is_shared and (pairs[1] >= 0).all():
             for label, value in pairs.T.tolist():
                 class_name = features[label_key].names[label]
                 table.setdefault(class_name, {label_key: class_name})[key] = features[key].names[value]
     return table
-
-
-def _fetch_encoded(builder, image_key, examples):
-    """Yields the encoded bytes at `(split, position)` addresses, in one pass over each split.
-
-    What is found before its turn is held: nothing where the positions ascend.
-    """
-    import tensorflow_datasets as tfds
-
-    # Of all features only the image is parsed, and not decoded.
-    decoders = tfds.decode.PartialDecoding(
-        {image_key: builder.info.features[image_key]}, decoders={image_key: tfds.decode.SkipDecoding()}
-    )
-    for split, addresses in itertools.groupby(examples.images, key=lambda address: address[0]):
-        positions = [position for _, position in addresses]
-        last_turn = {position: turn for turn, position in enumerate(positions)}
-        turn, held = 0, {}
-        rows = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
-        for position, row in enumerate(rows.as_numpy_iterator()):
-            if position in last_turn:
-                held[position] = row[image_key]
-            while turn < len(positions) and positions[turn] in held:
-                wanted = positions[turn]
-                yield held.pop(wanted) if last_turn[wanted] == turn else held[wanted]
-                turn += 1

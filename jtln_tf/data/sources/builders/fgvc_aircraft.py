@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.data.sources.builders.manual import find_manual_folder, read_lines, require_count
 
-# From fine to coarse; each is a configuration that makes it the label.
+# From fine to coarse; each is a configuration, whose label it is.
 LEVELS = ("variant", "family", "manufacturer")
 _LEVEL_FILES = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}
 _SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
@@ -16,8 +16,8 @@ _SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
 class FgvcAircraft(tfds.core.GeneratorBasedBuilder):
     """Photographs of aircraft with the official splits; every example has its variant, family and manufacturer.
 
-    The bytes of the images are kept as they are published: the lowest 20 rows of each are a banner with the name of the
-    photographer, which `?crop_bottom=20` of a domain cuts off when the image is decoded.
+    The images keep their published bytes. Their lowest 20 rows are a banner with the photographer's name; the option
+    `?crop_bottom=20` of a domain cuts it off when an image is decoded.
 
     Attributes:
         NUM_IMAGES: Published number of images by split.
@@ -39,7 +39,7 @@ class FgvcAircraft(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         features = {"image": tfds.features.Image(), "image/filename": tfds.features.Text()}
-        # Their names are read from the files of the data set.
+        # The class names are read later, from the files of the data set.
         features |= {level: tfds.features.ClassLabel() for level in LEVELS}
         return tfds.core.DatasetInfo(
             builder=self,
@@ -74,14 +74,14 @@ class FgvcAircraft(tfds.core.GeneratorBasedBuilder):
         return names
 
     def _read_split(self, folder, split, class_names):
-        """Returns the class of every level by image of a split."""
+        """Returns the classes of each image in a split, by level."""
         by_level = {}
         for level in LEVELS:
             path = folder / f"images_{level}_{_SPLIT_NAMES[split]}.txt"
             by_level[level] = _read_labels(path, class_names[level])
             require_count(f"The number of {split} images", self.NUM_IMAGES[split], len(by_level[level]), path)
             if by_level[level].keys() != by_level["variant"].keys():
-                raise InputError(f"A list must name the images of the list of variants. Received: others in {path}.")
+                raise InputError(f"A list must name the same images as the list of variants. Received: {str(path)!r}.")
         return {one: {level: by_level[level][one] for level in LEVELS} for one in by_level["variant"]}
 
 
@@ -89,22 +89,25 @@ def _read_labels(path, class_names):
     labels = {}
     for line in read_lines(path):
         identifier, _, name = line.partition(" ")
-        # What else would be a path out of the folder of images.
+        # Anything but digits could be a path that leads out of the folder.
         if not re.fullmatch("[0-9]+", identifier) or name not in class_names or identifier in labels:
-            raise InputError(f"A line must be an image and its class, each image once. Received: {line!r} in {path}.")
+            raise InputError(
+                f"A line must be an image and its class, each image once. Received: {line!r} in {str(path)!r}."
+            )
         labels[identifier] = name
     return labels
 
 
 def _check_splits(splits, folder):
-    """Raises `InputError` unless every image is there, in one split, and a variant is in one family."""
+    """Raises `InputError` unless every image exists in one split, and each variant has one family and manufacturer."""
     found = {path.name for path in (folder / "images").iterdir()} if (folder / "images").exists() else set()
     split_of, coarser = {}, {}
     for split, labels in splits.items():
         for identifier, levels in labels.items():
-            if f"{identifier}.jpg" not in found:
+            image = f"{identifier}.jpg"
+            if image not in found:
                 raise MissingInputError(
-                    f"A data set must be complete. Received: no {str(folder / 'images' / identifier)}.jpg."
+                    f"A data set must be complete. Received: no {str(folder / 'images' / image)!r}."
                 )
             if split_of.setdefault(identifier, split) != split:
                 raise InputError(f"An image must be in one split. Received: {identifier} in {split} too.")

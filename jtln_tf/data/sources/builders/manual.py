@@ -1,16 +1,24 @@
-"""Data that a person downloads and unpacks: where it is, and what is said when it is not there."""
+"""Data that a person downloads and unpacks: where it is, and what to do if it is missing.
+
+TFDS hands over paths of its own kind, with the methods of `pathlib.Path`.
+"""
+
+import pathlib
+from collections.abc import Sequence
 
 from jtln_tf.config import InputError, MissingInputError
 
 
-def find_manual_folder(manual_dir, candidates, content, archive, unpack_in):
+def find_manual_folder(
+    manual_dir: pathlib.Path, candidates: Sequence[str], content: str, archive: str, unpack_in: str
+) -> pathlib.Path:
     """Returns the unpacked folder of a data set.
 
     Args:
-        manual_dir: `epath.Path` of TFDS's folder for downloads by hand.
-        candidates: Names of folders in it, the first being the one to name in messages; `.` is `manual_dir` itself.
-        content: Relative path that tells the folder.
-        archive: File name of the archive as published, for a message that asks to unpack it.
+        manual_dir: TFDS's folder for manual downloads.
+        candidates: Names of folders in it, of which messages name the first; `.` is `manual_dir` itself.
+        content: Relative path by which the folder is known.
+        archive: File name of the archive as published.
         unpack_in: Folder of `manual_dir` to unpack it in.
 
     Raises:
@@ -19,22 +27,22 @@ def find_manual_folder(manual_dir, candidates, content, archive, unpack_in):
     for candidate in candidates:
         if (manual_dir / candidate / content).exists():
             return manual_dir / candidate
-    missing = str(manual_dir / candidates[0] / content)
+    # Relative paths keep the line short; the caller tells where manual_dir is.
+    missing = f"{candidates[0]}/{content}"
     if (manual_dir / archive).exists():
-        folder = manual_dir / unpack_in
         raise MissingInputError(
             f"{archive} must be unpacked. Received: no {missing!r}. "
-            f"Hint: mkdir -p '{folder}' && tar xzf '{manual_dir / archive}' -C '{folder}'"
+            f"Hint: mkdir -p {unpack_in} && tar xzf {archive} -C {unpack_in} in manual_dir."
         )
     raise MissingInputError(f"{archive} must be downloaded and unpacked. Received: no {missing!r}.")
 
 
-def read_lines(path):
+def read_lines(path: pathlib.Path) -> list[str]:
     """Returns the lines of a UTF-8 text file that are not blank, stripped.
 
     Raises:
         MissingInputError: If there is no such file.
-        InputError: If it is no UTF-8 text.
+        InputError: If it is not UTF-8 text.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -45,7 +53,7 @@ def read_lines(path):
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
-def require_count(what, expected, received, folder):
-    """Raises `InputError` unless `received` is `expected`, the number that the data set is published with."""
+def require_count(what: str, expected: int, received: int, place: pathlib.Path) -> None:
+    """Raises `InputError` if a count is not the published one."""
     if received != expected:
-        raise InputError(f"{what} must be {expected}. Received: {received} in {str(folder)!r}.")
+        raise InputError(f"{what} must be {expected}. Received: {received} in {str(place)!r}.")

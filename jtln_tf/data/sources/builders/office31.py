@@ -7,39 +7,14 @@ import tensorflow_datasets as tfds
 from jtln_tf.config import InputError
 from jtln_tf.data.sources.builders.manual import find_manual_folder, require_count
 
+# fmt: off
 CLASS_NAMES = (
-    "back_pack",
-    "bike",
-    "bike_helmet",
-    "bookcase",
-    "bottle",
-    "calculator",
-    "desk_chair",
-    "desk_lamp",
-    "desktop_computer",
-    "file_cabinet",
-    "headphones",
-    "keyboard",
-    "laptop_computer",
-    "letter_tray",
-    "mobile_phone",
-    "monitor",
-    "mouse",
-    "mug",
-    "paper_notebook",
-    "pen",
-    "phone",
-    "printer",
-    "projector",
-    "punchers",
-    "ring_binder",
-    "ruler",
-    "scissors",
-    "speaker",
-    "stapler",
-    "tape_dispenser",
-    "trash_can",
+    "back_pack", "bike", "bike_helmet", "bookcase", "bottle", "calculator", "desk_chair", "desk_lamp",
+    "desktop_computer", "file_cabinet", "headphones", "keyboard", "laptop_computer", "letter_tray", "mobile_phone",
+    "monitor", "mouse", "mug", "paper_notebook", "pen", "phone", "printer", "projector", "punchers", "ring_binder",
+    "ruler", "scissors", "speaker", "stapler", "tape_dispenser", "trash_can",
 )
+# fmt: on
 _DOMAINS = {
     "amazon": "Pictures of an online shop.",
     "dslr": "Photographs of a single-lens reflex camera.",
@@ -48,7 +23,7 @@ _DOMAINS = {
 
 
 class Office31(tfds.core.GeneratorBasedBuilder):
-    """One of the three domains, a configuration each; there is no official split, so all images are in `train`.
+    """One of the three domains, each a configuration; there is no official split, so all images are in `train`.
 
     Attributes:
         NUM_IMAGES: Published number of images by domain.
@@ -77,7 +52,7 @@ class Office31(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         domain = self.builder_config.name
         content = f"{domain}/images"
-        # The archive is found with and without a folder around the three.
+        # People unpack the archive with or without a folder around the three domains.
         candidates = ("office31", "office31/domain_adaptation_images", "domain_adaptation_images", ".")
         archive = "domain_adaptation_images.tar.gz"
         folder = find_manual_folder(dl_manager.manual_dir, candidates, content, archive, "office31") / content
@@ -85,8 +60,8 @@ class Office31(tfds.core.GeneratorBasedBuilder):
         different = sorted(set(CLASS_NAMES) ^ set(class_folders))
         if different:
             raise InputError(
-                f"{str(folder)!r} must hold the 31 classes of Office-31. Received: {len(class_folders)} folders, with "
-                f"{different[0]!r} {'surplus' if different[0] in class_folders else 'missing'}."
+                f"{str(folder)!r} must hold the 31 classes of Office-31. Received: {len(class_folders)} folders, "
+                f"{different[0]!r} {'too many' if different[0] in class_folders else 'missing'}."
             )
         images = {
             f"{name}/{path.name}": (path, name)

@@ -1,0 +1,136 @@
+"""Builds a backbone from its name or file: the trunk, its weights, and which of its layers are trained."""
+
+import difflib
+import numbers
+import pathlib
+
+import keras
+
+from jtln_tf.backbones.batch_norm import set_batchnorm_policy
+from jtln_tf.backbones.kerashub import KERASHUB, check_kerashub_preset, is_kerashub, kerashub_features
+from jtln_tf.backbones.pixels import expand_gray, scale_pixels
+from jtln_tf.backbones.registry import find_backbone
+from jtln_tf.backbones.saved_trunk import is_saved_trunk, saved_features
+from jtln_tf.backbones.weights import load_backbone_weights
+from jtln_tf.config import InputError, MissingInputError, NetworkConfig
+
+
+def build_backbone(config: NetworkConfig, image_shape: tuple[int, int, int]) -> keras.Model:
+    """Builds the backbone of a configuration: raw pixels in, features out.
+
+    The scaling of the pixels is part of the model. Gray images are repeated to the channels that the trunk needs.
+
+    Args:
+        config: Names the backbone, its weights, the layers that are not trained (those up to `freeze_until`, in the
+            order of `backbone.layers`), and what BatchNormalization does. A frozen BatchNormalization uses, and keeps,
+            its moving statistics.
+        image_shape: `(height, width, channels)` of the images, with 1 or 3 channels.
+
+    Returns:
+        A functional `keras.Model` named `backbone`: images [B, H, W, C] in 0..255 to features [B, D].
+
+    Raises:
+        MissingInputError: If a file does not exist.
+        InputError: If an option does not fit.
+    """
+    check_backbone_files(config)
+    _check_image_shape(image_shape)
+    image = keras.Input(tuple(image_shape), name="image")
+    if is_kerashub(config.backbone):
+        features = kerashub_features(image, config.backbone)
+    elif is_saved_trunk(config.backbone):
+        features = saved_features(image, config.backbone, pixel_range=config.pixel_range)
+    else:
+        features = _named_features(image, config)
+    backbone = keras.Model(image, features, name="backbone")
+    if _has_weights_file(config):
+        load_backbone_weights(backbone, config.weights)
+    backbone = set_batchnorm_policy(backbone, config.batchnorm)
+    if config.freeze_until:
+        _freeze_layers(backbone, config.freeze_until)
+    return backbone
+
+
+def check_backbone_files(config: NetworkConfig) -> None:
+    """Checks a backbone's options and files without loading anything.
+
+    Raises:
+        MissingInputError: If a file or folder does not exist.
+        InputError: If no backbone has this name, KerasHub is needed and not installed, or options do not fit together.
+    """
+    name, weights = config.backbone, config.weights
+    if _brings_weights(config) and weights != "none":
+        raise InputError(
+            f"`weights` must be none for a .keras or {KERASHUB} `backbone`, which has its own. Received: {weights!r}."
+        )
+    if not is_saved_trunk(name) and config.pixel_range != "0_255":
+        raise InputError(
+            f"`pixel_range` must be 0_255 for {name}, which scales pixels itself. Received: {config.pixel_range!r}."
+        )
+    if is_kerashub(name):
+        check_kerashub_preset(name)
+    elif is_saved_trunk(name):
+        _check_file("backbone", name)
+    else:
+        name, named = find_backbone(name)
+        if weights == "imagenet" and not named.has_imagenet_weights:
+            raise InputError(f"`weights` must be none or PATH.weights.h5 for {name}. Received: 'imagenet'.")
+        if _has_weights_file(config):
+            if not weights.endswith(".weights.h5"):
+                raise InputError(f"`weights` must be none, imagenet or PATH.weights.h5. Received: {weights!r}.")
+            _check_file("weights", weights)
+
+
+def is_untrained(config: NetworkConfig) -> bool:
+    """Returns whether the backbone of a configuration begins with random weights."""
+    return config.weights == "none" and not _brings_weights(config)
+
+
+def _brings_weights(config):
+    return is_saved_trunk(config.backbone) or is_kerashub(config.backbone)
+
+
+def _has_weights_file(config):
+    return config.weights not in ("none", "imagenet")
+
+
+def _check_file(option, path):
+    if not pathlib.Path(path).is_file():
+        raise MissingInputError(f"`{option}` must name an existing file. Received: {path!r}.")
+
+
+def _check_image_shape(image_shape):
+    fits = (
+        isinstance(image_shape, tuple | list)
+        and len(image_shape) == 3
+        and all(isinstance(size, numbers.Integral) and size >= 1 for size in image_shape)
+        and image_shape[2] in (1, 3)
+    )
+    if not fits:
+        raise InputError(
+            f"`image_shape` must be (height, width, channels) with 1 or 3 channels. Received: {image_shape!r}."
+        )
+
+
+def _named_features(image, config):
+    name, named = find_backbone(config.backbone)
+    height, width = image.shape[1:3]
+    if min(height, width) < named.least_side:
+        raise InputError(
+            f"`image_shape` must be at least {named.least_side} x {named.least_side} pixels for {name}. "
+            f"Received: {height} x {width}."
+        )
+    pixels = scale_pixels(image if named.takes_gray else expand_gray(image, 3), named.scaling)
+    return named.features(pixels, config.weights == "imagenet")
+
+
+def _freeze_layers(backbone, last_name):
+    names = [layer.name for layer in backbone.layers]
+    if last_name not in names:
+        close = difflib.get_close_matches(last_name, names, n=5, cutoff=0.4) or names[-5:]
+        raise InputError(
+            f"`freeze_until` must name one of the {len(names)} layers of the backbone, such as {', '.join(close)}. "
+            f"Received: {last_name!r}."
+        )
+    for layer in backbone.layers[: names.index(last_name) + 1]:
+        layer.trainable = False

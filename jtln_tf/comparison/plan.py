@@ -1,0 +1,93 @@
+"""The lines of a comparison: which method runs with which cost matrix."""
+
+import dataclasses
+import re
+
+from jtln_tf.config import InputError
+from jtln_tf.costs.config import check_cost_files
+from jtln_tf.costs.matrix import load_cost_matrix
+from jtln_tf.costs.spec import parse_cost_spec
+from jtln_tf.experiment.config import ExperimentConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One line of the table.
+
+    Attributes:
+        config: Configuration of its runs, but for the seed.
+        cost_matrix: Cost matrix specification of the line's own, as text; empty if it takes the configuration's.
+    """
+
+    config: ExperimentConfig
+    cost_matrix: str = ""
+
+    @property
+    def title(self) -> str:
+        """Title of the line."""
+        title = self.config.method.title
+        return f"{title}, {self.cost_matrix}" if self.cost_matrix else title
+
+    @property
+    def folder(self) -> str:
+        """Folder of the runs inside the folder of the comparison."""
+        name, slug = self.config.method.name, re.sub(r"[^0-9A-Za-z_.]+", "-", self.cost_matrix).strip("-")
+        return f"{name}-{slug}" if self.cost_matrix else name
+
+    def configure(self, seed: int) -> ExperimentConfig:
+        """Returns the configuration of one run."""
+        return dataclasses.replace(self.config, training=dataclasses.replace(self.config.training, seed=seed))
+
+
+def plan_variants(configs: list[ExperimentConfig], cost_matrices: tuple[str, ...] = ()) -> list[Variant]:
+    """Returns the lines of a table: one per configuration, or one per cost matrix for a method that uses costs.
+
+    Args:
+        configs: One configuration per method.
+        cost_matrices: Cost matrix specifications; none keeps that of each configuration.
+
+    Raises:
+        InputError: If two lines would share a folder.
+    """
+    variants = []
+    for config in configs:
+        if config.method.uses_costs and cost_matrices:
+            variants += [Variant(_with_costs(config, text), text) for text in cost_matrices]
+        else:
+            variants.append(Variant(config))
+    folders = [variant.folder for variant in variants]
+    repeated = [folder for folder in folders if folders.count(folder) > 1]
+    if repeated:
+        raise InputError(
+            f"`methods` and `cost_matrices` must be named once each. Received: {repeated[0]!r} repeatedly."
+        )
+    return variants
+
+
+def check_variant(variant: Variant, num_seeds: int) -> None:
+    """Checks the cost files of a line before any run.
+
+    Raises:
+        InputError: If a file does not fit, or was built from one draw of the labels and there are several.
+    """
+    config = variant.config
+    if not config.method.uses_costs:
+        return
+    check_cost_files(config.cost)
+    draws_labels = config.data.labels_per_class or config.data.target.per_class
+    for path in config.cost.matrix.files:
+        if load_cost_matrix(path).data and draws_labels and num_seeds > 1:
+            raise InputError(
+                "`seeds` must be 1 with a cost matrix that was built from one draw of the labels. "
+                f"Received: {num_seeds}, {path!r}. Hint: its metric in place of the file builds it for each seed."
+            )
+
+
+def _with_costs(config, text):
+    spec, steps = parse_cost_spec(text), config.cost.refresh_steps
+    # What does not look through the network stays as it is; the rest is estimated as often as for the other lines.
+    if not spec.looks_through_network:
+        steps = 0
+    elif spec.is_online:
+        steps = steps or config.training.steps_per_epoch
+    return dataclasses.replace(config, cost=dataclasses.replace(config.cost, matrix=spec, refresh_steps=steps))

@@ -1,0 +1,158 @@
+"""Construction of cost matrices: metrics and files, centred, scaled and combined, with where they come from."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from absl import logging
+
+from jtln_tf.config import AugmentationSpec, InputError
+from jtln_tf.costs.config import CostConfig
+from jtln_tf.costs.evidence import Evidence
+from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
+from jtln_tf.costs.metrics import METRICS
+from jtln_tf.costs.numerics.class_means import class_means_cost
+from jtln_tf.costs.provenance import check_provenance, describe_domain
+from jtln_tf.costs.scaling import centre, scale
+from jtln_tf.costs.spec import ONLINE
+from jtln_tf.data.domain import Domain
+from jtln_tf.features.views import choose_augmentation
+
+
+def build_cost_matrix(
+    source: Domain,
+    target: Domain,
+    metric: str | CostConfig = "mkmmd",
+    *,
+    features_model: keras.Model | None = None,
+    source_classifier: keras.Model | None = None,
+    augmentation: dict[str, str | AugmentationSpec] | None = None,
+    backbone: str = "",
+    seed: int = 0,
+    cache: str = "",
+    progress: Callable[[str, int, int], None] | None = None,
+    **options,
+) -> CostMatrix:
+    """Builds the class cost matrix of two domains, its rows and columns in the order of their classes.
+
+    A metric looks at the training images, or at what is known of the classes (`text`, `taxonomy`, `uniform`).
+
+    Args:
+        source: Source `Domain`; its classes are the rows.
+        target: Target `Domain`; its classes are the columns.
+        metric: A metric, a file, or several (see `parse_cost_spec`); or a `CostConfig`.
+        features_model: Maps images in 0..255 to features [B, D]; None compares the pixels.
+        source_classifier: Maps images in 0..255 to probabilities of the source classes; None fits one.
+        augmentation: Policy by side, `source` or `target`; classes of few images are filled up with augmented views.
+        backbone: Name of what the features come from, kept in the matrix; a file from another one is refused.
+        seed: Seed of the augmentation and of the order of a `shuffled:` matrix.
+        cache: Folder that keeps features, so that a call goes on where a killed one was; empty keeps none.
+        progress: Called with a title, the images done and all images; or None.
+        **options: Fields of `CostConfig`, such as `images_per_class` or `centring`.
+
+    Raises:
+        InputError: If the metric is unknown, an option does not fit, or a file does not fit the domains.
+
+    Example:
+        >>> import jtln_tf as jt
+        >>> source = jt.load_domain("builtin:mnist5k?classes=1,7&per_class=20")
+        >>> target = jt.load_domain("builtin:optdigits?classes=1,7&per_class=5", image_size=28)
+        >>> jt.build_cost_matrix(source, target).nearest(1)
+        {'1': ['1'], '7': ['7']}
+    """
+    cost = _read_options(metric, options)
+    domains, policies = {"source": source, "target": target}, augmentation or {}
+    chosen = {
+        side: choose_augmentation(domains[side].train, policy, seed, f"{side}_augmentation")
+        for side, policy in policies.items()
+    }
+    views = {side: augmentation for side, augmentation in chosen.items() if augmentation}
+    evidence = Evidence(domains, cost, features_model, source_classifier, views, cache, progress)
+    matrix = _combine(cost, [_build_term(name, evidence, backbone) for _, name in cost.matrix.terms])
+    if np.ptp(matrix.values) == 0:
+        logging.warning("the costs by %r are all equal: they do not say how classes are related.", matrix.metric)
+    return _shuffle(matrix, seed) if cost.matrix.is_shuffled else matrix
+
+
+def build_online_costs(
+    source: Domain, target: Domain, source_means: np.ndarray, target_means: np.ndarray, cost: CostConfig
+) -> CostMatrix:
+    """Builds the cost matrix from running class means, as training gathers them.
+
+    Args:
+        source: Source `Domain`.
+        target: Target `Domain`.
+        source_means: Mean features of the source classes [n, D]; NaN for a class of which no image has been seen.
+        target_means: Mean features of the target classes [m, D], likewise.
+        cost: `CostConfig`.
+    """
+    raw = class_means_cost(source_means, target_means)
+    values, scaling = _standardize(raw, cost)
+    parameters = {"features": "source_predictions", "memory_steps": cost.refresh_steps, **scaling}
+    data = {"source": describe_domain(source), "target": describe_domain(target)}
+    return CostMatrix(values, source.class_names, target.class_names, ONLINE, parameters, data=data)
+
+
+def _read_options(metric, options):
+    if not isinstance(metric, CostConfig):
+        metric = CostConfig(matrix=metric, **options)
+    elif options:
+        raise InputError(f"`options` must be empty with a `CostConfig`. Received: {', '.join(options)}.")
+    if metric.matrix.is_online:
+        raise InputError(f"`metric` must be a file or one of {', '.join(METRICS)}. Received: {ONLINE!r}.")
+    return metric
+
+
+def _build_term(name, evidence, backbone):
+    """Builds one part of a specification as a `CostMatrix`."""
+    cost, domains = evidence.cost, evidence.domains
+    source, target = domains.values()
+    is_alone = len(cost.matrix.terms) == 1
+    if name in METRICS:
+        metric = METRICS[name]
+        values, parameters = metric.compute(evidence)
+        is_final, looks_at = is_alone and not metric.is_scaled, metric.looks_at
+        backbone = backbone if looks_at == "network" else ""
+        data = {side: describe_domain(domains[side]) for side in domains} if looks_at != "classes" else {}
+    else:
+        file = load_cost_matrix(name).align(source.class_names, target.class_names)
+        check_provenance(file, source, target, backbone)
+        values, parameters, is_final = file.values, {**file.parameters, "file_metric": file.metric}, is_alone
+        backbone, data = file.backbone, file.data
+    if not is_final:
+        values, scaling = _standardize(values, cost)
+        parameters = {**parameters, **scaling}
+    return CostMatrix(values, source.class_names, target.class_names, name, parameters, backbone, data)
+
+
+def _standardize(values, cost):
+    unit = float(np.abs(values).max())
+    values = scale(centre(values, cost.centring), cost.scale, unit)
+    return values, {"centring": cost.centring, "scale": cost.scale}
+
+
+def _combine(cost, parts):
+    if len(parts) == 1:
+        return dataclasses.replace(parts[0], metric=cost.matrix.text)
+    weights = [weight for weight, _ in cost.matrix.terms]
+    described = [
+        {"weight": weight, "name": part.metric, **part.parameters} for weight, part in zip(weights, parts, strict=True)
+    ]
+    return dataclasses.replace(
+        parts[0],
+        values=scale(sum(weight * part.values for weight, part in zip(weights, parts, strict=True)), cost.scale),
+        metric=cost.matrix.text,
+        parameters={"parts": described, "scale": cost.scale},
+        # What any part was built from binds the whole.
+        backbone=next((part.backbone for part in parts if part.backbone), ""),
+        data=next((part.data for part in parts if part.data), {}),
+    )
+
+
+def _shuffle(matrix, seed):
+    # Each class takes the row of the next one in a random circle, so none keeps its own.
+    circle = np.random.default_rng(seed).permutation(len(matrix.values))
+    values = np.empty_like(matrix.values)
+    values[circle] = matrix.values[np.roll(circle, 1)]
+    return dataclasses.replace(matrix, values=values, parameters={**matrix.parameters, "shuffle_seed": seed})

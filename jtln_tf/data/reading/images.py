@@ -1,0 +1,227 @@
+"""What a split holds for its images: arrays, paths of files, or numbers of records in large files."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from jtln_tf.data.reading.record_reader import RecordReader
+
+# TensorFlow gathers fastest from its own copy; larger arrays are not copied.
+_COPIED_BYTES = 2**28
+_RECORDS_AT_ONCE = 256
+# Rows of pixels, spread over an image, and last bytes of a file: most images differ in them.
+_SAMPLED_ROWS, _SAMPLED_BYTES = 4, 512
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Images:
+    """Images of one of the three kinds below; `images[rows]` and `np.asarray(images)` give their values.
+
+    Attributes:
+        values: One entry for each image: pixels, paths or numbers.
+        is_decoded: Whether the values are what a network takes.
+        most_compared: Largest number of images that are compared with each other byte by byte.
+    """
+
+    values: np.ndarray
+    is_decoded: ClassVar[bool] = False
+    most_compared: ClassVar[float] = float("inf")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows):
+        return self.values[rows]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype, copy=copy)
+
+    @property
+    def holds_pixels(self) -> bool:
+        """Whether a network gets pixels, which can be augmented."""
+        return True
+
+    def take(self, rows: Sequence[int]) -> "Images":
+        """Returns the images at `rows`, in that order."""
+        return dataclasses.replace(self, values=self.values[rows])
+
+    def digest(self, rows: Sequence[int]) -> list[bytes]:
+        """Returns a digest of each image at `rows`; it is equal for equal pixels, or for files of equal bytes."""
+        return [hashlib.sha256(content).digest() for content in self.contents(rows)]
+
+    def describe(self, row: int) -> str:
+        """Returns the name of an image in messages."""
+        return repr(self.values[row])
+
+    def find_missing(self) -> str:
+        """Returns the name of an image whose file has gone, or an empty text."""
+        return ""
+
+
+class Pixels(Images):
+    """Arrays that a network takes unchanged: uint8 pixels [N, H, W, C], or activations of a trunk [N, ...].
+
+    They are in memory or mapped from a file.
+    """
+
+    is_decoded = True
+
+    @property
+    def holds_pixels(self) -> bool:
+        """Whether these are pixels, which can be augmented, and not activations."""
+        return self.values.dtype == np.uint8
+
+    def contents(self, rows: Sequence[int]) -> Iterator[memoryview]:
+        """Yields the bytes of the arrays at `rows`."""
+        return (np.ascontiguousarray(self.values[row]).data for row in rows)
+
+    def samples(self) -> list:
+        """Returns a cheap value for each image; it is the same for equal images."""
+        # Borders are often blank.
+        lines = np.linspace(0, self.values.shape[1] - 1, _SAMPLED_ROWS + 2)[1:-1].astype(int)
+        return [hash(image[lines].tobytes()) for image in self.values]
+
+    def stream(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the arrays [b, ...] for batches of rows."""
+        # Gathering is cheap next to a training step: one batch at a time is enough.
+        return batches.map(self._gather(), num_parallel_calls=1)
+
+    def _gather(self):
+        if isinstance(self.values, np.memmap) or self.values.nbytes > _COPIED_BYTES:
+            shape = (None, *self.values.shape[1:])
+
+            def gather(rows):
+                found = tf.numpy_function(lambda rows: np.asarray(self.values[rows]), [rows], self.values.dtype)
+                return tf.ensure_shape(found, shape)
+
+            return gather
+        images = constant_on_cpu(self.values)
+        return lambda rows: tf.gather(images, rows)
+
+    def fingerprint(self, digest) -> None:
+        """Updates a hash with all pixels."""
+        digest.update(np.ascontiguousarray(self.values).tobytes())
+
+
+class Files(Images):
+    """Paths of image files, [N] texts."""
+
+    to_bytes = staticmethod(tf.io.read_file)
+
+    def contents(self, rows: Sequence[int]) -> Iterator[bytes]:
+        """Yields the bytes of the files at `rows`."""
+        for row in rows:
+            with open(self.values[row], "rb") as file:
+                yield file.read()
+
+    def samples(self) -> list:
+        """Returns the size and the last bytes of each file."""
+        return [_sample_file(path) for path in self.values]
+
+    def entries(self, rows: Sequence[int]) -> list[str]:
+        """Returns the texts that `to_bytes` makes encoded images of."""
+        return self.values[rows].tolist()
+
+    def stream(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the entries [b] for batches of rows."""
+        paths = constant_on_cpu(self.values.tolist(), tf.string)
+        return batches.map(lambda rows: tf.gather(paths, rows))
+
+    def fingerprint(self, digest) -> None:
+        """Updates a hash with the sizes of the files; it opens none."""
+        for path in self.values:
+            digest.update(f"{os.path.getsize(path)},".encode())
+
+    def identify(self, digest) -> None:
+        """Updates a hash with what decoded pixels depend on: paths, sizes and times."""
+        for path in self.values:
+            digest.update(json.dumps([path, *_size_and_time(path)]).encode())
+
+    def find_missing(self) -> str:
+        """Returns the name of the first file that has gone, or an empty text."""
+        return next((repr(path) for path in self.values if not os.path.exists(path)), "")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records(Images):
+    """Numbers of records, int [N], each of which is an image file.
+
+    Attributes:
+        reader: `RecordReader` of the numbers.
+    """
+
+    reader: RecordReader
+    # Records are read one by one as a whole: this many take a few seconds.
+    most_compared = 20_000
+    to_bytes = staticmethod(tf.identity)
+
+    def contents(self, rows: Sequence[int]) -> Iterator[bytes]:
+        """Yields the records at `rows`; it holds a few of them at a time."""
+        for start in range(0, len(rows), _RECORDS_AT_ONCE):
+            yield from self.reader.read(self.values[rows[start : start + _RECORDS_AT_ONCE]])
+
+    def samples(self) -> list:
+        """Returns the size and the last bytes of each record."""
+        return [(len(encoded), encoded[-_SAMPLED_BYTES:]) for encoded in self.contents(np.arange(len(self)))]
+
+    def entries(self, rows: Sequence[int]) -> list[bytes]:
+        """Returns the encoded images at `rows`."""
+        return self.reader.read(self.values[rows]).tolist()
+
+    def stream(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the encoded images [b] for batches of rows."""
+
+        def read(rows):
+            encoded = tf.numpy_function(lambda rows: self.reader.read(self.values[rows]), [rows], tf.string)
+            return tf.ensure_shape(encoded, [None])
+
+        return batches.map(read, num_parallel_calls=1).prefetch(2)
+
+    def fingerprint(self, digest) -> None:
+        """Updates a hash with what the reader knows of the content of its records; it reads none."""
+        digest.update(self.reader.content.encode())
+
+    def identify(self, digest) -> None:
+        """Updates a hash with what decoded pixels depend on: the records' content, or else the files they are in."""
+        known = self.reader.content or [[path, *_size_and_time(path)] for path in self.reader.paths]
+        digest.update(json.dumps([known, self.values.tolist()]).encode())
+
+    def describe(self, row: int) -> str:
+        """Returns the name of an image in messages."""
+        return f"record {self.values[row]}"
+
+
+def as_images(values: Images | np.ndarray) -> Images:
+    """Returns images of one of the three kinds; an array of texts holds paths, another array holds pixels."""
+    if isinstance(values, Images):
+        return values
+    values = np.asanyarray(values)
+    return Files(values.astype(object)) if values.dtype.kind in "OU" else Pixels(values)
+
+
+def constant_on_cpu(values, dtype=None) -> tf.Tensor:
+    """Returns a constant in the computer's memory: a GPU's memory is for the network."""
+    with tf.device("CPU:0"):
+        return tf.constant(values, dtype)
+
+
+def _sample_file(path):
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _SAMPLED_BYTES))
+        return size, file.read()
+
+
+def _size_and_time(path):
+    try:
+        status = os.stat(path)
+    except OSError:
+        # A link to nothing: decoding reports it.
+        return ()
+    return status.st_size, status.st_mtime_ns

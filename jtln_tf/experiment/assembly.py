@@ -1,0 +1,151 @@
+"""Everything that a run trains with, found and built before anything is written."""
+
+import dataclasses
+import time
+
+import keras
+
+from jtln_tf.backbones import check_backbone_files, identify_backbone, is_untrained, usual_image_size
+from jtln_tf.config import SIDES, InputError
+from jtln_tf.costs.config import check_cost_files
+from jtln_tf.data import Domain, load_domains
+from jtln_tf.data.lost_images import tell_lost_images
+from jtln_tf.experiment.config import ExperimentConfig
+from jtln_tf.experiment.leaks import count_leaks
+from jtln_tf.experiment.workdir import Run
+from jtln_tf.features.activations import cache_trunk
+from jtln_tf.methods.base import Setup
+from jtln_tf.network import build_network, cut_network
+from jtln_tf.trainer.checkpoints import read_state, restore_network
+from jtln_tf.trainer.model import JointModel
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Assembly:
+    """What a run trains with.
+
+    Attributes:
+        model: Trains `setup.trained`.
+        setup: The domains and networks.
+        costs: `CostMatrix` known before training, or None.
+        leaks: What `result.json` says of test images that are trained on.
+        seconds: Time that finding the costs, and caching activations, took.
+    """
+
+    model: JointModel
+    setup: Setup
+    costs: object
+    leaks: dict[str, int | None]
+    seconds: float
+
+    @property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Class names by side."""
+        return {side: domain.class_names for side, domain in self.setup.domains.items()}
+
+
+def assemble(run: Run) -> Assembly:
+    """Loads the domains and builds the network, the class costs and the model of a run.
+
+    Raises:
+        InputError: If the configuration does not fit the data or the files that it names.
+    """
+    config, saved_costs = run.config, None
+    check_backbone_files(config.network)
+    if config.method.uses_costs:
+        # What the run found with the weights that it began with is not found again.
+        saved_costs = run.read_costs() if run.is_resumed and not config.cost.refresh_steps else None
+        if saved_costs is None:
+            check_cost_files(config.cost)
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.training.seed)
+    domains = load_run_domains(config)
+    _check_domains(config, domains["target"])
+    if run.is_resumed:
+        run.check_classes({side: domain.class_names for side, domain in domains.items()})
+    network = build_run_network(config, domains)
+    # Before images are looked at: not every layer can be cut behind.
+    trunk, trained = (
+        cut_network(network, config.network.freeze_until) if config.network.cache_features else (None, network)
+    )
+    leaks = count_leaks(*domains.values())
+    if saved_costs is not None:
+        saved_costs = saved_costs.align(*(domain.class_names for domain in domains.values()))
+    setup = _make_setup(config, domains, network, trained, saved_costs)
+    started = time.perf_counter()
+    with tell_lost_images(*domains.values()):
+        costs = config.method.prepare(setup)
+        if trunk is not None and not _has_finished(run):
+            inputs = cache_trunk(
+                trunk,
+                domains,
+                config.data,
+                _count_steps(config),
+                most_views=config.network.cached_views,
+                seed=config.training.seed,
+            )
+            setup = dataclasses.replace(setup, inputs=inputs)
+    model = JointModel(trained, method=config.method, cost=config.cost, cost_matrix=costs)
+    return Assembly(model, setup, costs, leaks, time.perf_counter() - started)
+
+
+def load_run_domains(config: ExperimentConfig) -> dict[str, Domain]:
+    """Loads the domains of a configuration, by side, at one image size."""
+    default_size = usual_image_size(config.network.backbone)
+    loaded = load_domains(config.data, seed=config.training.seed, default_size=default_size)
+    return dict(zip(SIDES, loaded, strict=True))
+
+
+def build_run_network(config: ExperimentConfig, domains: dict[str, Domain]) -> keras.Model:
+    """Builds the untrained network of a configuration for two domains."""
+    counts = [domain.num_classes for domain in domains.values()]
+    return build_network(config.network, *counts, image_shape=domains["target"].image_shape)
+
+
+def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:
+    """Loads the network of a run with its domains, for evaluation or export.
+
+    Raises:
+        InputError: If the classes have changed, or the run has no checkpoint.
+    """
+    domains = load_run_domains(run.config)
+    run.check_classes({side: domain.class_names for side, domain in domains.items()})
+    network = build_run_network(run.config, domains)
+    if not restore_network(run.checkpoints, network):
+        raise InputError(f"`workdir` must hold a run with a checkpoint. Received: {str(run.folder)!r}.")
+    return network, domains
+
+
+def _make_setup(config, domains, network, trained, saved_costs):
+    return Setup(
+        domains=domains,
+        network=network,
+        inputs=domains,
+        trained=trained,
+        cost=config.cost,
+        augmentation={side: getattr(config.data, f"{side}_augmentation") for side in SIDES},
+        backbone=identify_backbone(config.network),
+        is_untrained=is_untrained(config.network),
+        seed=config.training.seed,
+        saved_costs=saved_costs,
+    )
+
+
+def _check_domains(config, target):
+    """Raises `InputError` if a split that the run will need has no images: before it is begun."""
+    if not len(target.test):
+        raise InputError(f"The target must have test images. Received: {target.name!r} without any.")
+    if config.training.early_stopping_epochs and not len(target.validation):
+        raise InputError(
+            f"`early_stopping_epochs` needs target validation images. Received: {target.name!r} without any."
+        )
+
+
+def _has_finished(run):
+    last = read_state(run.checkpoints) if run.is_resumed else None
+    return bool(last and last.finished)
+
+
+def _count_steps(config):
+    stages = config.method.stages(config.training.steps)
+    return {side: sum(stage.steps for stage in stages if side in stage.domains) for side in SIDES}

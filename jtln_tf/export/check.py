@@ -1,0 +1,41 @@
+"""The check that an export computes what its network computes."""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jtln_tf.config import SIDES
+from jtln_tf.export.saved_model import load_export
+
+# Both run the same operations, so that probabilities differ only by reordered sums.
+_LARGEST_DIFFERENCE = 1e-4
+
+
+def check_export(network: keras.Model, folder: str | os.PathLike, images: np.ndarray, *, crop_bottom: int = 0) -> float:
+    """Reloads an export and compares the probabilities of both its signatures with the network's.
+
+    Args:
+        network: The network that was exported.
+        folder: The export.
+        images: Whole-numbered images [B, H, W, C] in 0..255 to compare on.
+        crop_bottom: The value that `export_network` received.
+
+    Returns:
+        Largest absolute difference of a probability.
+
+    Raises:
+        RuntimeError: If the difference is larger than rounding explains.
+    """
+    signatures, _ = load_export(folder)
+    images = tf.cast(images, tf.float32)
+    # Adds the rows that `serve_bytes` cuts off.
+    whole = tf.pad(tf.cast(images, tf.uint8), [[0, 0], [0, crop_bottom], [0, 0], [0, 0]])
+    encoded = tf.stack([tf.io.encode_png(image) for image in whole])
+    expected = network(images, training=False)
+    served = (signatures["serve_images"](image=images), signatures["serve_bytes"](encoded=encoded))
+    difference = max(float(np.abs(one[side] - expected[side]).max()) for one in served for side in SIDES)
+    if not difference <= _LARGEST_DIFFERENCE:
+        raise RuntimeError(f"The reloaded export differs from the network by {difference:.2g} in {str(folder)!r}.")
+    return difference

@@ -1,0 +1,32 @@
+"""Training methods: one file each. Nothing outside this room tests a method's name.
+
+A method's file imports no TensorFlow until a step is traced, because the flags of the programs are made from the
+options of all methods.
+"""
+
+from jtln_tf.config import InputError
+from jtln_tf.methods.base import Method, Stage, Term
+from jtln_tf.methods.consecutive import Consecutive
+from jtln_tf.methods.joint import Joint
+from jtln_tf.methods.jtln.method import Jtln
+from jtln_tf.methods.l2_sp import L2SP
+from jtln_tf.methods.target_only import TargetOnly
+
+# In the order of tables: from the plainest to ours.
+METHODS: dict[str, type[Method]] = {method.name: method for method in (TargetOnly, Consecutive, L2SP, Joint, Jtln)}
+DEFAULT_METHOD = Jtln
+# What a comparison runs if it is not told.
+COMPARED_METHODS = (TargetOnly.name, Consecutive.name, Joint.name, Jtln.name)
+
+__all__ = ["COMPARED_METHODS", "DEFAULT_METHOD", "METHODS", "Method", "Stage", "Term", "find_method"]
+
+
+def find_method(name: str) -> type[Method]:
+    """Returns the method of a name.
+
+    Raises:
+        InputError: If there is none; the message lists the names.
+    """
+    if name not in METHODS:
+        raise InputError(f"`method` must be one of {', '.join(METHODS)}. Received: {name!r}.")
+    return METHODS[name]

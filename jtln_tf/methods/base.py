@@ -1,0 +1,210 @@
+"""What a training method is. Imports no TensorFlow."""
+
+import dataclasses
+import typing
+from typing import ClassVar
+
+from jtln_tf.config import Section
+
+if typing.TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from jtln_tf.costs.config import CostConfig
+    from jtln_tf.costs.matrix import CostMatrix
+    from jtln_tf.data import Domain
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stretch of training with its own learning rate schedule.
+
+    Attributes:
+        name: Name of the stage in logs.
+        steps: Number of steps.
+        domains: The domains whose images are in a batch: `source`, `target` or both.
+        first_step: Step of the run at which it begins.
+    """
+
+    name: str
+    steps: int
+    domains: tuple[str, ...]
+    first_step: int = 0
+
+    @property
+    def last_step(self) -> int:
+        """Step of the run at which the stage ends."""
+        return self.first_step + self.steps
+
+
+class Term(typing.NamedTuple):
+    """One named part of the loss.
+
+    Attributes:
+        values: One value per example [B], before any weight; or a scalar for a penalty that looks at no example.
+        weight: Factor of the mean of the values in the loss; None only reports the mean.
+    """
+
+    values: "tf.Tensor"
+    weight: "float | tf.Tensor | None" = 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outputs:
+    """Outputs of the network for the images of one domain in a batch.
+
+    Attributes:
+        features: Features of the backbone [B, D], float32.
+        source: Logits of the source head [B, n], float32.
+        target: Logits of the target head [B, m], float32.
+        layers: Outputs of the backbone layers that `Method.watched_layers` names, by name.
+        teacher: `Outputs` of the frozen teacher for the same images; None unless the method has `uses_teacher`.
+        second: `Outputs` for a second augmented view of the images; None unless the method has `uses_second_view`.
+    """
+
+    features: "tf.Tensor"
+    source: "tf.Tensor"
+    target: "tf.Tensor"
+    layers: "dict[str, tf.Tensor]" = dataclasses.field(default_factory=dict)
+    teacher: "Outputs | None" = None
+    second: "Outputs | None" = None
+
+    def head(self, side: str) -> "tf.Tensor":
+        """Returns the logits of the head of a domain."""
+        return {"source": self.source, "target": self.target}[side]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setup:
+    """What a method may look at outside of a training step.
+
+    Attributes:
+        domains: `Domain` by side, with its images.
+        network: The whole network.
+        inputs: `Domain` by side of what training reads: the images, or the activations of a cached trunk.
+        trained: The network that training reads `inputs` with: `network`, or its part behind the cached trunk.
+        cost: `CostConfig`.
+        augmentation: Augmentation policy by side.
+        backbone: Name and fingerprint of the backbone, which are written into a cost matrix.
+        is_untrained: Whether the backbone begins with random weights.
+        seed: Seed of the run.
+        saved_costs: Cost matrix that an earlier part of the run found, or None.
+    """
+
+    domains: "dict[str, Domain]"
+    network: "keras.Model"
+    inputs: "dict[str, Domain]"
+    trained: "keras.Model"
+    cost: "CostConfig"
+    augmentation: dict[str, object]
+    backbone: str = ""
+    is_untrained: bool = False
+    seed: int = 0
+    saved_costs: "CostMatrix | None" = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moment:
+    """Where training stands.
+
+    Attributes:
+        step: Steps taken before this one in the run, scalar int64.
+        network: The network that is trained.
+        state: Layer that `Method.make_state` returned.
+    """
+
+    step: "tf.Tensor"
+    network: "keras.Model"
+    state: "keras.layers.Layer | None"
+
+
+class Method(Section):
+    """One way of training the network on two domains.
+
+    A method is a frozen dataclass: its fields are its options, from which flags follow. It holds no state of a run;
+    what changes while training is in the layer that `make_state` returns. A checkpoint holds that layer's variables.
+
+    Attributes:
+        name: Name in flags and files.
+        title: Name in tables.
+        reports: Names of the terms that `losses` may return.
+        uses_costs: Whether the options of the class cost matrix matter.
+        uses_teacher: Whether `losses` needs `Outputs.teacher`: a copy of the network, frozen when a stage begins.
+        uses_second_view: Whether `losses` needs `Outputs.second`.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    reports: ClassVar[tuple[str, ...]]
+    uses_costs: ClassVar[bool] = False
+    uses_teacher: ClassVar[bool] = False
+    uses_second_view: ClassVar[bool] = False
+
+    def stages(self, steps: int) -> tuple[Stage, ...]:
+        """Returns the stages of a run; every method takes `steps` steps in all."""
+        raise NotImplementedError
+
+    def check(self, config) -> None:
+        """Checks the options of the other sections that matter to this method.
+
+        Args:
+            config: `ExperimentConfig`.
+
+        Raises:
+            InputError: If an option does not fit.
+        """
+
+    def watched_layers(self, network: "keras.Model") -> tuple[str, ...]:
+        """Returns the names of the backbone layers whose outputs `losses` needs."""
+        return ()
+
+    def make_state(self, network: "keras.Model", cost: "CostConfig | None" = None) -> "keras.layers.Layer | None":
+        """Returns a layer with the variables of the method, or None if it has none.
+
+        Trainable variables of the layer are trained with the heads' learning rate.
+
+        Args:
+            network: The network that is trained.
+            cost: Options of the cost matrix, or None for the defaults.
+        """
+        return None
+
+    def prepare(self, setup: Setup) -> "CostMatrix | None":
+        """Sets first weights and returns the class costs that are known before training, if the method uses any."""
+        return None
+
+    def begin_stage(self, stage: Stage, moment: Moment) -> None:
+        """Is called before the first step of a stage; a stage that is resumed in its middle has begun already."""
+
+    def losses(self, labels: "dict[str, tf.Tensor]", outputs: dict[str, Outputs], moment: Moment) -> dict[str, Term]:
+        """Returns the terms of the loss by name; the names are among `reports`.
+
+        Args:
+            labels: Class indices [B] or class probabilities [B, classes] by domain; only the domains of the batch.
+            outputs: `Outputs` by domain.
+            moment: `Moment` of the step.
+        """
+        raise NotImplementedError
+
+    def observe(self, labels: "dict[str, tf.Tensor]", outputs: dict[str, Outputs], moment: Moment) -> None:
+        """Takes notes of a training batch into the state, after the gradients; arguments as of `losses`."""
+
+    def refresh(self, step: int, state: "keras.layers.Layer | None", setup: Setup) -> "CostMatrix | None":
+        """Estimates anew, between two steps, what the method has to; returns new class costs, or None.
+
+        Args:
+            step: Steps taken in the run.
+            state: Layer that `make_state` returned.
+            setup: `Setup` of the run.
+        """
+        return None
+
+
+def plan_stages(*plans: tuple[str, tuple[str, ...], int]) -> tuple[Stage, ...]:
+    """Returns stages, one after the other, from their names, domains and steps; a stage without steps is left out."""
+    stages, first_step = [], 0
+    for name, domains, steps in plans:
+        if steps:
+            stages.append(Stage(name, steps, domains, first_step))
+        first_step += steps
+    return tuple(stages)

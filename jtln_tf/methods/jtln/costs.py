@@ -1,0 +1,87 @@
+"""The class costs of a JTLN run: before training, and from what the network says while it is trained."""
+
+import dataclasses
+
+from absl import logging
+
+from jtln_tf.config import SIDES, InputError
+from jtln_tf.costs.construction import build_cost_matrix, build_online_costs
+from jtln_tf.costs.matrix import CostMatrix
+from jtln_tf.features.layers import layer_model
+from jtln_tf.methods.base import Setup
+from jtln_tf.network import features_model, predictions_model
+
+
+def prior_costs(setup: Setup) -> CostMatrix | None:
+    """Returns the class costs known before training, or None if they are estimated while training.
+
+    Raises:
+        InputError: If the matrix cannot be built; also if that will be done while training.
+    """
+    if setup.saved_costs is not None:
+        return setup.saved_costs
+    cost = setup.cost
+    if cost.matrix.is_online:
+        return None
+    if cost.refresh_steps:
+        # A rehearsal with one image a class finds what is wrong before anything is written.
+        _check_cost_layer(setup)
+        rehearsal = dataclasses.replace(cost, images_per_class=1)
+        _costs_by_source_head(setup, setup.domains, setup.network, rehearsal)
+        return None
+    if setup.is_untrained and cost.matrix.looks_through_network:
+        warn_of_untrained_backbone(cost.matrix.text)
+    return _estimate(setup, setup.domains, cost, layer_model(features_model(setup.network), cost.layer))
+
+
+def current_costs(step: int, state, setup: Setup) -> CostMatrix | None:
+    """Returns the class costs by what the network in training says of the images, or None before it has seen any.
+
+    The source head learns from many labels what tells its classes apart. How it sees the images of a target class
+    relates that class to them better than the features do, from which the target head learns by heart.
+    """
+    if not setup.cost.matrix.is_online:
+        return _costs_by_source_head(setup, setup.inputs, setup.trained, setup.cost)
+    if step == 0:
+        return None
+    means = [state.class_means[side].numpy() for side in SIDES]
+    return build_online_costs(*(setup.inputs[side] for side in SIDES), *means, setup.cost)
+
+
+def warn_of_untrained_backbone(metric: str) -> None:
+    """Warns that a metric compares features of a backbone with random weights."""
+    logging.warning(
+        "--cost_matrix=%s compares features of a backbone that has learnt nothing yet: --cost_matrix=online "
+        "--cost_refresh_steps=100, or a trained backbone, knows more.",
+        metric,
+    )
+
+
+def _check_cost_layer(setup):
+    """Raises `InputError` if the layer that the metrics are to look at while training is in a cached trunk."""
+    layer = setup.cost.layer
+    backbone, trained = (features_model(network) for network in (setup.network, setup.trained))
+    names = [one.name for one in trained.layers]
+    if layer not in names and layer in [one.name for one in backbone.layers]:
+        raise InputError(
+            "`cost_layer` must name a layer behind `freeze_until` if costs are refreshed with `cache_features`, "
+            f"such as {names[-1]}. Received: {layer!r}."
+        )
+
+
+def _costs_by_source_head(setup, domains, network, cost):
+    predictions = predictions_model(network, "source")
+    features = layer_model(features_model(network), cost.layer) if cost.layer else predictions
+    return _estimate(setup, domains, cost, features, predictions)
+
+
+def _estimate(setup, domains, cost, features, source_classifier=None):
+    return build_cost_matrix(
+        *(domains[side] for side in SIDES),
+        cost,
+        features_model=features,
+        source_classifier=source_classifier,
+        augmentation=setup.augmentation,
+        backbone=setup.backbone,
+        seed=setup.seed,
+    )

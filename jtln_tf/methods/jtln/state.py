@@ -1,0 +1,99 @@
+"""What JTLN knows beside the weights: the class costs, and the class means that they can be found from."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jtln_tf.config import SIDES, InputError
+from jtln_tf.methods.terms import are_probabilities
+
+
+class TransportState(keras.layers.Layer):
+    """The class costs of the transport loss and, if they are found online, running class means.
+
+    Attributes:
+        cost_values: Class costs [n, m].
+        has_costs: 1 once there are costs, 0 before: the transport loss is off then.
+        class_means: `ClassMeans` by side; empty unless costs are found online.
+    """
+
+    def __init__(self, network: keras.Model, memory_steps: int = 0):
+        """Makes the variables.
+
+        Args:
+            network: The network with heads for n source and m target classes.
+            memory_steps: Steps over which class means are gathered; 0 gathers none.
+        """
+        super().__init__(name="transport_state", trainable=False)
+        self._num_classes = tuple(network.output[side].shape[-1] for side in SIDES)
+        options = {"initializer": "zeros", "trainable": False, "dtype": "float32"}
+        # Only assigned between steps, so that all replicas hold the same.
+        options["aggregation"] = "only_first_replica"
+        self.cost_values = self.add_weight(shape=self._num_classes, name="cost_values", **options)
+        self.has_costs = self.add_weight(shape=(), name="has_costs", **options)
+        self.class_means = {
+            side: ClassMeans(classes, self._num_classes[0], memory_steps, name=f"{side}_class_means")
+            for side, classes in zip(SIDES, self._num_classes, strict=True)
+            if memory_steps
+        }
+
+    def set_costs(self, cost_matrix) -> None:
+        """Sets the class costs; training goes on with them from the next step.
+
+        Raises:
+            InputError: If the `CostMatrix` does not have a row per source class and a column per target class.
+        """
+        if cost_matrix.values.shape != self._num_classes:
+            raise InputError(
+                "`cost_matrix` must have shape [num_source_classes, num_target_classes] = "
+                f"{list(self._num_classes)}. Received: {list(cost_matrix.values.shape)}."
+            )
+        self.cost_values.assign(cost_matrix.values)
+        self.has_costs.assign(1.0)
+
+    def costs_in_use(self) -> np.ndarray | None:
+        """Returns the class costs [n, m], or None before there are any."""
+        return np.asarray(self.cost_values) if float(self.has_costs) else None
+
+    def observe(self, labels, outputs) -> None:
+        """Adds a batch to the class means; arguments as of `Method.losses`."""
+        for side, means in self.class_means.items():
+            if side in outputs:
+                means.update(tf.nn.softmax(outputs[side].source), labels[side])
+
+
+class ClassMeans(keras.layers.Layer):
+    """Means of each class's features over about the last `memory_steps` steps, gathered as the batches pass.
+
+    An image counts (1 - 1 / memory_steps) to the power of the steps since; a mixed image by its share of each class.
+    """
+
+    def __init__(self, num_classes: int, width: int, memory_steps: int, name: str):
+        """Makes the variables.
+
+        Args:
+            num_classes: Number of classes, K.
+            width: Width of the features, D.
+            memory_steps: Steps in which an image's weight falls to about a third.
+            name: Name of the layer.
+        """
+        super().__init__(name=name, trainable=False)
+        self._kept = 1.0 - 1.0 / memory_steps
+        # Each replica sees other images. Sums and counts are both averaged: their quotient is the mean of all images.
+        options = {"initializer": "zeros", "trainable": False, "dtype": "float32", "aggregation": "mean"}
+        self.sums = self.add_weight(shape=(num_classes, width), name="sums", **options)
+        self.counts = self.add_weight(shape=(num_classes, 1), name="counts", **options)
+
+    def update(self, features: tf.Tensor, labels: tf.Tensor) -> None:
+        """Takes in features [B, D] with class indices [B] or class probabilities [B, K]."""
+        for total, values in ((self.sums, features), (self.counts, tf.ones_like(features[:, :1]))):
+            if are_probabilities(labels):
+                added = tf.matmul(labels, values, transpose_a=True)
+            else:
+                added = tf.math.unsorted_segment_sum(values, labels, total.shape[0])
+            total.assign(self._kept * tf.convert_to_tensor(total) + added)
+
+    def numpy(self) -> np.ndarray:
+        """Returns the means, float64 [K, D]; NaN for a class of which no image has been seen."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.sums, np.float64) / np.asarray(self.counts, np.float64)

@@ -1,0 +1,81 @@
+"""The transport term of JTLN."""
+
+import tensorflow as tf
+
+from jtln_tf.methods.base import Term
+from jtln_tf.methods.terms import are_probabilities
+from jtln_tf.ot import sinkhorn, sinkhorn_from_logits
+
+
+def transport_terms(method, labels, outputs, moment) -> dict[str, Term]:
+    """Returns the transport loss and, only reported, how well it was solved.
+
+    Args:
+        method: `Jtln`.
+        labels: Labels by domain.
+        outputs: `Outputs` of both domains.
+        moment: `Moment` of the step; its state is a `TransportState`.
+
+    Returns:
+        Terms `transport_loss`, `marginal_error` and `transport_converged` (each per image), and `sinkhorn_iterations`
+        (of the image that took most) and `transport_weight` (scalars).
+    """
+    chosen = [side for side in outputs if method.transport_images in (side, "both")]
+    weight = transport_weight(method, moment)
+    costs = tf.convert_to_tensor(moment.state.cost_values)
+
+    def solve():
+        solved = [solve_transport(method, labels[side], outputs[side], costs) for side in chosen]
+        return (
+            tf.concat([one.regularized_cost for one in solved], 0),
+            tf.concat([one.marginal_error for one in solved], 0),
+            tf.concat([tf.cast(one.converged, tf.float32) for one in solved], 0),
+            tf.reduce_max(tf.concat([tf.cast(one.n_iters, tf.float32) for one in solved], 0)),
+        )
+
+    def skip():
+        zeros = tf.zeros([sum(tf.shape(outputs[side].source)[0] for side in chosen)])
+        return zeros, zeros, zeros + 1.0, tf.constant(0.0)
+
+    cost, error, converged, n_iters = tf.cond(weight > 0, solve, skip)
+    return {
+        "transport_loss": Term(cost, weight),
+        "marginal_error": Term(error, None),
+        "transport_converged": Term(converged, None),
+        "sinkhorn_iterations": Term(n_iters, None),
+        "transport_weight": Term(weight, None),
+    }
+
+
+def solve_transport(method, labels, outputs, costs):
+    """Solves the entropic transport between the two heads' predictions of each image.
+
+    Args:
+        method: `Jtln`.
+        labels: Class indices [B] or probabilities [B, n]; only of interest if they are the source marginal.
+        outputs: `Outputs` of the images.
+        costs: Class costs [n, m].
+
+    Returns:
+        `SinkhornOutput`; gradients of `regularized_cost` flow to the heads that `transport_gradient` names.
+    """
+    moves = method.transport_gradient
+    source = tf.cast(outputs.source, tf.float32) / method.transport_temperature
+    target = tf.cast(outputs.target, tf.float32) / method.transport_temperature
+    source = source if moves in ("source", "both") else tf.stop_gradient(source)
+    target = target if moves in ("target", "both") else tf.stop_gradient(target)
+    solver = {"threshold": method.sinkhorn_threshold, "max_iterations": method.sinkhorn_max_iterations}
+    if method.transport_source_marginal == "label":
+        num_classes, smoothing = outputs.source.shape[-1], method.transport_label_smoothing
+        labels = labels if are_probabilities(labels) else tf.one_hot(labels, num_classes)
+        a = (1.0 - smoothing) * labels + smoothing / num_classes
+        return sinkhorn(a, tf.nn.softmax(target), costs, method.epsilon, **solver)
+    return sinkhorn_from_logits(source, target, costs, method.epsilon, **solver)
+
+
+def transport_weight(method, moment) -> tf.Tensor:
+    """Returns the weight of the transport loss in a step: 0 until it sets in and has costs, then growing."""
+    since = tf.cast(moment.step - method.transport_start_step, tf.float32)
+    ramp = tf.clip_by_value((since + 1.0) / max(method.transport_ramp_steps, 1), 0.0, 1.0)
+    has_costs = tf.convert_to_tensor(moment.state.has_costs)
+    return method.transport_weight * tf.where(since >= 0, ramp, 0.0) * has_costs

@@ -1,0 +1,25 @@
+"""The two heads: from the features of the backbone to the logits of the classes."""
+
+import keras
+
+from jtln_tf.config import NetworkConfig
+
+
+def build_head(features: keras.KerasTensor, side: str, num_classes: int, config: NetworkConfig) -> keras.KerasTensor:
+    """Builds a head from features [B, D] to logits [B, n]: dropout, `{side}_hidden1`, ..., and `{side}_logits`."""
+    x = features
+    if config.head_dropout:
+        x = keras.layers.Dropout(config.head_dropout, name=f"{side}_dropout")(x)
+    for number, units in enumerate(config.head_hidden_units, start=1):
+        x = keras.layers.Dense(units, activation="relu", name=f"{side}_hidden{number}")(x)
+    # float32 under mixed precision: the losses and the transport term start from the logits.
+    return keras.layers.Dense(num_classes, dtype="float32", name=f"{side}_logits")(x)
+
+
+def call_head(network: keras.Model, side: str, features: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the logits [B, n] of a network's head for other features [B, D]."""
+    x = features
+    for layer in network.layers:
+        if layer.name.startswith(f"{side}_"):
+            x = layer(x)
+    return x

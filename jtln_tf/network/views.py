@@ -1,0 +1,107 @@
+"""Models that share the weights of a network and return other outputs of it."""
+
+from collections.abc import Sequence
+
+import keras
+
+from jtln_tf.backbones import has_domain_norms, images_of
+from jtln_tf.config import SIDES, InputError
+from jtln_tf.network.heads import call_head
+
+
+def features_model(network: keras.Model) -> keras.Model:
+    """Returns the network's own backbone: images [B, H, W, C] in 0..255 to features [B, D]."""
+    return network.get_layer("backbone")
+
+
+def predictions_model(network: keras.Model, side: str) -> keras.Model:
+    """Returns images [B, H, W, C] in 0..255 to the probabilities of one head, `source` [B, n] or `target` [B, m]."""
+    return keras.Model(network.input, network.output[side], name=f"{side}_predictions")
+
+
+def outputs_model(network: keras.Model, layers: Sequence[str] = ()) -> keras.Model:
+    """Returns the model that losses are computed from: features, logits and activations of one forward pass.
+
+    Losses need logits: the logarithm of an underflowed probability is minus infinity.
+
+    Args:
+        network: What `build_network` or `cut_network` returns.
+        layers: Names of backbone layers whose outputs are wanted too.
+
+    Returns:
+        A model from the network's input to `{"features": [B, D], "source": [B, n], "target": [B, m]}`, the last two
+        being logits. With `layers` it also returns `"layers"`, a dict of their outputs by name.
+
+    Raises:
+        InputError: If the backbone has no layer of such a name with one output.
+    """
+    backbone = features_model(network)
+    image = keras.Input(network.input.shape[1:], name=network.input.name)
+    inner = {}
+    if layers:
+        outputs = {name: layer_output(backbone, name) for name in layers}
+        backbone = keras.Model(backbone.input, {"features": backbone.output, "layers": outputs}, name="backbone")
+        inner = backbone(image)
+    features = inner.pop("features") if inner else backbone(image)
+    # The heads are called again: if they stand in two networks, their own outputs may belong to the other one.
+    logits = {side: call_head(network, side, features) for side in SIDES}
+    return keras.Model(image, {"features": features, **logits, **inner}, name="outputs")
+
+
+def layer_output(backbone: keras.Model, name: str, option: str = "layers") -> keras.KerasTensor:
+    """Returns the output of a layer in the graph of a backbone.
+
+    A layer that stands in two models has an output in each, and `layer.output` may be that of the other model.
+
+    Raises:
+        InputError: If there is no such layer, or it does not have one output.
+    """
+    nodes = [
+        node for _, level in sorted(backbone._nodes_by_depth.items()) for node in level if node.operation.name == name
+    ]
+    if not nodes:
+        names = [layer.name for layer in backbone.layers]
+        raise InputError(f"`{option}` must name a layer of the backbone, such as {names[-1]}. Received: {name!r}.")
+    if len(nodes[0].outputs) != 1:
+        raise InputError(f"`{option}` must name a layer with one output. Received: {name!r}.")
+    return nodes[0].outputs[0]
+
+
+def domain_view(network: keras.Model, side: str) -> keras.Model:
+    """Returns a model with the outputs of the network for images of one domain.
+
+    The network itself takes all images for target images. That matters only if BatchNormalization is separate for each
+    domain.
+
+    Args:
+        network: What `build_network` returns, or a part of it that begins at the images.
+        side: `source` or `target`, the domain of the images.
+    """
+    if side == "target" or not has_domain_norms(network):
+        return network
+    return _DomainView(network, side)
+
+
+class _DomainView(keras.Model):
+    def __init__(self, network, side):
+        super().__init__(name=f"{side}_view")
+        self._network, self._side = network, side
+
+    def call(self, images, training=False):
+        with images_of(self._side):
+            return self._network(images, training=training)
+
+    def get_config(self):
+        # Features kept on the disk are found by this.
+        return {"network": self._network.get_config(), "side": self._side}
+
+
+def backbone_variables(network: keras.Model) -> list[keras.Variable]:
+    """Returns the trainable variables of the backbone; frozen layers have none."""
+    return features_model(network).trainable_variables
+
+
+def head_variables(network: keras.Model) -> list[keras.Variable]:
+    """Returns the trainable variables of the two heads."""
+    of_backbone = {id(variable) for variable in backbone_variables(network)}
+    return [variable for variable in network.trainable_variables if id(variable) not in of_backbone]

@@ -1,0 +1,33 @@
+"""Plots of accuracies."""
+
+import os
+
+
+def save_accuracy_plot(rows: list[dict], curves: list[list[tuple[list, list]]], path: str | os.PathLike) -> None:
+    """Draws the test accuracy of each run as a dot, and the validation accuracy over the steps.
+
+    Args:
+        rows: Rows of a comparison, each with `title`, `target_accuracy` and `target_accuracies`.
+        curves: For each row, the steps and the validation accuracies of each of its runs.
+        path: PNG file.
+    """
+    # The object interface: pyplot would look for a screen.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 2 + 0.5 * max(4, len(rows))), layout="constrained")
+    dots, lines = figure.subplots(1, 2)
+    for position, (row, runs) in enumerate(zip(rows, curves, strict=True)):
+        values, color = [100 * accuracy for accuracy in row["target_accuracies"]], f"C{position}"
+        dots.plot(values, [position] * len(values), "o", color=color, alpha=0.6)
+        dots.plot([100 * row["target_accuracy"]], [position], "|", color=color, markersize=24)
+        for number, (steps, accuracies) in enumerate(runs):
+            percent = [100 * accuracy for accuracy in accuracies]
+            lines.plot(steps, percent, color=color, alpha=0.7, label=None if number else row["title"])
+    dots.set_yticks(range(len(rows)), [row["title"] for row in rows])
+    dots.invert_yaxis()
+    dots.set(xlabel="target test accuracy, %  (dot: one seed, bar: mean)")
+    dots.grid(axis="x", alpha=0.3)
+    lines.set(xlabel="step", ylabel="target validation accuracy, %")
+    lines.grid(alpha=0.3)
+    lines.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,43 @@
+"""The compiled function behind `fit` and `evaluate`, right on one replica, on several, and on several machines."""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+
+def make_step_function(model: keras.Model, step: Callable, means: dict[str, keras.metrics.Metric]) -> Callable:
+    """Makes the function that takes an iterator one step on.
+
+    Keras's own reads the results of metrics inside a replica, and stops under several workers. Here the step runs on
+    all replicas, and the results are read once behind it.
+
+    Args:
+        model: The model.
+        step: Takes the data of one replica; returns a dict whose keys name the metrics that it updated.
+        means: Metrics by name.
+
+    Returns:
+        Function from an iterator to a dict of results, scalar tensors.
+    """
+    strategy = model.distribute_strategy
+    options = {"autograph": False, "reduce_retracing": True}
+    on_replica = step if model.run_eagerly else tf.function(step, jit_compile=model.jit_compile, **options)
+
+    def take_step(iterator):
+        reported = strategy.run(on_replica, args=(next(iterator),))
+        return {name: means[name].result() for name in reported}
+
+    if not model.run_eagerly:
+        take_step = tf.function(take_step, **options)
+
+    def take_steps(iterator):
+        try:
+            for _ in range(model.steps_per_execution):
+                results = take_step(iterator)
+        except tf.errors.OutOfRangeError as error:
+            # What Keras understands as the end of the data.
+            raise StopIteration from error
+        return results
+
+    return take_steps

@@ -1,0 +1,143 @@
+"""BatchNormalization that sees two domains: oracles are NumPy float64 statistics of the batches."""
+
+import keras
+import numpy as np
+import pytest
+
+from jtln_tf.backbones import has_domain_norms, images_of
+from jtln_tf.backbones.batch_norm import set_batchnorm_policy
+from jtln_tf.config import SIDES, InputError
+from tests.backbones.trunks import build
+
+SHAPE = (6, 6, 1)
+RNG = np.random.default_rng(0)
+SOURCE = RNG.uniform(0, 100, (8, *SHAPE)).astype("float32")
+TARGET = RNG.uniform(150, 255, (4, *SHAPE)).astype("float32")
+BOTH = np.concatenate([SOURCE, TARGET])
+EPSILON, MOMENTUM = 1e-3, 0.9
+
+
+def norm_backbone():
+    """Pixels, normalized and pooled: the features tell the statistics that were used."""
+    image = keras.Input(SHAPE, name="image")
+    x = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name="norm")(image)
+    return keras.Model(image, keras.layers.Flatten(name="flatten")(x), name="backbone")
+
+
+def normalized(images, by):
+    images, by = images.astype(np.float64), by.astype(np.float64)
+    return ((images - by.mean()) / np.sqrt(by.var() + EPSILON)).reshape(len(images), -1)
+
+
+def train(backbone, images, steps=80):
+    """Moves the statistics; 0.9 ** 80 of the first values is left, 2e-4: of a mean of 0 and a variance of 1."""
+    for _ in range(steps):
+        backbone(images, training=True)
+
+
+def test_each_domain_has_statistics_of_its_own():
+    backbone = set_batchnorm_policy(norm_backbone(), "per_domain")
+    for domain, images in zip(SIDES, (SOURCE, TARGET), strict=True):
+        with images_of(domain):
+            expected = normalized(images, images)
+            np.testing.assert_allclose(backbone(images, training=True), expected, rtol=1e-3, atol=1e-4)
+            train(backbone, images)
+    for domain, images in zip(SIDES, (SOURCE, TARGET), strict=True):
+        with images_of(domain):
+            np.testing.assert_allclose(backbone(images), normalized(images, images), atol=2e-3)
+    # Outside of any domain, images are taken for target images.
+    np.testing.assert_allclose(backbone(SOURCE), normalized(SOURCE, TARGET), rtol=1e-3, atol=2e-3)
+
+
+def test_one_batchnorm_mixes_both_domains():
+    backbone = set_batchnorm_policy(norm_backbone(), "train")
+    train(backbone, BOTH)
+    np.testing.assert_allclose(backbone(BOTH), normalized(BOTH, BOTH), atol=2e-3)
+
+
+def test_a_frozen_one_stays_as_it_was():
+    backbone = set_batchnorm_policy(norm_backbone(), "frozen")
+    before = backbone.get_weights()
+    train(backbone, BOTH, steps=3)
+    for old, value in zip(before, backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, old)
+    assert not backbone.trainable_variables
+
+
+def test_clones_begin_with_the_weights_and_names_of_the_original():
+    backbone = norm_backbone()
+    backbone.get_layer("norm").set_weights([np.full(1, value, "float32") for value in (2.0, 3.0, 4.0, 5.0)])
+    clone = set_batchnorm_policy(backbone, "per_domain")
+    assert [layer.name for layer in clone.layers] == [layer.name for layer in backbone.layers]
+    for domain in SIDES:
+        with images_of(domain):
+            np.testing.assert_allclose(clone(SOURCE), backbone(SOURCE), rtol=1e-6)
+
+
+def test_real_backbones_take_every_policy():
+    images = RNG.uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    plain = build("MobileNetV2", (32, 32, 3))
+    trainable = {}
+    for policy in ("train", "frozen", "per_domain"):
+        backbone = build("MobileNetV2", (32, 32, 3), batchnorm=policy)
+        assert has_domain_norms(backbone) == (policy == "per_domain")
+        assert backbone(images).shape == plain(images).shape
+        trainable[policy] = len(backbone.trainable_variables)
+    norms = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in plain.layers)
+    assert trainable["frozen"] == trainable["train"] - 2 * norms
+    assert trainable["per_domain"] == trainable["train"] + 2 * norms
+    frozen = build("MobileNetV2", (32, 32, 3), batchnorm="per_domain", freeze_until=plain.layers[-2].name)
+    assert not frozen.trainable_variables
+
+
+def test_nested_models_are_reached():
+    inner = norm_backbone()
+    image = keras.Input(SHAPE, name="image")
+    outer = keras.Model(image, keras.Model(inner.input, inner.output, name="inner")(image), name="backbone")
+    assert has_domain_norms(set_batchnorm_policy(outer, "per_domain"))
+    assert not set_batchnorm_policy(outer, "frozen").trainable_variables
+
+
+class Block(keras.layers.Layer):
+    """A layer that holds a BatchNormalization."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = keras.layers.BatchNormalization(name="inner_norm")
+
+    def call(self, inputs, training=None):
+        return self.norm(inputs, training=training)
+
+
+class Scaled(keras.layers.Layer):
+    """A layer whose configuration is not complete."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * float(self.factor)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Block(), "train or frozen for .* inside other layers. Received: .* 1 of 2, .*inner_norm"),
+        (Scaled(np.array(2.0)), r"train or frozen for .*Received: 'per_domain' \(Object Scaled"),
+    ],
+)
+def test_layers_that_cannot_be_replaced_are_frozen_or_refused(layer, message):
+    image = keras.Input(SHAPE, name="image")
+    x = keras.layers.BatchNormalization(name="norm")(layer(image))
+    backbone = keras.Model(image, keras.layers.Flatten()(x), name="backbone")
+    with pytest.raises(InputError, match=f"`batchnorm` must be {message}"):
+        set_batchnorm_policy(backbone, "per_domain")
+    assert set_batchnorm_policy(backbone, "frozen") is backbone and not backbone.trainable_variables
+    np.testing.assert_array_equal(backbone(TARGET, training=True), backbone(TARGET, training=False))
+
+
+def test_a_backbone_without_any_is_taken_as_it_is():
+    image = keras.Input(SHAPE, name="image")
+    backbone = keras.Model(image, keras.layers.Flatten()(image), name="backbone")
+    assert set_batchnorm_policy(backbone, "per_domain") is backbone

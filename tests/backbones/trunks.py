@@ -1,0 +1,22 @@
+"""What the tests of backbones share."""
+
+import keras
+import numpy as np
+
+from jtln_tf.backbones import build_backbone
+from jtln_tf.config import NetworkConfig
+
+
+def build(name, image_shape, **options):
+    return build_backbone(NetworkConfig(backbone=name, **options), image_shape)
+
+
+def draw_images(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(0, 255, shape).astype("float32")
+
+
+def save_model(path, *layers, side=8, channels=3):
+    """Saves a sequential model and returns it."""
+    model = keras.Sequential([keras.Input((side, side, channels)), *layers])
+    model.save(path)
+    return model

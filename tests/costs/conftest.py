@@ -1,0 +1,12 @@
+"""Features of made-up classes for the tests of costs."""
+
+import numpy as np
+
+
+def draw_features(counts, dimension=3, seed=0, spread=0.5):
+    """Returns features [N, D] around a mean of each class, which has counts[label] images, and labels [N]."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return rng.normal(size=(len(counts), dimension))[labels] + spread * rng.normal(
+        size=(len(labels), dimension)
+    ), labels

@@ -1,0 +1,90 @@
+import sys
+
+import numpy as np
+import pytest
+
+from jtln_tf.config import InputError
+from jtln_tf.costs.metrics.fisher_mkmmd import fit_fisher_encoder
+
+pytest.importorskip("skimage")
+
+
+def draw_images(count=12, side=16, channels=1, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, channels), np.uint8)
+
+
+def fisher_by_loops(descriptors, weights, means, variances):
+    """Gradient of the mean log-likelihood by weights, means and deviations, as Perronnin et al. write it; improved."""
+    count = len(descriptors)
+    by_weight, by_mean = np.zeros_like(weights), np.zeros_like(means)
+    by_deviation = np.zeros_like(means)
+    for x in descriptors:
+        densities = [
+            np.log(weights[k]) - 0.5 * np.sum(np.log(2 * np.pi * variances[k]) + (x - means[k]) ** 2 / variances[k])
+            for k in range(len(weights))
+        ]
+        densities = np.exp(np.array(densities) - max(densities))
+        for k, share in enumerate(densities / densities.sum()):
+            z = (x - means[k]) / np.sqrt(variances[k])
+            by_weight[k] += (share - weights[k]) / np.sqrt(weights[k]) / count
+            by_mean[k] += share * z / np.sqrt(weights[k]) / count
+            # scikit-image counts the deviations downwards.
+            by_deviation[k] -= share * (z**2 - 1) / np.sqrt(2 * weights[k]) / count
+    vector = np.concatenate([by_weight, by_mean.ravel(), by_deviation.ravel()])
+    vector = np.sign(vector) * np.sqrt(np.abs(vector))
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_agrees_with_the_loops(channels):
+    from skimage.feature import daisy
+
+    images = draw_images(4, 16, channels)
+    encoder = fit_fisher_encoder(images)
+    # Luma by the weights of ITU-R BT.709.
+    gray = (images / 255.0) @ ([1.0] if channels == 1 else [0.2125, 0.7154, 0.0721])
+    mixture = encoder.mixture
+    for vector, image in zip(encoder(images), gray, strict=True):
+        # 16 pixels less 2 on each side.
+        descriptors = daisy(image, step=1, radius=2, rings=2).reshape(12 * 12, 136)
+        projected = (np.sqrt(descriptors) - encoder.projection.mean_) @ encoder.projection.components_.T
+        expected = fisher_by_loops(projected / encoder.scale, mixture.weights_, mixture.means_, mixture.covariances_)
+        np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (65, 65, 3), (8, 70, 3), (224, 224, 1)])
+def test_images_of_all_sizes(shape):
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
+    vectors = fit_fisher_encoder(images)(images)
+    # 32 modes of 32 components.
+    assert vectors.shape == (3, 2 * 32 * 32 + 32) and vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    assert len(np.unique(vectors, axis=0)) == 3
+    np.testing.assert_array_equal(fit_fisher_encoder(images)(images), vectors)
+
+
+@pytest.mark.parametrize("images", [np.full((5, 28, 28, 3), 77, np.uint8), np.repeat(draw_images(1, 8), 3, axis=0)])
+def test_images_that_are_all_the_same(images):
+    encoder = fit_fisher_encoder(images)
+    vectors = encoder(images)
+    assert np.isfinite(vectors).all() and not np.ptp(vectors, axis=0).any()
+    assert np.isfinite(encoder(draw_images(3, *images.shape[2:]))).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((3, 7, 20, 1), np.uint8), r"at least 8 pixels a side for Fisher vectors. Received: \[7, 20\]."),
+        (np.zeros((3, 8, 8, 1), np.float32), r"uint8 of shape \[B, H, W, C\] .* Received: float32 \[3, 8, 8, 1\]."),
+        (np.zeros((3, 8, 8, 4), np.uint8), r"with C 1 or 3. Received: uint8 \[3, 8, 8, 4\]."),
+    ],
+)
+def test_arrays_that_are_no_images(images, message):
+    with pytest.raises(InputError, match=message):
+        fit_fisher_encoder(images)
+
+
+def test_scikit_image_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.feature", None)
+    with pytest.raises(InputError, match=r"need the package scikit-image: pip install scikit-image\.$"):
+        fit_fisher_encoder(draw_images(3, 8))

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from jtln_tf.config import InputError
+from jtln_tf.costs.metrics import mkmmd
+from jtln_tf.costs.metrics.mkmmd import mkmmd_cost
+from jtln_tf.costs.numerics.kernel import median_squared_distance
+from jtln_tf.costs.scaling import double_centre, dual_centre, scale
+from tests import reference
+from tests.costs.conftest import draw_features
+
+
+# The second has classes of one image on both sides.
+@pytest.mark.parametrize("counts", [([4, 7, 5], [6, 3]), ([1, 4, 1], [2, 1])])
+@pytest.mark.parametrize("unit", [0.3, 7.0])
+def test_agrees_with_the_double_loops(counts, unit):
+    source, target = draw_features(counts[0]), draw_features(counts[1], seed=1)
+    cost = mkmmd_cost(source, target, scale=unit)
+    assert cost.shape == (3, 2) and cost.dtype == np.float64
+    np.testing.assert_allclose(cost, reference.mkmmd(*source, *target, 3, 2, unit), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(mkmmd_cost(target, source, scale=unit), cost.T, rtol=0, atol=1e-13)
+    order = np.random.default_rng(2).permutation(len(source[1]))
+    shuffled = mkmmd_cost((source[0][order], source[1][order]), target, scale=unit)
+    np.testing.assert_allclose(shuffled, cost, rtol=0, atol=1e-13)
+
+
+def test_scale_is_the_median_of_both_domains():
+    source, target = draw_features([4, 7, 5]), draw_features([6, 3], seed=1)
+    cost, expected = mkmmd_cost(source, target), reference.mkmmd(*source, *target, 3, 2)
+    # The median is that of 20,000 drawn pairs, not of all: values move by 2 % of the largest.
+    np.testing.assert_allclose(cost, expected, rtol=0, atol=0.02 * expected.max())
+    unit = median_squared_distance(np.concatenate([source[0], target[0]]))
+    np.testing.assert_array_equal(cost, mkmmd_cost(source, target, scale=unit))
+
+
+@pytest.mark.parametrize("block", [1, 2, 7])
+def test_blocks_change_nothing(monkeypatch, block):
+    source, target = draw_features([4, 1, 7, 5]), draw_features([6, 3, 1], seed=1)
+    expected = mkmmd_cost(source, target)
+    monkeypatch.setattr(mkmmd, "_BLOCK_IMAGES", block)
+    np.testing.assert_allclose(mkmmd_cost(source, target), expected, rtol=0, atol=1e-13)
+
+
+def test_constant_features_cost_nothing():
+    labels = np.arange(6) % 2
+    cost = mkmmd_cost((np.full((6, 3), 0.7), labels), (np.full((4, 3), 0.7), labels[:4]))
+    np.testing.assert_allclose(cost, 0, atol=1e-13)
+    np.testing.assert_array_equal(scale(dual_centre(cost)), 0)
+
+
+@pytest.mark.parametrize(("factor", "offset", "atol"), [(2.0**-60, 0, 1e-12), (2.0**100, 0, 1e-12), (1, 1e6, 1e-8)])
+def test_unit_and_origin_of_the_features_do_not_matter(factor, offset, atol):
+    source, target = draw_features([4, 7]), draw_features([6, 3], seed=1)
+    moved = [(factor * features + offset, labels) for features, labels in (source, target)]
+    # A power of 2 changes no digit; float64 holds features of 1e6 to 1e-10.
+    np.testing.assert_allclose(mkmmd_cost(*moved), mkmmd_cost(source, target), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source_labels": [0, 0, 2]}, "`source_labels` must name every class. Received: no image of class 1"),
+        ({"target_labels": [-1, 1]}, "`target_labels` must not be negative. Received: -1"),
+        ({"source_labels": [0, 1]}, r"`source_features` must have shape \[2, D\]. Received: \[3, 4\]"),
+        ({"target": np.zeros(2)}, r"`target_features` must have shape \[2, 4\]. Received: \[2\]"),
+        ({"target": np.zeros((2, 5))}, r"`target_features` must have shape \[2, 4\]. Received: \[2, 5\]"),
+        ({"target": [[0, 1, 2, 3], [0, 0, np.nan, 0]]}, "`target_features` must be finite. Received: nan in image 1"),
+        ({"scale": 0.0}, "`scale` must be a finite number above 0. Received: 0.0"),
+    ],
+)
+def test_input_that_does_not_fit(changes, message):
+    given = {"source": np.eye(3, 4), "source_labels": [0, 1, 2], "target": np.eye(2, 4), "target_labels": [0, 1]}
+    given = {**given, "scale": None, **changes}
+    source, target = (given["source"], given["source_labels"]), (given["target"], given["target_labels"])
+    with pytest.raises(InputError, match=message):
+        mkmmd_cost(source, target, scale=given["scale"])
+
+
+def test_median_is_near_that_of_all_pairs():
+    features, _ = draw_features([40, 50], dimension=5)
+    medians = [median_squared_distance(features, seed) for seed in range(5)]
+    np.testing.assert_allclose(medians, reference.median_squared_distance(features), rtol=0.05)
+    assert len(set(medians)) > 1 and medians[0] == median_squared_distance(features)
+
+
+def test_median_of_zero_gives_way_to_the_mean():
+    features = np.zeros((20, 1))
+    features[0] = 3.0
+    # 19 of the 190 pairs are 9 apart; 20,000 draws know that to some percent.
+    np.testing.assert_allclose(median_squared_distance(features), 0.9, rtol=0.1)
+    labels = np.arange(20) % 2
+    assert np.abs(double_centre(mkmmd_cost((features, labels), (features, labels)))).max() > 1e-3

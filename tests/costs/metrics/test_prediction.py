@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from sklearn.datasets import load_digits
+
+from jtln_tf.config import InputError
+from jtln_tf.costs.metrics.prediction import fit_source_classifier, prediction_cost
+from jtln_tf.costs.scaling import double_centre
+from tests.costs.conftest import draw_features
+
+
+def draw_probabilities(count, num_classes, seed=0):
+    return softmax(3 * np.random.default_rng(seed).normal(size=(count, num_classes)), axis=1)
+
+
+def cost_by_loops(probabilities, labels, num_target_classes):
+    num_source_classes = len(probabilities[0])
+    cost = np.zeros((num_source_classes, num_target_classes))
+    for source in range(num_source_classes):
+        for target in range(num_target_classes):
+            votes = [row[source] for row, label in zip(probabilities, labels, strict=True) if label == target]
+            cost[source, target] = -np.log(sum(votes) / len(votes) + 0.1 / num_source_classes)
+    return cost
+
+
+@pytest.mark.parametrize("counts", [[4, 7, 5], [1, 1], [1, 30]])
+def test_agrees_with_the_loops(counts):
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
+    probabilities = draw_probabilities(len(labels), 6)
+    cost = prediction_cost(probabilities, labels)
+    assert cost.shape == (6, len(counts)) and cost.dtype == np.float64
+    np.testing.assert_allclose(cost, cost_by_loops(probabilities, labels, len(counts)), rtol=1e-12)
+
+
+def test_agrees_with_leep_after_double_centring():
+    probabilities, labels = draw_probabilities(400, 6), np.arange(400) % 4
+    # As Nguyen et al. define it: the empirical joint distribution of the two labels, and from it P(t | s).
+    joint = np.zeros((6, 4))
+    for row, label in zip(probabilities, labels, strict=True):
+        joint[:, label] += row / len(labels)
+    expected = double_centre(-np.log(joint / joint.sum(axis=1, keepdims=True)))
+    # A vote is 1 / 6 or so; the floor, a tenth of that, shortens logarithms by as much.
+    found = double_centre(prediction_cost(probabilities, labels))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.15 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([0.5, 0.2, 0.2], "sum to 1 in each row. Received: a sum of 0.9 and a least entry of 0.2 in row 2."),
+        ([1.5, -0.5, 0.0], "sum to 1 in each row. Received: a sum of 1 and a least entry of -0.5 in row 2."),
+        ([np.nan, 0.5, 0.5], "`probabilities` must be finite. Received: nan in image 2."),
+    ],
+)
+def test_rows_that_are_no_probabilities(row, message):
+    probabilities = draw_probabilities(4, 3)
+    probabilities[2] = row
+    with pytest.raises(InputError, match=message):
+        prediction_cost(probabilities, np.zeros(4, int))
+
+
+def probabilities_by_minimization(features, labels, images, penalty=0.01):
+    """Multinomial regression with an L2 penalty `penalty D / 2 |W|^2`, minimized as it is written down."""
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    standardized, images = (features - mean) / deviation, (images - mean) / deviation
+    num_classes, (count, dimension) = labels.max() + 1, features.shape
+
+    def loss(parameters):
+        weights = parameters.reshape(dimension + 1, num_classes)
+        logs = log_softmax(standardized @ weights[1:] + weights[0], axis=1)
+        loss = -logs[np.arange(count), labels].sum() + penalty * dimension / 2 * (weights[1:] ** 2).sum()
+        error = np.exp(logs) - np.eye(num_classes)[labels]
+        gradient = np.vstack([error.sum(axis=0), standardized.T @ error + penalty * dimension * weights[1:]])
+        return loss, gradient.ravel()
+
+    found = minimize(loss, np.zeros((dimension + 1) * num_classes), jac=True, tol=1e-12, options={"maxiter": 10_000})
+    weights = found.x.reshape(dimension + 1, num_classes)
+    return softmax(images @ weights[1:] + weights[0], axis=1)
+
+
+@pytest.mark.parametrize(("counts", "dimension"), [([9, 5, 7, 20], 3), ([1, 1, 1], 4), ([2, 1, 6], 12), ([30, 30], 2)])
+def test_classifier_agrees_with_the_minimum(counts, dimension):
+    features, labels = draw_features(counts, dimension)
+    images = np.random.default_rng(1).normal(size=(50, dimension))
+    probabilities = fit_source_classifier(features, labels)(images)
+    assert probabilities.shape == (50, len(counts)) and probabilities.dtype == np.float64
+    # scikit-learn stops at a gradient of 1e-4.
+    expected = probabilities_by_minimization(features, labels, images)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=0.02)
+
+
+def test_classifier_of_one_class_and_of_constant_features():
+    np.testing.assert_array_equal(fit_source_classifier([[1.0, 2.0]], [0])(np.zeros((4, 2))), np.ones((4, 1)))
+    labels = np.repeat([0, 1, 2], [5, 4, 3])
+    constant = fit_source_classifier(np.full((12, 2), 0.7), labels)(np.full((2, 2), 0.7))
+    np.testing.assert_allclose(constant, np.array([[5, 4, 3]] * 2) / 12, atol=1e-3)
+
+
+def test_digits_are_predicted_with_calibrated_probabilities_and_related_by_them():
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    train, test = order[:400], order[400:]
+    probabilities = fit_source_classifier(images[train], labels[train])(images[test])
+    accuracy = (probabilities.argmax(axis=1) == labels[test]).mean()
+    assert accuracy > 0.9
+    np.testing.assert_allclose(probabilities.max(axis=1).mean(), accuracy, rtol=0, atol=0.04)
+    cost = prediction_cost(probabilities, (labels[test] + 3) % 10)
+    np.testing.assert_array_equal(double_centre(cost).argmin(axis=0), (np.arange(10) - 3) % 10)

@@ -1,0 +1,201 @@
+import collections
+import math
+import re
+import sys
+import types
+import unicodedata
+
+import numpy as np
+import pytest
+
+from jtln_tf.config import InputError
+from jtln_tf.costs.metrics.text import class_text, text_cost
+
+SOURCE = {
+    "Beef-Tomato": "Beef Tomato An extra large tomato for hamburgers",
+    "Soy-Milk": "Soy Milk Soy based drink, enriched with vitamins",
+    "Käse": "Käse jung und mild, Käse eben",
+}
+TARGET = {
+    "Vine-Tomato": "Vine Tomato Round tomatoes with vines",
+    "Oat-Drink": "Oat Drink A drink based on oats",
+}
+VECTORS = {
+    "tomato": [1.0, 0.0, 0.5],
+    "milk": [0.0, 2.0, 0.0],
+    "oat": [0.1, 0.9, -0.3],
+    "drink": [-0.2, 0.7, 0.4],
+    "Vine": [0.3, -0.1, 8.0],
+    "vine": [-9.0, 0.0, 0.0],
+    "the": [5.0, 5.0, 5.0],
+}
+
+
+def cosine(x, y):
+    return sum(a * b for a, b in zip(x, y, strict=True)) / math.sqrt(sum(a * a for a in x) * sum(b * b for b in y))
+
+
+def words_and_pairs(text):
+    words = re.findall(r"[^\W_]+", text.lower())
+    return words + [f"{one} {other}" for one, other in zip(words, words[1:], strict=False)]
+
+
+def letter_pieces(text):
+    words = [f" {word} " for word in text.lower().split()]
+    return [word[i : i + length] for word in words for length in (3, 4, 5) for i in range(len(word) - length + 1)]
+
+
+def tfidf(texts, split):
+    """Unit vectors of (1 + ln tf) (ln((1 + N) / (1 + df)) + 1), by loops."""
+    counts = [collections.Counter(split(text)) for text in texts]
+    terms = sorted(set().union(*counts))
+    frequencies = {term: sum(term in count for count in counts) for term in terms}
+    vectors = np.zeros((len(texts), len(terms)))
+    for row, count in enumerate(counts):
+        for column, term in enumerate(terms):
+            if count[term]:
+                idf = math.log((1 + len(texts)) / (1 + frequencies[term])) + 1
+                vectors[row, column] = (1 + math.log(count[term])) * idf
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def write_vectors(path, vectors=VECTORS, header=True):
+    lines = [f"{len(vectors)} {len(next(iter(vectors.values())))}"] * header
+    lines += [f"{word} {' '.join(map(str, vector))}" for word, vector in vectors.items()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Beef-Tomato", "Beef Tomato"),
+        ("bell_pepper.red/large 2", "bell pepper red large 2"),
+        ("bellPepper", "bell Pepper"),
+        ("UHTMilk", "UHT Milk"),
+        ("KäseÄlter", "Käse Älter"),
+        ("-_./ ", ""),
+    ],
+)
+def test_words_of_a_class_name(name, expected):
+    assert class_text(name) == expected
+
+
+def test_class_text_goes_on_with_the_description():
+    assert class_text("Oat-Milk", "A drink - of OatFlakes.") == "Oat Milk A drink - of OatFlakes."
+    assert class_text("", "A drink") == "A drink"
+    decomposed = unicodedata.normalize("NFD", "Käse")
+    assert decomposed != "Käse" and class_text(decomposed, decomposed) == "Käse Käse"
+
+
+def test_tfidf_agrees_with_the_formula():
+    texts = [*SOURCE.values(), *TARGET.values()]
+    vectors = np.hstack([tfidf(texts, words_and_pairs), tfidf(texts, letter_pieces)])
+    cost = text_cost(SOURCE, TARGET)
+    assert cost.shape == (3, 2) and cost.dtype == np.float64
+    expected = [[1 - cosine(vectors[row], vectors[3 + column]) for column in range(2)] for row in range(3)]
+    np.testing.assert_allclose(cost, expected, rtol=0, atol=1e-11)
+    # Identical texts cost exactly 0, unrelated ones 1.
+    texts = {"a": "red bell pepper", "b": "猫", "c": "x", "d": "ÅÄÖ åäö"}
+    np.testing.assert_array_equal(text_cost(texts, texts), 1.0 - np.eye(4))
+
+
+@pytest.mark.parametrize(("suffix", "header"), [(".txt", True), (".vec", False)])
+def test_word_vectors_agree_with_loops(tmp_path, suffix, header):
+    # Lower-case where the word itself is missing; "Vine" has its own vector, and unknown words count for nothing.
+    source = {"a": "Tomato of Tomato milk", "b": "Vine"}
+    target = {"c": "OAT drink, unheard", "d": "milk", "e": "vine"}
+    used = {"a": ["tomato", "tomato", "milk"], "b": ["Vine"], "c": ["oat", "drink"], "d": ["milk"], "e": ["vine"]}
+    means = {}
+    for name, words in used.items():
+        units = [[value / math.hypot(*VECTORS[word]) for value in VECTORS[word]] for word in words]
+        means[name] = [sum(values) / len(units) for values in zip(*units, strict=True)]
+    cost = text_cost(source, target, write_vectors(tmp_path / f"vectors{suffix}", header=header))
+    expected = [[1 - cosine(means[row], means[column]) for column in target] for row in source]
+    np.testing.assert_allclose(cost, expected, rtol=0, atol=1e-11)
+    assert cost.max() > 1
+
+
+def test_word_vector_files_as_they_are_published(tmp_path):
+    path = tmp_path / "vectors.txt"
+    # Entries of several words, blanks at the end of lines, words that are no UTF-8, repeated words.
+    path.write_bytes(
+        b"2 2\n</s> 1 0 \nat name@domain.com 9 9\nat 0 1 \n\xff\xfe 1 1\nof . 3 3\nof 1 0\nof 7 7\nbad 1 2 3 4\n\n"
+    )
+    np.testing.assert_allclose(text_cost({"a": "at"}, {"b": "of", "c": "at"}, str(path)), [[1, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("texts", "encoder", "message"),
+    [
+        ({"dumb": "... !?"}, "tfidf", "must find a word in every class. Received: source class 'dumb' with none"),
+        (SOURCE, "glove.bin", r"must be tfidf, a word .* or sentence-transformers:NAME. Received: 'glove.bin'\.$"),
+        (SOURCE, "sentence-transformers:", "must be tfidf, .* Received: 'sentence-transformers:'"),
+        (SOURCE, "nothing.vec", "must name an existing file. Received: 'nothing.vec'"),
+    ],
+)
+def test_what_cannot_be_compared(texts, encoder, message):
+    with pytest.raises(InputError, match=f"`cost_text` {message}"):
+        text_cost(texts, TARGET, encoder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat 1 2\ndog 1\n", "each with 2 numbers. Received: 1 numbers in line 2 of '.*vectors.txt'"),
+        ("cat 1 2\ndog 1 big\n", "each with 2 numbers. Received: 'big' in line 2 of "),
+        ("cat 1 2\n\ndog inf 2\n", "each with 2 numbers. Received: 'inf' in line 3 of "),
+        ("cat\n", "each with 1 numbers. Received: 0 numbers in line 1 of "),
+    ],
+)
+def test_damaged_word_vectors(tmp_path, text, message):
+    path = tmp_path / "vectors.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"`cost_text` must name a file of words, {message}"):
+        text_cost({"cat": "cat"}, {"dog": "dog"}, str(path))
+
+
+def test_class_that_the_word_vectors_do_not_know(tmp_path):
+    path = write_vectors(tmp_path / "vectors.txt", {"tomato": [1.0, 2.0], "null": [0.0, 0.0]})
+    with pytest.raises(InputError, match=r"none of target class 'Xyzzy' \(plugh, Null\)\.$"):
+        text_cost({"a": "tomato"}, {"b": "tomato", "Xyzzy": "plugh Null"}, path)
+    with pytest.raises(InputError, match=r"'.*vectors.txt', which has none of source class 'long' \(a, b, c\)\.$"):
+        text_cost({"long": "a b c d e f g"}, {"b": "tomato"}, path)
+
+
+class LetterCounts:
+    """In place of a sentence encoder: the float32 unit vector of the counts of the letters."""
+
+    loaded = None
+
+    def __init__(self, name):
+        if name == "missing":
+            raise OSError(f"\nno model {name}\nsee there")
+        LetterCounts.loaded = name
+
+    def encode(self, texts, normalize_embeddings):
+        counts = np.array([[text.count(letter) for letter in "abcz"] for text in texts], "float32")
+        assert isinstance(texts, list) and normalize_embeddings
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+def test_sentence_transformer(monkeypatch):
+    module = types.ModuleType("sentence_transformers")
+    module.SentenceTransformer = LetterCounts
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+    source, target = {"a": "aab", "b": "abc"}, {"c": "bbc", "d": "abc", "e": "z"}
+    cost = text_cost(source, target, "sentence-transformers:some/model:x")
+    assert LetterCounts.loaded == "some/model:x" and cost.dtype == np.float64
+    counts = {"a": (2, 1, 0, 0), "b": (1, 1, 1, 0), "c": (0, 2, 1, 0), "d": (1, 1, 1, 0), "e": (0, 0, 0, 1)}
+    expected = [[1 - cosine(counts[row], counts[column]) for column in target] for row in source]
+    # The encoder is single precision.
+    np.testing.assert_allclose(cost, expected, rtol=0, atol=1e-6)
+    assert cost[1, 1] == 0
+    with pytest.raises(InputError, match=r"that sentence-transformers can load. Received: 'missing' \(no model mis"):
+        text_cost(source, target, "sentence-transformers:missing")
+
+
+def test_sentence_transformers_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(InputError, match=r"needs the package sentence-.*: pip install sentence-transformers\.$"):
+        text_cost(SOURCE, TARGET, "sentence-transformers:all-MiniLM-L6-v2")

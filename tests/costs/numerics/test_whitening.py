@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from sklearn.covariance import LedoitWolf
+
+from jtln_tf.costs.metrics.mkmmd import mkmmd_cost
+from jtln_tf.costs.numerics.whitening import fit_whitening
+from jtln_tf.costs.scaling import double_centre
+from tests.costs.conftest import draw_features
+
+
+def within_covariance(features, labels):
+    """Pooled covariance inside classes, by the textbook."""
+    total, freedom = 0.0, 0
+    for label in np.unique(labels):
+        of_class = features[labels == label]
+        total = total + (of_class - of_class.mean(0)).T @ (of_class - of_class.mean(0))
+        freedom += len(of_class) - 1
+    return total / freedom
+
+
+def test_many_images_have_the_identity_inside_classes():
+    features, labels = draw_features([4000, 2000, 3000], dimension=5, spread=np.array([0.5, 1.0, 2.0, 4.0, 3.0]))
+    whitened = features @ fit_whitening([(features, labels)])
+    np.testing.assert_allclose(within_covariance(whitened, labels), np.eye(5), atol=0.05)
+
+
+def test_few_images_are_shrunk_as_far_as_ledoit_and_wolf_say():
+    features, labels = draw_features([4, 4, 4], dimension=20)
+    whiten = fit_whitening([(features, labels)])
+    means = np.stack([features[labels == label].mean(0) for label in range(3)])
+    expected = LedoitWolf(assume_centered=True).fit((features - means[labels]) * np.sqrt(4 / 3)).covariance_
+    np.testing.assert_allclose(whiten @ whiten.T, np.linalg.inv(expected), rtol=1e-6, atol=1e-8)
+
+
+def test_domains_are_pooled_and_classes_of_one_image_tell_nothing():
+    one, other = draw_features([50, 30], 5), draw_features([40, 60], 5, seed=1)
+    pooled = np.concatenate([one[0], other[0], [[1e3] * 5]]), np.concatenate([one[1], other[1] + 2, [4]])
+    np.testing.assert_allclose(fit_whitening([one, other]), fit_whitening([pooled]), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels"), [(np.arange(12.0).reshape(4, 3), [0, 1, 2, 3]), (np.full((6, 3), 0.7), [0, 0, 0, 1, 1, 1])]
+)
+def test_nothing_to_estimate_from_leaves_the_features(features, labels):
+    np.testing.assert_array_equal(fit_whitening([(features, np.array(labels))]), np.eye(3))
+
+
+def test_one_direction_and_very_many():
+    features = np.outer([0.0, 1.0, 2.0, 0.0, 1.0, 2.0], [1.0, 1.0, 0.0])
+    assert np.isfinite(features @ fit_whitening([(features, np.array([0, 0, 0, 1, 1, 1]))])).all()
+    assert fit_whitening([(np.ones((2, 4097)), np.array([0, 0]))]) is None
+
+
+def test_relations_that_a_noisy_direction_hides_are_found():
+    # The first two directions tell which classes are related; in the third, images differ a hundred times as much.
+    rng = np.random.default_rng(0)
+    places = np.array([[0, 0], [4, 0], [0, 4], [4, 4], [2, 8], [8, 2]], float)
+
+    def draw_domain(count):
+        labels = np.repeat(np.arange(6), count)
+        return np.c_[places[labels] + rng.normal(size=(6 * count, 2)), 100 * rng.normal(size=6 * count)], labels
+
+    source, target = draw_domain(30), draw_domain(5)
+    found = []
+    for whiten in (np.eye(3), fit_whitening([source, target])):
+        costs = mkmmd_cost((source[0] @ whiten, source[1]), (target[0] @ whiten, target[1]))
+        found.append((double_centre(costs).argmin(axis=0) == np.arange(6)).sum())
+    assert found[0] <= 4 and found[1] == 6

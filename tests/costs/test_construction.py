@@ -1,0 +1,349 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from jtln_tf.backbones.batch_norm import set_batchnorm_policy
+from jtln_tf.config import InputError
+from jtln_tf.costs.config import CostConfig
+from jtln_tf.costs.construction import build_cost_matrix, build_online_costs
+from jtln_tf.costs.matrix import CostMatrix
+from jtln_tf.costs.metrics.mkmmd import mkmmd_cost
+from jtln_tf.costs.metrics.prediction import fit_source_classifier, prediction_cost
+from jtln_tf.costs.metrics.wasserstein import wasserstein_cost
+from jtln_tf.costs.numerics.whitening import fit_whitening
+from jtln_tf.data.domain import load_domain
+from jtln_tf.features.views import choose_augmentation
+from tests import reference
+
+DESCRIPTIONS = {
+    "0": {"class": "0", "shape": "round", "description": "a closed ring"},
+    "1": {"class": "1", "shape": "straight", "description": "a single upright stroke"},
+    "2": {"class": "2", "shape": "bent", "description": "a hook above a base line"},
+    "3": {"class": "3", "shape": "round", "description": "two open rings"},
+    "7": {"class": "7", "shape": "straight", "description": "a slanted stroke below a bar"},
+}
+
+
+@pytest.fixture(scope="module")
+def source():
+    return load_domain("builtin:mnist5k?classes=0,1,2,3&per_class=12", image_size=8)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return load_domain("builtin:optdigits?classes=1,2,7&per_class=5", image_size=8)
+
+
+@pytest.fixture(scope="module")
+def other_target():
+    """Another draw of the target labels."""
+    return load_domain("builtin:optdigits?classes=1,2,7&per_class=5", image_size=8, seed=1)
+
+
+@pytest.fixture(scope="module")
+def features_model():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x), name="six_filters")
+
+
+def build_values(*arguments, **options):
+    return build_cost_matrix(*arguments, **options).values
+
+
+def pixels(domain):
+    return domain.train.images.reshape(len(domain.train), -1) / 255.0, domain.train.labels
+
+
+def standardize(raw):
+    centred = reference.double_centre(raw)
+    return (centred - centred.min()) / np.ptp(centred)
+
+
+def first_rows(split, count):
+    return np.concatenate([np.flatnonzero(split.labels == label)[:count] for label in np.unique(split.labels)])
+
+
+def test_mkmmd_of_pixels(source, target):
+    matrix = build_cost_matrix(source, target, whitening=False)
+    raw = reference.mkmmd(*pixels(source), *pixels(target), 4, 3)
+    # The unit is a median over drawn pairs, not over all.
+    np.testing.assert_allclose(matrix.values, standardize(raw), rtol=0, atol=0.02)
+    assert matrix.source_classes == source.class_names and matrix.target_classes == target.class_names
+    assert (matrix.metric, matrix.backbone, matrix.data["target"]["images"]) == ("mkmmd", "", 15)
+    assert matrix.parameters == {
+        **{"images_per_class": 50, "features": "pixels", "augmented": False, "whitened": False},
+        **{"centring": "double", "scale": "max"},
+    }
+    np.testing.assert_array_equal(build_values(source, target, CostConfig(whitening=False)), matrix.values)
+
+
+@pytest.mark.parametrize(("metric", "cost"), [("mkmmd", mkmmd_cost), ("wasserstein", wasserstein_cost)])
+def test_whitened_features_are_compared(source, target, metric, cost):
+    sides = [pixels(source), pixels(target)]
+    whiten = fit_whitening(sides)
+    raw = cost(*((features @ whiten, labels) for features, labels in sides))
+    matrix = build_cost_matrix(source, target, metric)
+    np.testing.assert_allclose(matrix.values, standardize(raw), rtol=1e-4, atol=1e-4)
+    assert matrix.parameters["whitened"] is True
+
+
+def test_prediction_fits_a_classifier_or_takes_the_given_one(source, target):
+    features, labels = pixels(target)
+    raw = prediction_cost(fit_source_classifier(*pixels(source))(features), labels)
+    np.testing.assert_allclose(build_values(source, target, "prediction"), standardize(raw), rtol=1e-4, atol=1e-4)
+    image = keras.Input((8, 8, 1))
+    votes = keras.layers.Dense(4, "softmax", kernel_initializer="zeros", name="votes")(keras.layers.Flatten()(image))
+    classifier = keras.Model(image, votes, name="always_the_third")
+    classifier.get_layer("votes").bias.assign([0.0, 0.0, 5.0, 0.0])
+    matrix = build_cost_matrix(source, target, "prediction", source_classifier=classifier, centring="none")
+    assert matrix.parameters["classifier"] == "always_the_third"
+    np.testing.assert_array_equal(matrix.values.argmin(axis=0), 2)
+
+
+def test_linear_time_mkmmd_agrees_with_the_exact_one(source, target):
+    exact, linear, auto = (
+        build_cost_matrix(source, target, estimator=estimator, whitening=False)
+        for estimator in ("exact", "linear", "auto")
+    )
+    assert np.corrcoef(exact.values.ravel(), linear.values.ravel())[0, 1] > 0.9
+    assert "frequencies" in linear.parameters and "frequencies" not in exact.parameters
+    np.testing.assert_array_equal(auto.values, exact.values)
+
+
+def test_fisher_vectors_find_the_digits_that_both_have_and_ask_no_network(target, tmp_path):
+    pytest.importorskip("skimage")
+    source, other = (
+        load_domain(f"builtin:mnist5k?classes={names}&per_class=12", image_size=14, seed=seed)
+        for seed, names in enumerate(("0,1,2,3", "1,3"))
+    )
+    matrix = build_cost_matrix(source, other, "fisher_mkmmd", backbone="small_cnn", whitening=False)
+    assert matrix.nearest(1) == {"1": ["1"], "3": ["3"]}
+    assert (matrix.parameters["features"], matrix.backbone) == ("fisher", "") and matrix.data
+
+
+def test_classes_keep_their_costs_in_another_order_and_under_other_names(source, target):
+    rows, plain = [2, 0, 3, 1], build_cost_matrix(source, target)
+    relabelled = dataclasses.replace(source.train, labels=np.argsort(rows).astype("int32")[source.train.labels])
+    mixed = dataclasses.replace(source, class_names=tuple("wxyz"), train=relabelled)
+    np.testing.assert_allclose(build_values(mixed, target), plain.values[rows], rtol=0, atol=1e-3)
+    itself = build_values(source, source)
+    np.testing.assert_allclose(itself, itself.T, atol=1e-6)
+    np.testing.assert_array_equal(itself.argmin(axis=1), range(4))
+
+
+def test_only_the_first_training_images_are_looked_at(source, target):
+    cut = [
+        dataclasses.replace(domain, train=domain.train.take(first_rows(domain.train, 3)), validation=None, test=None)
+        for domain in (source, target)
+    ]
+    few = build_cost_matrix(source, target, images_per_class=3)
+    np.testing.assert_array_equal(few.values, build_values(*cut))
+    assert np.abs(few.values - build_values(source, target)).max() > 1e-3
+
+
+def test_degenerate_images(source, target):
+    values = build_values(source, target, images_per_class=1)
+    assert np.isfinite(values).all() and values.min() == 0 and values.max() == 1
+    blank = [
+        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images))
+        for domain in (source, target)
+    ]
+    np.testing.assert_array_equal(build_values(*blank), 0)
+    image = keras.Input((8, 8, 1))
+    roots = keras.layers.Lambda(lambda x: keras.ops.sqrt(x - 300.0))(keras.layers.Flatten()(image))
+    with pytest.raises(InputError, match="`backbone` must give finite features. Received: NaN"):
+        build_cost_matrix(source, target, features_model=keras.Model(image, roots))
+
+
+@pytest.mark.parametrize("augmented", [("source", "target"), ("target",)])
+def test_augmented_views_agree_with_the_double_loops(source, target, augmented):
+    options = {"images_per_class": 8, "whitening": False, "seed": 3}
+    matrix = build_cost_matrix(source, target, augmentation=dict.fromkeys(augmented, "flip"), **options)
+    assert matrix.parameters["augmented"] is True
+    features = []
+    for side, domain in (("source", source), ("target", target)):
+        split, rows = domain.train, first_rows(domain.train, 8)
+        if side in augmented:
+            # Few images are filled up; others are not.
+            rows = [np.resize(np.flatnonzero(split.labels == label), 8) for label in range(domain.num_classes)]
+            rows = np.concatenate(rows)
+        images = split.images[rows]
+        if side in augmented:
+            images = choose_augmentation(split, "flip", 3)(images, step=0).numpy()
+        features += [images.reshape(len(rows), -1) / 255.0, split.labels[rows]]
+    # The unit is a median over drawn pairs, not over all.
+    expected = standardize(reference.mkmmd(*features, 4, 3))
+    np.testing.assert_allclose(matrix.values, expected, rtol=0, atol=0.02)
+
+
+def test_what_cannot_be_augmented_is_not(source, target):
+    activations = dataclasses.replace(source.train, images=source.train.images.astype("float32"))
+    assert choose_augmentation(activations, "crop", 0) is None
+    assert choose_augmentation(source.train, "mixup:0.2", 0) is None
+    matrix = build_cost_matrix(source, target, augmentation={"source": "none"})
+    assert matrix.parameters["augmented"] is False
+
+
+def test_images_of_each_domain_are_seen_by_its_own_statistics(source, target, tmp_path):
+    image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.BatchNormalization(name="norm")(image)
+    backbone = keras.Model(image, keras.layers.Flatten()(x), name="backbone")
+    backbone = set_batchnorm_policy(backbone, "per_domain")
+    sides = []
+    for side, domain, mean in (("source", source, 50.0), ("target", target, 200.0)):
+        backbone.get_layer("norm").norms[side].moving_mean.assign([mean])
+        features, labels = pixels(domain)
+        rows = first_rows(domain.train, 5)
+        sides.append(((255 * features[rows] - mean) / np.sqrt(1 + 1e-3), labels[rows]))
+    expected = mkmmd_cost(*sides)
+    options = {"images_per_class": 5, "centring": "none", "whitening": False, "cache": str(tmp_path)}
+    for _ in range(2):
+        values = build_values(source, target, features_model=backbone, **options)
+        np.testing.assert_allclose(values, (expected - expected.min()) / np.ptp(expected), atol=1e-4)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_kept_features_follow_images_side_and_augmentation(source, target, features_model, tmp_path):
+    options = {"features_model": features_model, "cache": str(tmp_path)}
+    both = {"source": "crop", "target": "crop"}
+    nameless = dataclasses.replace(target, fingerprint="")
+    for domains, augmentation, seed, files in (
+        ((source, target), {}, 0, 2),
+        ((source, dataclasses.replace(target, fingerprint="another")), {}, 0, 3),
+        ((target, target), {}, 0, 4),
+        ((target, target), both, 0, 6),
+        ((target, target), {**both, "target": "crop,flip"}, 0, 7),
+        ((target, target), both, 1, 9),
+        # Images without a fingerprint are not told from others.
+        ((nameless, nameless), {}, 0, 9),
+    ):
+        plain = build_values(*domains, features_model=features_model, augmentation=augmentation, seed=seed)
+        for _ in range(2):
+            kept = build_values(*domains, augmentation=augmentation, seed=seed, **options)
+            np.testing.assert_array_equal(kept, plain)
+            assert len(list(tmp_path.iterdir())) == files
+
+
+def test_progress_is_told_by_domain(source, target, features_model):
+    told = []
+    build_cost_matrix(source, target, features_model=features_model, progress=lambda *report: told.append(report))
+    assert told == [("source images", 48, 48), ("target images", 15, 15)]
+
+
+def test_uniform(source, target, caplog):
+    matrix = build_cost_matrix(source, target, "uniform")
+    np.testing.assert_array_equal(matrix.values, [[1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
+    assert (matrix.metric, matrix.parameters, matrix.data) == ("uniform", {}, {}) and not caplog.records
+    build_cost_matrix(source, dataclasses.replace(target, class_names=tuple("xyz")), "uniform")
+    assert "the costs by 'uniform' are all equal" in caplog.records[0].getMessage()
+
+
+def test_text_reads_the_class_table(source, target, caplog):
+    source = dataclasses.replace(source, class_table=DESCRIPTIONS)
+    described = dataclasses.replace(target, class_table=DESCRIPTIONS)
+    matrix = build_cost_matrix(source, described, "text", centring="none")
+    assert matrix.nearest(1) == {"1": ["1"], "2": ["2"], "7": ["1"]}
+    assert matrix.parameters["described_target_classes"] == 3 and not caplog.records
+    bare = dataclasses.replace(target, class_table={name: {"class": name} for name in DESCRIPTIONS})
+    assert build_cost_matrix(source, bare, "text").parameters["described_target_classes"] == 0
+    assert "3 of 3 target classes have no description in the class table, '1'" in caplog.records[0].getMessage()
+
+
+def test_taxonomy_by_columns_or_by_parents(source, target, tmp_path):
+    table, parents = tmp_path / "classes.csv", tmp_path / "parents.csv"
+    table.write_text("digit,shape\n" + "".join(f"{name},{row['shape']}\n" for name, row in DESCRIPTIONS.items()))
+    parents.write_text("child,parent\n0,round\n3,round\n1,straight\n7,straight\n2,bent\n")
+    for options in ({"taxonomy": "columns:shape", "class_table": str(table)}, {"taxonomy": str(parents)}):
+        values = build_values(source, target, "taxonomy", centring="none", **options)
+        # 1 and 7 are straight: 2 edges; other shapes 4; the same class 0.
+        np.testing.assert_allclose(values * 4, [[4, 4, 4], [0, 4, 2], [4, 0, 4], [4, 4, 4]])
+    with pytest.raises(InputError, match="`cost_class_table` must have a row for each source class, .* without '0'"):
+        build_cost_matrix(source, target, "taxonomy", taxonomy="columns:shape")
+    with pytest.raises(InputError, match="`cost_taxonomy` must be columns:NEAR,FAR, .* Received: 'shape'"):
+        build_cost_matrix(source, target, "taxonomy", taxonomy="shape")
+
+
+def test_a_combination_is_the_weighted_sum_of_its_parts(source, target, tmp_path):
+    path, squares = tmp_path / "a+b.csv", np.arange(12.0).reshape(4, 3) ** 2
+    CostMatrix(squares, source.class_names, target.class_names).save(path)
+    matrix = build_cost_matrix(source, target, f"2*mkmmd+0.5*{path}")
+    expected = 2.0 * build_values(source, target) + 0.5 * standardize(squares)
+    expected -= expected.min()
+    np.testing.assert_allclose(matrix.values, expected / expected.max(), rtol=1e-5, atol=1e-6)
+    assert [(part["name"], part["weight"]) for part in matrix.parameters["parts"]] == [("mkmmd", 2), (str(path), 0.5)]
+
+
+@pytest.mark.parametrize("metric", ["mkmmd", "uniform"])
+def test_the_shuffled_control_moves_every_row(source, target, metric):
+    plain = build_values(source, target, metric)
+    shuffled = build_cost_matrix(source, target, f"shuffled:{metric}", seed=3)
+    assert sorted(map(tuple, shuffled.values)) == sorted(map(tuple, plain))
+    if metric == "mkmmd":
+        assert not (shuffled.values == plain).all(axis=1).any()
+    assert shuffled.metric == f"shuffled:{metric}" and shuffled.parameters["shuffle_seed"] == 3
+    np.testing.assert_array_equal(shuffled.values, build_values(source, target, f"shuffled:{metric}", seed=3))
+
+
+def test_a_file_is_put_in_the_order_of_the_domains(source, target, tmp_path):
+    path, values = str(tmp_path / "cost.csv"), np.arange(12, dtype="float32").reshape(4, 3)
+    CostMatrix(values, ("3", "1", "0", "2"), ("7", "1", "2")).save(path)
+    np.testing.assert_array_equal(build_values(source, target, path), values[[2, 1, 3, 0]][:, [1, 2, 0]])
+    with pytest.raises(InputError, match="the 4 source classes of the data. .* missing 'a', 'b', 'c' and 1 more"):
+        build_cost_matrix(dataclasses.replace(source, class_names=tuple("abcd")), target, path)
+
+
+def test_a_file_is_used_with_the_images_and_the_backbone_that_it_was_built_from(source, target, other_target, tmp_path):
+    path = str(tmp_path / "cost.npz")
+    built = build_cost_matrix(source, target, backbone="small_cnn")
+    built.save(path)
+    again = build_cost_matrix(source, target, path, backbone="small_cnn")
+    np.testing.assert_array_equal(again.values, built.values)
+    wrong_images = "must be built from the target training images of this run: 15 images of .*Received: 15 images"
+    with pytest.raises(InputError, match=wrong_images):
+        build_cost_matrix(source, other_target, path, backbone="small_cnn")
+    with pytest.raises(InputError, match="backbone of this run, 'alexnet'. Received: one by 'small_cnn'. Hint: "):
+        build_cost_matrix(source, target, path, backbone="alexnet")
+    # A combination is bound by its parts.
+    build_cost_matrix(source, target, f"{path}+text", backbone="small_cnn").save(path)
+    with pytest.raises(InputError, match=wrong_images):
+        build_cost_matrix(source, other_target, path, backbone="small_cnn")
+    # A spreadsheet holds no provenance, and names fit any images.
+    built.save(tmp_path / "cost.csv")
+    build_cost_matrix(source, other_target, str(tmp_path / "cost.csv"), backbone="alexnet")
+    build_cost_matrix(source, target, "uniform", backbone="small_cnn").save(path)
+    build_cost_matrix(source, other_target, path, backbone="alexnet")
+
+
+def test_online_costs_of_class_means(source, target):
+    cost = CostConfig(matrix="online", refresh_steps=10)
+    means = np.eye(4)
+    matrix = build_online_costs(source, target, means, means[[1, 2, 0]] * 0.8 + 0.05, cost)
+    assert matrix.nearest(1) == {"1": ["1"], "2": ["2"], "7": ["0"]}
+    assert matrix.metric == "online" and matrix.values.min() == 0 and matrix.values.max() == 1
+    unseen = means.copy()
+    unseen[3] = np.nan
+    values = build_online_costs(source, target, unseen, means[[1, 2, 0]], cost).values
+    # A class of which no image has been seen is as near to one class as to another.
+    np.testing.assert_allclose(values[3], values[3, 0], atol=1e-6)
+    assert values[3].min() > values[:3].min() and values[3].max() < values[:3].max()
+    nothing = np.full((4, 4), np.nan)
+    np.testing.assert_array_equal(build_online_costs(source, target, nothing, means[:3], cost).values, 0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "message"),
+    [
+        ("euclid", {}, "must be a .npz or .csv file or one of mkmmd, .* Received: 'euclid'"),
+        ("none.npz", {}, "must name an existing file. Received: 'none.npz'"),
+        ("online", {"refresh_steps": 1}, "`metric` must be a file or one of mkmmd, .* Received: 'online'"),
+        (CostConfig(), {"scale": "std"}, "`options` must be empty with a `CostConfig`. Received: scale"),
+        ("mkmmd", {"augmentation": {"source": "spin"}}, "`source_augmentation` must be none, or .* Received: 'spin'"),
+    ],
+)
+def test_arguments_that_do_not_fit(source, target, metric, options, message):
+    with pytest.raises(InputError, match=message):
+        build_cost_matrix(source, target, metric, **options)

@@ -1,0 +1,182 @@
+import io
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
+
+VALUES = np.array([[0.0, 0.25, 1.0], [0.5, 1 / 3, 0.125]], "float32")
+SOURCES, TARGETS = ("cat", "dog"), ("lynx", "wolf", "fox")
+ODD_NAMES = ("Käse, jung", 'say "ah"', "数字\n7", " 'x' = 1; ", "=SUM(A1)")
+
+
+def build(**changes):
+    return CostMatrix(**{"values": VALUES, "source_classes": SOURCES, "target_classes": TARGETS, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"values": np.zeros((3, 2))}, r"\[num_source_classes, num_target_classes\] = \[2, 3\]. Received: shape"),
+        ({"values": [[0, 0, 0], [0, 0, np.nan]]}, "finite. Received: nan for source class 'dog', target class 'fox'"),
+        ({"values": [[0, 0, 0], [-0.5, 0, 0]]}, "not negative. Received: -0.5 for source class 'dog', .* 'lynx'"),
+        ({"source_classes": ("cat", "cat")}, "each source class once. Received: 'cat' repeatedly"),
+    ],
+)
+def test_what_is_no_cost_matrix(changes, message):
+    with pytest.raises(InputError, match=f"`cost_matrix` must .*{message}"):
+        build(**changes)
+
+
+def test_align_puts_the_names_in_order():
+    aligned = build(metric="file", parameters={"k": 1}).align(["dog", "cat"], ["fox", "lynx", "wolf"])
+    np.testing.assert_array_equal(aligned.values, VALUES[[1, 0]][:, [2, 0, 1]])
+    assert aligned.source_classes == ("dog", "cat") and aligned.target_classes == ("fox", "lynx", "wolf")
+    assert aligned.metric == "file" and aligned.parameters == {"k": 1}
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "message"),
+    [
+        (("cat", "cow"), TARGETS, "the 2 source classes .* Received: 2 names, missing 'cow', unknown 'dog'"),
+        (SOURCES, (*TARGETS, "bear"), "the 4 target classes of the data. Received: 3 names, missing 'bear'"),
+        (SOURCES, tuple("abcde"), "missing 'a', 'b', 'c' and 2 more, unknown 'lynx', 'wolf', 'fox'"),
+    ],
+)
+def test_align_refuses_other_names(sources, targets, message):
+    with pytest.raises(InputError, match=message):
+        build().align(sources, targets)
+
+
+def test_nearest_source_classes_of_each_target_class():
+    assert build().nearest(1) == {"lynx": ["cat"], "wolf": ["cat"], "fox": ["dog"]}
+    assert build().nearest(9) == {"lynx": ["cat", "dog"], "wolf": ["cat", "dog"], "fox": ["dog", "cat"]}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+@pytest.mark.parametrize("names", [SOURCES, ODD_NAMES])
+def test_save_and_load(tmp_path, suffix, names):
+    values = np.random.default_rng(0).uniform(size=(len(names), 3)).astype("float32")
+    path = tmp_path / f"cost{suffix}"
+    before = CostMatrix(values, names, TARGETS, "mkmmd", {"k": 5}, "alexnet", {"source": {"images": 3}})
+    before.save(path)
+    after = load_cost_matrix(str(path))
+    # Nine digits tell any float32 from its neighbours.
+    np.testing.assert_array_equal(after.values, values)
+    assert after.values.dtype == np.float32 and os.listdir(tmp_path) == [path.name]
+    assert after.source_classes == names and after.target_classes == TARGETS
+    if suffix == ".npz":
+        assert (after.metric, after.parameters) == ("mkmmd", {"k": 5})
+        assert (after.backbone, after.data) == ("alexnet", {"source": {"images": 3}})
+
+
+def test_csv_as_a_spreadsheet_writes_it(tmp_path):
+    path = tmp_path / "cost.csv"
+    path.write_bytes('\ufeff,lynx,"wolf, gray"\r\ncat,0,0.25\r\n"d""og",1,1e-3\r\n\r\n'.encode())
+    matrix = load_cost_matrix(path)
+    assert matrix.source_classes == ("cat", 'd"og') and matrix.target_classes == ("lynx", "wolf, gray")
+    np.testing.assert_array_equal(matrix.values, np.array([[0, 0.25], [1, 1e-3]], "float32"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",a,b\nc,1,2\nd,3\n", r"must have 3 fields a row. Received: 2 for 'd'. File: '.*cost.csv'"),
+        (",a,b\nc,1,near\n", "must hold numbers. Received: 'near' for source class 'c', target class 'b'"),
+        (",a,b\nc,-1,0\n", "must be not negative. Received: -1.0 for source class 'c', target class 'a'. File: "),
+        ("", "must be a cost matrix file"),
+        (b"\xff\xfe,a\nb,1\n", "must be a cost matrix file"),
+        (b"\x00\x01\x02", "separated by commas. Received: 0 rows after"),
+        (";a;b\nc;1;2\n", "must have target classes in its first row, .* commas. Received: .*cost.csv"),
+    ],
+)
+def test_csv_that_is_no_cost_matrix(tmp_path, text, message):
+    path = tmp_path / "cost.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=message):
+        load_cost_matrix(path)
+
+
+def test_missing_files_and_other_suffixes(tmp_path):
+    for path in (tmp_path / "nothing.npz", tmp_path):
+        with pytest.raises(MissingInputError, match="must name an existing file. Received: '"):
+            load_cost_matrix(path)
+    with pytest.raises(InputError, match="must end in .npz or .csv. Received: "):
+        build().save(tmp_path / "cost.npy")
+    (tmp_path / "cost.npz.bak").write_text("")
+    with pytest.raises(InputError, match="must be a .npz or .csv file. Received: "):
+        load_cost_matrix(tmp_path / "cost.npz.bak")
+
+
+def test_pickled_objects_are_refused(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    path = tmp_path / "cost.npz"
+    names = np.empty(2, object)
+    names[:] = [Harmful(), "dog"]
+    np.savez(path, values=VALUES, source_classes=names, target_classes=np.array(TARGETS))
+    with pytest.raises(InputError, match="must be a cost matrix file. Received: '.*cost.npz'"):
+        load_cost_matrix(path)
+    assert os.listdir(tmp_path) == ["cost.npz"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_truncated_npz(tmp_path, share):
+    path = tmp_path / "cost.npz"
+    build().save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match="must be a cost matrix file. Received: '.*cost.npz'"):
+        load_cost_matrix(path)
+
+
+def test_damaged_or_endless_npz(tmp_path):
+    path = tmp_path / "cost.npz"
+    np.savez_compressed(path, values=np.tile(VALUES, (200, 1)), source_classes=[], target_classes=[])
+    content = bytearray(path.read_bytes())
+    start = content.index(b"values.npy") + len(b"values.npy")
+    content[start + 30 : start + 60] = b"\xff" * 30
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="must be a cost matrix file"):
+        load_cost_matrix(path)
+    header = io.BytesIO()
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (10**15, 2)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("values.npy", header.getvalue())
+    with pytest.raises(InputError, match="must be a cost matrix file"):
+        load_cost_matrix(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"values": None}, "values"),
+        ({"values": np.array([["a", "b", "c"], ["d", "e", "f"]])}, "could not convert"),
+        ({"values": VALUES.T}, r"must have shape .* = \[2, 3\]. Received: shape \[3, 2\]. File: "),
+        *(
+            ({"provenance": np.array(text)}, "must be a cost matrix file")
+            for text in ("no json", "[1]", '{"data": {"source": "x"}}', '{"metric": 5}', "[" * 100_000)
+        ),
+        ({"provenance": np.array(json.dumps({"format": 3}))}, "must have format 2 or older. Received: format 3"),
+    ],
+)
+def test_npz_that_is_no_cost_matrix(tmp_path, changes, message):
+    path = tmp_path / "cost.npz"
+    content = {"values": VALUES, "source_classes": np.array(SOURCES), "target_classes": np.array(TARGETS), **changes}
+    np.savez(path, **{name: value for name, value in content.items() if value is not None})
+    with pytest.raises(InputError, match=message):
+        load_cost_matrix(path)
+
+
+def test_npz_of_another_program_needs_no_provenance(tmp_path):
+    path = tmp_path / "cost.npz"
+    np.savez(path, values=VALUES.astype("float64"), source_classes=list(SOURCES), target_classes=list(TARGETS))
+    matrix = load_cost_matrix(path)
+    assert matrix.source_classes == SOURCES and matrix.metric == "unknown" and matrix.parameters == {}

@@ -1,0 +1,85 @@
+import numpy as np
+import ot
+import pytest
+
+from jtln_tf.costs.scaling import double_centre, dual_centre, scale
+from tests import reference
+
+EPSILON = 0.03
+
+
+def draw_values(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(size=shape)
+
+
+def test_double_centre():
+    values = draw_values(5, 7)
+    centred = double_centre(values)
+    np.testing.assert_allclose(centred, reference.double_centre(values), atol=1e-15)
+    shifted = values + np.arange(5)[:, None] - 3 * np.arange(7)[None]
+    # Rounding of numbers up to 20.
+    np.testing.assert_allclose(double_centre(shifted), centred, atol=1e-13)
+
+
+def reduce_by_pot(values):
+    """The double-centred values in [0, 1] less the potentials that POT finds for uniform weights; mean 0."""
+    centred = reference.double_centre(values)
+    scaled = (centred - centred.min()) / np.ptp(centred)
+    weights = [np.full(count, 1 / count) for count in scaled.shape]
+    options = {"method": "sinkhorn_log", "log": True, "stopThr": 1e-10, "numItermax": 20_000}
+    _, log = ot.sinkhorn(*weights, scaled, EPSILON, **options)
+    reduced = scaled - EPSILON * (log["log_u"][:, None] + log["log_v"][None])
+    return reduced - reduced.mean()
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (5, 7), (26, 10), (10, 62)])
+@pytest.mark.parametrize("reduce", [reduce_by_pot, reference.dual_centre])
+def test_dual_centre_agrees_with_other_solvers(shape, reduce):
+    values = draw_values(*shape)
+    before = values.copy()
+    reduced = dual_centre(values)
+    assert reduced.shape == shape and reduced.dtype == np.float64
+    # Stops at an error of 1 % of a class's share, where the potentials are a fraction of epsilon from their limit.
+    np.testing.assert_allclose(reduced, reduce(values), rtol=0, atol=EPSILON / 3)
+    np.testing.assert_allclose(dual_centre(values.T), reduced.T, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(values, before)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (5, 7)])
+def test_dual_centre_does_not_see_constants_of_classes_or_the_unit(shape):
+    values = draw_values(*shape)
+    shifted = values + np.arange(shape[0])[:, None] - 3 * np.arange(shape[1])[None]
+    for other in (shifted, 1e-3 * values, 1e6 * values):
+        # Rounding of numbers up to 20, grown by up to thousands of updates.
+        np.testing.assert_allclose(dual_centre(other), dual_centre(values), rtol=0, atol=1e-9)
+
+
+# One row or column, and constant values: nothing tells the classes apart.
+@pytest.mark.parametrize(
+    "values", [draw_values(1, 4), draw_values(4, 1), [[7.0]], np.full((3, 4), 0.1), np.full((7, 3), 1e9 / 3)]
+)
+def test_dual_centre_of_nothing_to_choose_is_zero(values):
+    reduced = dual_centre(values)
+    np.testing.assert_allclose(reduced, 0, atol=1e-15)
+    np.testing.assert_array_equal(scale(reduced), 0)
+
+
+def test_dual_centre_ends_if_the_potentials_do_not_settle():
+    # Kernels of exp(-100,000) next to 1.
+    reduced = dual_centre(draw_values(6, 6), epsilon=1e-5)
+    assert np.isfinite(reduced).all() and abs(reduced.mean()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("by", "statistic"), [("max", np.max), ("mean", np.mean), ("median", np.median), ("std", np.std)]
+)
+def test_scale(by, statistic):
+    values = np.random.default_rng(0).normal(size=(5, 7)) * 30 - 100
+    scaled = scale(values, by)
+    assert scaled.min() == 0 and statistic(scaled) == pytest.approx(1.0)
+    np.testing.assert_allclose(scaled * statistic(values - values.min()) + values.min(), values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("values", [np.full((2, 3), 5.0), np.zeros((2, 3)), 3.0 + 1e-16 * np.arange(6).reshape(2, 3)])
+def test_scale_of_equal_values_is_zero(values):
+    np.testing.assert_array_equal(scale(values), np.zeros((2, 3)))

@@ -1,0 +1,61 @@
+import subprocess
+import sys
+
+import pytest
+
+from jtln_tf.config import InputError
+from jtln_tf.costs.spec import COST_METRICS, NETWORK_METRICS, PIXEL_METRICS, parse_cost_spec
+
+
+def test_names_of_the_metrics():
+    assert COST_METRICS == ("mkmmd", "wasserstein", "prediction", "fisher_mkmmd", "text", "taxonomy", "uniform")
+    assert NETWORK_METRICS == ("mkmmd", "wasserstein", "prediction") and PIXEL_METRICS == ("fisher_mkmmd",)
+
+
+@pytest.mark.parametrize("metric", [*COST_METRICS, "online"])
+def test_a_metric(metric):
+    spec = parse_cost_spec(metric)
+    assert spec.terms == ((1.0, metric),) and not spec.is_shuffled and spec.text == metric
+    assert spec.metrics == (metric,) and spec.files == () and parse_cost_spec(spec) is spec
+    assert spec.looks_through_network == (metric in (*NETWORK_METRICS, "online"))
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("/a b/cost.npz", ((1.0, "/a b/cost.npz"),)),
+        ("mkmmd/a+b+c.npz", ((1.0, "mkmmd/a+b+c.npz"),)),
+        ("mkmmd+text", ((1.0, "mkmmd"), (1.0, "text"))),
+        ("2*a+b.csv+mkmmd+.5*c.npz", ((2.0, "a+b.csv"), (1.0, "mkmmd"), (0.5, "c.npz"))),
+        ("shuffled:1e-3*uniform+1*text", ((1e-3, "uniform"), (1.0, "text"))),
+    ],
+)
+def test_files_and_combinations(text, terms):
+    spec = parse_cost_spec(text)
+    assert spec.terms == terms and spec.is_shuffled == text.startswith("shuffled:")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *((text, "a .npz or .csv file or one of mkmmd, .*online; .* Received: '") for text in ("", "+", "mkmmd++text")),
+        *((text, "one of mkmmd, .* Received: '") for text in ("cost.txt", "MKMMD", "shuffled:", "mkmmd*2", "mkmmd+")),
+        *(
+            (f"{w}*mkmmd+text", f"weights above 0, .* Received: '{w}' in ")
+            for w in ("0", "-1", "nan", "inf", "", "1,5")
+        ),
+        ("shuffled:2*cost.csv", "have weights only if several are combined. Received: "),
+        *((text, "`cost_matrix`=online must stand alone. Received: ") for text in ("online+mkmmd", "shuffled:online")),
+    ],
+)
+def test_what_is_no_specification(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_cost_spec(text)
+
+
+def test_metrics_and_options_need_no_tensorflow(repository):
+    code = (
+        "import sys, jtln_tf.costs.config, jtln_tf.costs.provenance; print({'tensorflow', 'keras'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,0 +1,126 @@
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from jtln_tf.config import InputError
+from jtln_tf.data import Files, Pixels, Records, Split, decode_all
+from jtln_tf.data.examples import Examples
+from jtln_tf.data.reading import images as images_file
+from jtln_tf.data.reading.decoded import load_split, open_split
+
+LABELS = np.arange(11, dtype=np.int32) % 3
+
+
+class Reader:
+    """Records in memory."""
+
+    content = ""
+
+    def __init__(self, paths):
+        self.records = [pathlib.Path(path).read_bytes() for path in paths]
+
+    def read(self, numbers):
+        found = np.empty(len(numbers), object)
+        found[:] = [self.records[number] for number in numbers]
+        return found
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """11 gray images of 8x8 pixels; the value of all pixels is the position."""
+    for value in range(11):
+        Image.new("L", (8, 8), value).save(tmp_path / f"{value:02d}.png")
+    return np.array(sorted(map(str, tmp_path.iterdir())))
+
+
+@pytest.fixture(params=["pixels", "mapped", "large", "files", "records"])
+def split(request, paths, tmp_path, monkeypatch):
+    if request.param == "files":
+        return Split(paths, LABELS, 8, 3)
+    if request.param == "records":
+        return Split(Records(np.arange(11), Reader(paths)), LABELS, 8, 3)
+    pixels = np.tile(np.arange(11, dtype=np.uint8).reshape(-1, 1, 1, 1), (1, 8, 8, 3))
+    if request.param == "mapped":
+        np.save(tmp_path / "pixels.npy", pixels)
+        pixels = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    if request.param == "large":
+        monkeypatch.setattr(images_file, "_COPIED_BYTES", 1)
+    return Split(pixels, LABELS, 8, 3)
+
+
+def test_every_image_comes_once_in_order(split):
+    assert split.item_shape == (8, 8, 3) and split.holds_images
+    images, labels = split.dataset(4).element_spec
+    assert images.shape.as_list() == [None, 8, 8, 3] and images.dtype == tf.uint8 and labels.dtype == tf.int32
+    batches = [(images.numpy(), labels.numpy()) for images, labels in split.dataset(4)]
+    assert [len(labels) for _, labels in batches] == [4, 4, 3]
+    images, labels = (np.concatenate(column) for column in zip(*batches, strict=True))
+    np.testing.assert_array_equal(images, np.tile(np.arange(11).reshape(-1, 1, 1, 1), (1, 8, 8, 3)))
+    np.testing.assert_array_equal(labels, LABELS)
+
+
+@pytest.mark.parametrize("rows", [[3, 0], [7], [], [2, 2, 10]])
+def test_take_keeps_the_order_that_is_asked_for(split, rows):
+    taken = split.take(rows)
+    assert [int(image[0, 0, 0]) for images, _ in taken.dataset(2) for image in images.numpy()] == rows
+    assert taken.labels.tolist() == LABELS[rows].tolist() and type(taken.images) is type(split.images)
+    kept = {}
+    assert decode_all(taken, lambda rows, images: kept.update(zip(rows.tolist(), images, strict=True))).tolist() == []
+    assert [int(kept[row][0, 0, 0]) for row in range(len(rows))] == rows
+    assert taken.images.digest(range(len(rows))) == split.images.digest(rows)
+
+
+def test_views_are_taken_together():
+    activations = np.arange(12, dtype=np.float32).reshape(6, 2)
+    split = Split(activations, np.array([5, 6, 7], np.int32), 8, 1, views=2)
+    assert split.is_decoded and not split.holds_images and split.item_shape == (2,)
+    taken = split.take([2, 0])
+    np.testing.assert_array_equal(taken.images, activations[[2, 0, 5, 3]])
+    assert taken.labels.tolist() == [7, 5] and [len(images) for images, _ in taken.dataset(9)] == [2]
+
+
+def test_arrays_are_taken_for_the_kind_that_they_hold(paths):
+    for values, kind in ((paths, Files), (paths.astype(object), Files), (np.zeros((2, 8, 8, 1), np.uint8), Pixels)):
+        split = Split(values, np.zeros(len(values), np.int32), 8, 1)
+        assert type(split.images) is kind and len(split.images) == len(values)
+        assert Split(split.images, split.labels, 8, 1).images is split.images
+
+
+@pytest.mark.parametrize("kind", ["files", "records"])
+def test_broken_images_are_found_and_explained(paths, kind):
+    for row in (2, 9):
+        pathlib.Path(paths[row]).write_bytes(b"\xff\xd8" if row == 2 else bytes(range(128, 256)))
+    split = Split(paths if kind == "files" else Records(np.arange(11), Reader(paths)), LABELS, 8, 1)
+    kept = []
+    assert decode_all(split, lambda rows, images: kept.extend(zip(rows, images, strict=True))).tolist() == [2, 9]
+    assert [row for row, image in kept if int(image[0, 0, 0]) == row] == [0, 1, 3, 4, 5, 6, 7, 8, 10]
+    for row in (2, 9):
+        assert split.find_reason(row) and "\n" not in split.find_reason(row)
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_a_split_without_images_is_an_empty_dataset(tmp_path, cache):
+    examples = Examples(np.empty(0, object), np.empty(0, np.int32), np.empty(0, object))
+    split, bad = load_split(examples, 8, 1, cache=cache, cache_dir=tmp_path / "cache")
+    assert list(split.dataset(4)) == [] and split.dataset(4).element_spec[0].shape.as_list() == [None, 8, 8, 1]
+    assert bad == {}
+
+
+def test_pixels_are_resized_like_pil_and_gray_is_repeated():
+    small = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
+    examples = Examples(small, np.zeros(3, np.int32), np.array(["a", "b", "c"]))
+    large = open_split(examples, 28, 3).images
+    for pixels, expected in zip(large, small[..., 0], strict=True):
+        resized = Image.fromarray(expected).resize((28, 28), Image.Resampling.BILINEAR)
+        # PIL's weights have 8 bits.
+        np.testing.assert_allclose(pixels.astype(int), np.asarray(resized.convert("RGB"), int), atol=2)
+
+
+def test_an_error_of_the_reader_passes(paths):
+    reader = Reader(paths)
+    reader.read = lambda numbers: (_ for _ in ()).throw(InputError("A shard must be whole."))
+    with pytest.raises(InputError, match="A shard"):
+        decode_all(Split(Records(np.arange(11), reader), LABELS, 8, 1))

@@ -1,0 +1,183 @@
+import json
+import os
+import unicodedata
+
+import pytest
+from PIL import Image
+
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.data import list_domain, load_domain
+
+FILES = ("a/1.png", "a/2.png", "b/1.png", "b/2.png", "c/ü ,1.png")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for value, name in enumerate(FILES):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), value).save(tmp_path / name)
+    return tmp_path
+
+
+def write(folder, text, name="list.csv"):
+    (folder / name).write_bytes(text.encode(errors="surrogateescape"))
+    return f"list:{folder}/{name}"
+
+
+def write_objects(folder, *objects):
+    return write(folder, "".join(json.dumps(one) + "\n" for one in objects), "list.jsonl")
+
+
+def listed(spec, folder):
+    """Of each split, the class and file of each image."""
+    listing = list_domain(spec)
+    return {
+        split: [
+            (listing.class_names[label], os.path.relpath(path, folder))
+            for path, label in zip(examples.images, examples.labels, strict=True)
+        ]
+        for split, examples in listing.splits.items()
+    }
+
+
+ROWS = "path,label\nb/1.png,zebra\na/1.png,ape\na/2.png,ape\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ROWS,
+        "\ufeff" + ROWS,
+        ROWS.replace("\n", "\r\n"),
+        ROWS.replace(",", ";"),
+        ROWS.replace(",", "\t"),
+        ROWS + "\n,\n",
+        ROWS.replace("path,label", " Path , LABEL "),
+        ROWS.replace("path,label", "path,label,split"),
+        "label,path,split\nzebra,b/1.png,\nape,a/1.png,\nape,a/2.png,\n",
+        ROWS.replace("a/1.png", ".\\a\\\\1.png").replace("b/1.png", "./b/./1.png"),
+        ROWS.replace(",ape", ',"ape "').replace("a/2", " a/2"),
+        ROWS + "a/2.png,ape\n",
+    ],
+)
+def test_every_spelling_of_a_csv(folder, text):
+    expected = [("zebra", "b/1.png"), ("ape", "a/1.png"), ("ape", "a/2.png")]
+    assert listed(write(folder, text), folder) == {"train": expected}
+
+
+def test_jsonl_and_csv_are_the_same(folder):
+    objects = [{"path": "b/1.png", "label": "zebra"}, {"path": "c/ü ,1.png", "label": 7, "split": None, "box": [1, 2]}]
+    text = 'path,label\nb/1.png,zebra\n"c/ü ,1.png",7\n'
+    expected = {"train": [("zebra", "b/1.png"), ("7", "c/ü ,1.png")]}
+    assert listed(write_objects(folder, *objects), folder) == listed(write(folder, text), folder) == expected
+    text = "\ufeff" + "\n\n".join(json.dumps(one, ensure_ascii=False) for one in objects)
+    assert listed(write(folder, text, "LIST.JSONL"), folder) == expected
+
+
+def test_images_are_loaded_and_held_out_as_of_a_folder(folder):
+    write(folder, "path,label\n" + "".join(f"{name},{name[0]}\n" for name in FILES[:4]))
+    options = {"image_size": 8, "channels": 1, "data_root": str(folder)}
+    domain = load_domain("list:list.csv", **options)
+    assert domain.class_names == ("a", "b") and [len(one) for one in (domain.train, domain.test)] == [2, 2]
+    domain = load_domain("list:list.csv?test_fraction=0&validation_fraction=0", **options)
+    assert domain.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_splits_are_those_of_the_column(folder):
+    for name, split in (("Train", "train"), ("VAL", "validation"), (" valid ", "validation"), ("TEST", "test")):
+        rows = f"path,label,split\na/1.png,x,train\na/2.png,x,{name}\n"
+        assert ("x", "a/2.png") in listed(write(folder, rows), folder)[split], name
+
+
+def test_columns_that_a_class_shares_are_its_table(folder):
+    rows = "a/1.png,x,F,Ann,\na/2.png,x,F,Bob,\nb/1.png,y,G,Ann,\nb/2.png,z,F,Ann,\n"
+    spec = write(folder, "path,label,family,photographer,note\n" + rows)
+    table = {name: {"label": name, "family": family} for name, family in (("x", "F"), ("y", "G"), ("z", "F"))}
+    assert list_domain(spec).class_table == table
+    assert list_domain(spec + "?family=F&exclude=x").class_names == ("z",)
+    with pytest.raises(InputError, match=r"or a column of the list \(family, label\). Received: 'photographer'"):
+        list_domain(spec + "?photographer=Ann")
+    with pytest.raises(InputError, match="`family` must be a value in the list, for example [FG], [FG].*Received: 'H'"):
+        list_domain(spec + "?family=H")
+    objects = [{"path": "a/1.png", "label": "x", "rank": 1}, {"path": "b/1.png", "label": "y"}]
+    assert list_domain(write_objects(folder, *objects)).class_table["x"] == {"label": "x", "rank": "1"}
+    assert list_domain(write_objects(folder, *({**one, "rank": None} for one in objects))).class_table == {}
+
+
+def test_names_in_either_form_of_unicode(folder):
+    forms = [unicodedata.normalize(form, "c/ü ,1.png") for form in ("NFC", "NFD")]
+    for index, form in enumerate(forms):
+        spec = write_objects(folder, {"path": form, "label": unicodedata.normalize("NFD", "ü"), "split": "train"})
+        assert listed(spec, folder) == {"train": [("\u00fc", FILES[4])]}, index
+    os.rename(folder / forms[0], folder / forms[1])
+    assert listed(write_objects(folder, {"path": forms[0], "label": "x"}), folder) == {"train": [("x", forms[1])]}
+
+
+OUTSIDE = ["/etc/passwd", "../x.png", "a/../a/1.png", "\\x.png", "..\\x.png", "C:\\x.png", "c:x.png", "//host/x.png"]
+OUTSIDE += ["file:///etc/passwd", "gs://bucket/x.png", ".", "a\0.png"]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_a_path_that_leads_outside_is_refused(folder, path):
+    spec = write_objects(folder, {"path": "a/1.png", "label": "x"}, {"path": path, "label": "x"})
+    with pytest.raises(InputError, match=r"below the list's own folder\. Received: .* in line 2 of '.*list\.jsonl'"):
+        list_domain(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "begin with a row of different columns, path and label among them. Received: '' in"),
+        ("a/1.png,x\n", "begin with a row of different columns.*Received: 'a/1.png, x' in"),
+        ("path,label,label\na/1.png,x,y\n", "different columns.*Received: 'path, label, label'"),
+        ("path,label\n", "A list must have rows. Received: none in '.*list.csv'"),
+        ("path,label\na/1.png,x\na/2.png,\n", "A row must have a label. Received: none in line 3 of"),
+        ("path,label\na/1.png,salt, fine\n", "each of the 2 columns. Received: 3 in line 2 of .*Hint: .*quotes"),
+        ("path,label,split\na/1.png,x,dev\n", "A split must be one of train, val, .*Received: 'dev' in line 2 of"),
+        (
+            "path,label,split\na/1.png,x,train\na/2.png,x,\n",
+            r"`split` must be given in all rows or in none\. Received: none in line 3 of .* \(1 of 2 rows\)",
+        ),
+        ("path,label,split\na/1.png,x,test\n", "A list must have rows of the train split"),
+        (
+            "path,label\na/1.png,x\n./a//1.png,y\n",
+            "one label and be in one split. Received: 'a/1.png' in line 3 of .*, and otherwise in line 2",
+        ),
+        (
+            "path,label,split\na/1.png,Cat,train\nb/1.png,cat,val\n",
+            "be in the train split too. Received: 'cat' in line 3 of '.*list.csv'. Hint: train has 'Cat'",
+        ),
+        ("path,label\na/1.png,K\udce4se\n", "A list must be a UTF-8 table. Received: .*codec can't decode"),
+        ('path,label\na/1.png,"x\n', "A list must be a UTF-8 table. Received: .*unexpected end of data"),
+        ("path,label\nno/1.png,x\nno/2.png,x\n", r"'no/1.png' in line 2 of '.*list.csv'; neither it nor any other"),
+        ('{"path": "a/1.png", "label": "x"}\n{"path": \n', "a JSON object. Received: line 2 of .*Expecting value"),
+        ("[1]\n", r"must be a JSON object. Received: line 1 of '.*list\.jsonl'\."),
+        ("[" * 100_000, "must be a JSON object. Received: line 1 of .*recursion"),
+        ('{"path": "a/1.png", "label": "\\ud800"}\n', "must be a JSON object. Received: line 1 of .*surrogates"),
+        ('{"path": "a/1.png", "label": "K\udce4se"}\n', "A list must be UTF-8. Received: .*codec can't decode"),
+        ('{"path": "a/1.png", "label": ["x"]}\n', r"`label` must be a text. Received: \['x'\] in line 1 of"),
+    ],
+)
+def test_lists_that_do_not_fit(folder, text, message):
+    name = "list.jsonl" if text.startswith(("{", "[")) else "list.csv"
+    with pytest.raises(InputError, match=message):
+        list_domain(write(folder, text, name))
+
+
+def test_a_list_that_is_not_there(folder):
+    with pytest.raises(MissingInputError, match="`list:` must name an existing file. Received: '.*none.csv'"):
+        list_domain(f"list:{folder}/none.csv")
+    with pytest.raises(InputError, match="a file that ends in .csv or .jsonl. Received: '.*list.txt'"):
+        list_domain(f"list:{folder}/list.txt")
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_a_missing_file_is_a_bad_image(folder, cache):
+    spec = write(folder, "path,label\na/gone.png,x\na/1.png,x\nb/gone.png,x\nb/1.png,x\n")
+    spec += "?test_fraction=0&validation_fraction=0"
+    options = {"image_size": 8, "channels": 1, "cache": cache, "cache_dir": str(folder / "cache")}
+    message = r"Received: 'a/gone.png \(line 2 of list.csv\)' \(1 more\) \(.*No such file.* Hint: --skip_bad_images"
+    with pytest.raises(InputError, match=message):
+        load_domain(spec, **options)
+    domain = load_domain(spec, skip_bad_images=True, **options)
+    assert domain.num_bad_images == 2 and len(domain.train) == 2

@@ -1,0 +1,156 @@
+import logging as python_logging
+import os
+import unicodedata
+
+import pytest
+from PIL import Image
+
+from jtln_tf.config import InputError
+from jtln_tf.data import list_domain, load_domain
+
+NFC, NFD = (unicodedata.normalize(form, "Käse") for form in ("NFC", "NFD"))
+
+
+def write_images(root, *paths):
+    for value, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), value).save(root / path, "PNG")
+    return root
+
+
+def listed(root, options=""):
+    """The images of each split, as `class:path below the class's split`."""
+    listing = list_domain(f"folder:{root}{options}")
+    return {
+        split: [
+            f"{listing.class_names[label]}:{os.path.relpath(path, root)}"
+            for path, label in zip(examples.images, examples.labels, strict=True)
+        ]
+        for split, examples in listing.splits.items()
+    }
+
+
+def load(root, options="?test_fraction=0&validation_fraction=0", **arguments):
+    return load_domain(f"folder:{root}{options}", image_size=8, channels=1, **arguments)
+
+
+def test_images_at_any_depth_belong_to_the_first_folder(tmp_path):
+    write_images(tmp_path, "dog/1.png", "cat/b/2.png", "cat/a/x/y/1.png", "cat/3.png")
+    expected = ["cat:cat/3.png", "cat:cat/a/x/y/1.png", "cat:cat/b/2.png", "dog:dog/1.png"]
+    assert listed(tmp_path) == {"train": expected}
+    write_images(tmp_path / "parts", *(f"{split}/cat/deep/er/1.png" for split in ("Train", "VAL", "tEst")))
+    names = {"train": "Train", "validation": "VAL", "test": "tEst"}
+    assert listed(tmp_path / "parts") == {key: [f"cat:{name}/cat/deep/er/1.png"] for key, name in names.items()}
+
+
+def test_images_are_known_by_their_suffix_and_litter_is_passed_over(tmp_path, caplog):
+    names = ["a.JPG", "b.Jpeg", "c.PNG", "d.WebP", "e.bmp", "f.GIF", "g.jpeg"]
+    litter = ["__MACOSX/cat/._1.png", "cat/._1.png", ".git/x/1.png", "cat/.thumbnails/1.png", "cat/@eaDir/1.png"]
+    litter += ["cat/Thumbs.db", "cat/.DS_Store", "desktop.ini", "cat/sub/__MACOSX/1.png"]
+    write_images(tmp_path, *(f"cat/{name}" for name in names), *litter)
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        assert listed(tmp_path) == {"train": [f"cat:cat/{name}" for name in names]}
+    assert not caplog.text
+
+
+def test_what_is_left_out_is_told(tmp_path, caplog):
+    write_images(tmp_path, "train/cat/1.png", "train/cover.png", "train/cat/sub/notes.tiff", "drafts/cat/1.png")
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        assert listed(tmp_path) == {"train": ["cat:train/cat/1.png"]}
+    assert "left out 2 files and folders that are not images, for example" in caplog.text and "/drafts'." in caplog.text
+    assert "left out 1 images outside the class folders" in caplog.text and "cover.png'." in caplog.text
+
+
+def test_names_cannot_write_to_the_terminal(tmp_path, caplog):
+    write_images(tmp_path, "cat/1.png", "cat/2.png", "cat/3.png", "x\x1b[31m\n.png")
+    (tmp_path / "cat" / "x\x1b[31m\n.txt").write_text("")
+    (tmp_path / "cat" / "x\x1b[31m\n.png").write_bytes(b"no image")
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        load_domain(f"folder:{tmp_path}", image_size=8, cache="none", skip_bad_images=True)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3 and all(message.isprintable() and "x\\x1b[31m\\n" in message for message in messages)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    write_images(tmp_path, "bus/1.png", "train/1.png", "test/1.png")
+    assert listed(tmp_path) == {"train": ["bus:bus/1.png", "test:test/1.png", "train:train/1.png"]}
+    write_images(tmp_path / "parts", "train/1.png", "test/1.png")
+    with pytest.raises(InputError, match="one folder of images for each class"):
+        listed(tmp_path / "parts")
+
+
+def test_class_depth_names_classes_by_several_folders(tmp_path, caplog):
+    write_images(tmp_path, "Fruit/Kiwi/1.png", "Fruit/Kiwi/deep/2.png", "Milk/Kiwi/1.png", "Milk/Oat/1.png")
+    write_images(tmp_path, "Fruit/stray.png")
+    (tmp_path / "classes.csv").write_text("class,colour\nMilk/Oat,white\n")
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        listing = list_domain(f"folder:{tmp_path}?class_depth=2")
+    assert listing.class_names == ("Fruit/Kiwi", "Milk/Kiwi", "Milk/Oat")
+    assert listing.splits["train"].labels.tolist() == [0, 0, 1, 2]
+    assert "left out 1 images outside the class folders" in caplog.text
+    assert listing.class_table["Milk/Oat"] == {"class": "Milk/Oat", "level_1": "Milk", "colour": "white"}
+    assert list_domain(f"folder:{tmp_path}?class_depth=2&level_1=Milk").class_names == ("Milk/Kiwi", "Milk/Oat")
+    assert list_domain(f"folder:{tmp_path}?class_depth=2&classes=*/Kiwi&exclude=Milk/*").class_names == ("Fruit/Kiwi",)
+    with pytest.raises(InputError, match="`level_1` must be a value in its class table.*Received: 'Bread'"):
+        listed(tmp_path, "?class_depth=2&level_1=Bread")
+    with pytest.raises(InputError, match="one folder of images for each class, 4 levels down"):
+        listed(tmp_path, "?class_depth=4")
+
+
+def test_names_of_classes_are_one_form_of_unicode(tmp_path):
+    write_images(tmp_path, f"train/{NFD}/1.png", f"val/{NFC}/1.png", f"test/{NFD}/1.png")
+    (tmp_path / "classes.csv").write_text(f"class,family\n{NFD},Milch{NFD}\n", "utf-8")
+    listing = list_domain(f"folder:{tmp_path}?classes={NFD}&family=Milch{NFC}")
+    assert listing.class_names == (NFC,) and NFC != NFD
+    assert [len(listing.splits[name]) for name in ("train", "validation", "test")] == [1, 1, 1]
+    # What is opened is the name that the disk knows.
+    assert len(load(tmp_path).train) == 1
+    write_images(tmp_path, f"train/{NFC}/1.png")
+    with pytest.raises(InputError, match="A class must have one folder.*two forms of Unicode"):
+        listed(tmp_path)
+
+
+def test_images_are_ordered_alike_on_every_system(tmp_path):
+    plain = ["Kb.png", f"{NFC}.png", "Kz.png"]
+    assert sorted(plain) != sorted(plain, key=lambda name: unicodedata.normalize("NFD", name))
+    orders = []
+    for form in ("NFC", "NFD"):
+        write_images(tmp_path / form, *(f"cat/{unicodedata.normalize(form, name)}" for name in plain))
+        orders.append([unicodedata.normalize("NFC", line) for line in listed(tmp_path / form)["train"]])
+    assert orders[0] == orders[1] and len(orders[0]) == 3
+
+
+def test_links_in_a_circle_end(tmp_path):
+    write_images(tmp_path, "photos/cat/1.png", "photos/dog/1.png", "photos/dog/in/2.png", "beside/1.png")
+    (tmp_path / "photos" / "cat" / "self").symlink_to(".")
+    (tmp_path / "photos" / "cat" / "root").symlink_to("..")
+    (tmp_path / "photos" / "cat" / "above").symlink_to(tmp_path)
+    (tmp_path / "photos" / "all").symlink_to(".")
+    (tmp_path / "photos" / "dog" / "in" / "out").symlink_to("../in")
+    # Two that lead to each other: the images of both are in both, once.
+    write_images(tmp_path, "photos/eel/1.png", "photos/fox/1.png")
+    (tmp_path / "photos" / "eel" / "fox").symlink_to("../fox")
+    (tmp_path / "photos" / "fox" / "eel").symlink_to("../eel")
+    expected = ["cat:cat/1.png", "dog:dog/1.png", "dog:dog/in/2.png"]
+    expected += ["eel:eel/1.png", "eel:eel/fox/1.png", "fox:fox/1.png", "fox:fox/eel/1.png"]
+    assert listed(tmp_path / "photos")["train"] == expected
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_a_broken_link_is_a_bad_image(tmp_path, cache):
+    write_images(tmp_path / "photos", "cat/1.png", "cat/2.png", "dog/1.png")
+    (tmp_path / "photos" / "cat" / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "photos" / "cat" / "self.png").symlink_to("self.png")
+    (tmp_path / "photos" / "cat" / "gone").symlink_to("nowhere")
+    options = {"cache": cache, "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(InputError, match=r"readable. Received: 'photos/cat/gone.png' \(1 more\) \(.*No such file"):
+        load(tmp_path / "photos", **options)
+    domain = load(tmp_path / "photos", skip_bad_images=True, **options)
+    assert domain.num_bad_images == 2 and domain.train.labels.tolist() == [0, 0, 1]
+
+
+def test_only_files_are_images(tmp_path):
+    write_images(tmp_path, "cat/1.png", "cat/folder.png/2.png")
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    (tmp_path / "cat" / "zero.png").symlink_to("/dev/zero")
+    assert listed(tmp_path)["train"] == ["cat:cat/1.png", "cat:cat/folder.png/2.png"]

@@ -1,0 +1,266 @@
+import concurrent.futures
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jtln_tf.data.reading.images as images_file
+from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.data import list_domain, load_domain, write_records
+from tests.conftest import make_image_folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of three splits with a class table, and the records made of it."""
+    root = tmp_path_factory.mktemp("photos")
+    for split, images in (("train", 7), ("val", 2), ("test", 3)):
+        make_image_folder(root / "photos" / split, ["a", "b", "c"], images, seed=images, mode="RGB")
+    (root / "photos" / "classes.csv").write_text("class,family\na,x\nb,x\nc,y\n")
+    write_records(list_domain(f"folder:{root}/photos"), root / "records", images_per_shard=4)
+    return root
+
+
+def pixels_by_label(split):
+    images, labels = next(iter(split.dataset(1000)))
+    return sorted((int(label), image.tobytes()) for image, label in zip(images.numpy(), labels.numpy(), strict=True))
+
+
+@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
+def test_records_hold_the_images_of_the_folder(photos, tmp_path, cache):
+    folder = load_domain(f"folder:{photos}/photos", image_size=16)
+    records = load_domain(f"records:{photos}/records", image_size=16, cache=cache, cache_dir=tmp_path)
+    assert records.class_names == folder.class_names and records.class_table == folder.class_table
+    for name in ("train", "validation", "test"):
+        assert pixels_by_label(records.split(name)) == pixels_by_label(folder.split(name))
+
+
+@pytest.mark.parametrize("options", ["", "?per_class=3", "?test_fraction=0.4&validation_fraction=0.3", "?classes=b"])
+def test_the_same_images_are_held_out_and_drawn_as_of_the_folder(tmp_path, options):
+    make_image_folder(tmp_path / "photos", ["a", "b"], 12, mode="RGB")
+    write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "records", images_per_shard=5)
+    folder, records = (
+        load_domain(f"{kind}:{tmp_path}/{name}{options}", image_size=16, seed=1)
+        for kind, name in (("folder", "photos"), ("records", "records"))
+    )
+    for name in ("train", "validation", "test"):
+        np.testing.assert_array_equal(records.split(name).images, folder.split(name).images)
+        np.testing.assert_array_equal(records.split(name).labels, folder.split(name).labels)
+
+
+def test_files_are_kept_byte_by_byte(photos):
+    train = list_domain(f"records:{photos}/records").splits["train"]
+    found = sorted(train.images.contents(range(len(train))))
+    assert found == sorted(path.read_bytes() for path in (photos / "photos" / "train").rglob("*.png"))
+
+
+def test_classes_and_columns_are_chosen_as_in_a_folder(photos):
+    domain = load_domain(f"records:{photos}/records?family=x&per_class=2", image_size=16, cache="none")
+    assert domain.class_names == ("a", "b") and len(domain.train) == 4
+
+
+def test_another_content_has_another_fingerprint(photos, tmp_path):
+    shutil.copytree(photos / "photos", tmp_path / "photos")
+    Image.new("RGB", (16, 16), 3).save(next((tmp_path / "photos" / "train" / "a").iterdir()))
+    write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "records", images_per_shard=4)
+    fingerprints = {load_domain(f"records:{root}/records", image_size=16).fingerprint for root in (photos, tmp_path)}
+    assert len(fingerprints) == 2
+
+
+def test_records_can_be_packed_again(photos, tmp_path):
+    write_records(list_domain(f"records:{photos}/records?classes=b"), tmp_path / "again", images_per_shard=100)
+    domain = load_domain(f"records:{tmp_path}/again", image_size=16)
+    expected = load_domain(f"folder:{photos}/photos?classes=b", image_size=16)
+    assert pixels_by_label(domain.train) == pixels_by_label(expected.train)
+
+
+def test_few_images_are_held_while_records_are_packed_again(photos, tmp_path, monkeypatch):
+    listing, counts = list_domain(f"records:{photos}/records"), []
+    read = listing.splits["train"].images.reader.read
+    monkeypatch.setattr(
+        listing.splits["train"].images.reader, "read", lambda numbers: counts.append(len(numbers)) or read(numbers)
+    )
+    monkeypatch.setattr(images_file, "_RECORDS_AT_ONCE", 5)
+    write_records(listing, tmp_path / "again", images_per_shard=100)
+    assert max(counts) == 5 and sum(counts) == 36
+
+
+@pytest.mark.parametrize("cache", ["none", "disk"])
+def test_a_broken_image_is_named_or_left_out(tmp_path, cache):
+    make_image_folder(tmp_path / "photos", ["a", "b"], 6)
+    (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"no image")
+    write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "records", images_per_shard=5)
+    options = {"image_size": 16, "cache": cache, "cache_dir": tmp_path / "cache"}
+    with pytest.raises(InputError, match=r"Every image must be readable\. Received: 'records/train\[\d+\]'"):
+        load_domain(f"records:{tmp_path}/records", **options)
+    domain = load_domain(f"records:{tmp_path}/records", skip_bad_images=True, **options)
+    assert domain.num_bad_images == 1
+    assert len(domain.train) + len(domain.validation) + len(domain.test) == 12
+
+
+def test_damaged_records_are_told(photos, tmp_path):
+    with pytest.raises(MissingInputError, match=r"`records:` must name a folder with domain\.json"):
+        load_domain(f"records:{photos}")
+    broken = tmp_path / "broken"
+    shutil.copytree(photos / "records", broken)
+    index = json.loads((broken / "domain.json").read_text())
+    shard = broken / index["splits"]["train"]["shards"][0]["file"]
+    whole = shard.read_bytes()
+    shard.unlink()
+    with pytest.raises(InputError, match="must have all its shards.*train-00000-of-00006"):
+        load_domain(f"records:{broken}")
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="A shard must be whole.*train-00000-of-00006"):
+        load_domain(f"records:{broken}", image_size=16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 1}, "of format 2.*pack them again"),
+        ({"class_names": ["a"]}, "labels_.*npy does not fit"),
+        ({"splits": {"train": {"shards": [{"file": "../x.array_record", "records": 1}]}}}, "not the name of a shard"),
+        ({"splits": {"../train": {"shards": []}, "train": {"shards": []}}}, "is not a split"),
+        ({"class_table": {"a": 3}}, "prepare_data wrote"),
+        ({"class_table": {"a": {"family": 3}}}, "must be texts"),
+        ({"class_names": [["a"], "b", "c"]}, "must be texts"),
+        ({"class_names": "abc"}, "must be texts"),
+        ({"class_names": ["a", "b", "b"]}, "a class is there twice"),
+        ({"test_fraction": float("nan")}, "test_fraction is nan"),
+        ({"splits": {}}, "no train split"),
+    ],
+)
+def test_a_foreign_index_is_refused(photos, tmp_path, change, message):
+    foreign = tmp_path / "foreign"
+    shutil.copytree(photos / "records", foreign)
+    index = json.loads((foreign / "domain.json").read_text())
+    (foreign / "domain.json").write_text(json.dumps(index | change))
+    with pytest.raises(InputError, match=message) as caught:
+        list_domain(f"records:{foreign}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [("(17592186044416,)", "prepare_data wrote"), ("((((", "prepare_data wrote"), ("(21, 1)", "does not fit")],
+)
+def test_labels_that_are_made_to_do_harm_are_refused(photos, tmp_path, header, message):
+    foreign = tmp_path / "foreign"
+    shutil.copytree(photos / "records", foreign)
+    text = f"{{'descr': '<i4', 'fortran_order': False, 'shape': {header}, }}\n".encode()
+    labels = (foreign / "labels_train.npy").read_bytes()[-84:]
+    (foreign / "labels_train.npy").write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + labels)
+    with pytest.raises(InputError, match=message) as caught:
+        list_domain(f"records:{foreign}")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_index_too_deep_is_refused(photos, tmp_path):
+    shutil.copytree(photos / "records", tmp_path / "foreign")
+    (tmp_path / "foreign" / "domain.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="prepare_data wrote.*recursion"):
+        list_domain(f"records:{tmp_path}/foreign")
+
+
+def test_a_split_without_images_is_listed(photos, tmp_path):
+    listing = list_domain(f"folder:{photos}/photos")
+    listing.splits["test"] = listing.splits["test"].take([])
+    write_records(listing, tmp_path / "records", images_per_shard=10)
+    assert len(list_domain(f"records:{tmp_path}/records").splits["test"]) == 0
+
+
+def test_pixels_are_no_records(tmp_path):
+    with pytest.raises(InputError, match="must have image files"):
+        write_records(list_domain("builtin:optdigits"), tmp_path / "out", images_per_shard=10)
+    assert os.listdir(tmp_path) == []
+
+
+def below(folder):
+    return sorted(os.path.relpath(path, folder) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("foreign", ["mark", "file", "folder", "link"])
+def test_a_folder_with_other_things_is_not_replaced(photos, tmp_path, foreign):
+    output = tmp_path / "out"
+    shutil.copytree(photos / "records", output)
+    if foreign == "mark":
+        (output / "jtln_tf.json").unlink()
+    elif foreign == "file":
+        (output / "notes.txt").write_text("mine")
+    elif foreign == "folder":
+        (output / "train-00000-of-00009.array_record").mkdir()
+    else:
+        (output / "labels_more.npy").symlink_to(output / "labels_train.npy")
+    left = sorted(os.listdir(output))
+    with pytest.raises(InputError, match="`output` must .*what this program wrote|`output` must be a new folder"):
+        write_records(list_domain(f"folder:{photos}/photos"), output, images_per_shard=9, overwrite=True)
+    assert sorted(os.listdir(output)) == left and os.listdir(tmp_path) == ["out"]
+
+
+def test_only_our_own_folders_are_replaced_or_removed(photos, tmp_path, monkeypatch):
+    listing = list_domain(f"folder:{photos}/photos")
+    (tmp_path / "out.unfinished").mkdir()
+    (tmp_path / "out.unfinished" / "notes.txt").write_text("mine")
+    shutil.copytree(photos / "records", tmp_path / "out")
+    # The current folder has a name too.
+    monkeypatch.chdir(tmp_path / "out")
+    write_records(listing, ".", images_per_shard=100, overwrite=True)
+    assert below(tmp_path) == [
+        ".out.prepare_data/lock",
+        "out.unfinished/notes.txt",
+        "out/domain.json",
+        "out/jtln_tf.json",
+        *(f"out/labels_{split}.npy" for split in ("test", "train", "validation")),
+        *(f"out/{split}-00000-of-00001.array_record" for split in ("test", "train", "validation")),
+    ]
+
+
+def test_what_others_put_there_meanwhile_stays(photos, tmp_path):
+    output = tmp_path / "out"
+
+    def put(count):
+        output.mkdir(exist_ok=True)
+        (output / "notes.txt").write_text("mine")
+
+    with pytest.raises(InputError, match="must be a new folder"):
+        write_records(list_domain(f"folder:{photos}/photos"), output, images_per_shard=9, progress=put)
+    assert below(tmp_path) == [".out.prepare_data/lock", "out/notes.txt"]
+
+
+def test_of_two_packers_the_second_waits(photos, tmp_path):
+    listing, second = list_domain(f"folder:{photos}/photos"), []
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+
+        def start_second(count):
+            if not second:
+                second.append(pool.submit(write_records, listing, tmp_path / "out", images_per_shard=4))
+                assert concurrent.futures.wait(second, timeout=0.5).not_done
+
+        write_records(listing, tmp_path / "out", images_per_shard=9, progress=start_second)
+        assert isinstance(second[0].exception(), InputError)
+    domain = load_domain(f"records:{tmp_path}/out", image_size=16)
+    assert len(domain.train) == 21 and (tmp_path / "out" / "train-00000-of-00003.array_record").exists()
+
+
+def test_old_records_outlive_a_kill_and_a_failure(photos, tmp_path, monkeypatch):
+    listing, output = list_domain(f"folder:{photos}/photos"), tmp_path / "out"
+    shutil.copytree(photos / "records", tmp_path / ".out.prepare_data" / "old")
+    with pytest.raises(InputError, match="must be a new folder"):
+        write_records(listing, output, images_per_shard=9)
+    assert sorted(os.listdir(output)) == sorted(os.listdir(photos / "records"))
+    replace = os.replace
+
+    def fail(source, target):
+        if source.name == "new":
+            raise OSError("no more")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(InputError, match=r"can be written.*\(no more\)"):
+        write_records(listing, output, images_per_shard=9, overwrite=True)
+    assert sorted(os.listdir(output)) == sorted(os.listdir(photos / "records"))
+    assert os.listdir(tmp_path / ".out.prepare_data") == ["lock"]

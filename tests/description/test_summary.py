@@ -1,0 +1,183 @@
+"""What is said about a domain. Oracle: the files as Pillow decodes them, compared one by one."""
+
+import contextlib
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jtln_tf.data import list_domain, load_domain, write_records
+from jtln_tf.description import describe_domain, divide_domain, format_description
+
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder with everything that can be wrong with one."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    rng = np.random.default_rng(0)
+    gray = rng.integers(0, 256, (5, 12, 16), np.uint8)
+    colour = rng.integers(0, 256, (4, 24, 20, 3), np.uint8)
+    for row in range(3):
+        save(folder / "train" / "cat" / f"{row}.png", gray[row])
+    for row in range(2):
+        save(folder / "train" / "dog" / f"{row}.jpg", colour[row])
+    save(folder / "train" / "Käse 数" / "0.png", np.zeros((9, 8), np.uint8))
+    save(folder / "val" / "dog" / "0.png", colour[2])
+    save(folder / "test" / "dog" / "new.bmp", colour[3])
+    # Repeated in its split; a leak; a leak with another label and in another format.
+    shutil.copy(folder / "train" / "cat" / "2.png", folder / "train" / "cat" / "again.png")
+    (folder / "test" / "cat").mkdir()
+    shutil.copy(folder / "train" / "cat" / "0.png", folder / "test" / "cat" / "copy.png")
+    save(folder / "test" / "dog" / "other.bmp", gray[1][..., None].repeat(3, axis=-1))
+    (folder / "train" / "dog" / "bad.jpg").write_bytes(b"no image")
+    (folder / "test" / "dog" / "cut.png").write_bytes((folder / "val" / "dog" / "0.png").read_bytes()[:300])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def description(photos):
+    return describe_domain(divide_domain("folder:photos", data_root=photos.parent))
+
+
+TEXT = """\
+Domain        folder:photos
+Images        13: train 8, validation 1, test 4
+Formats       PNG 61.5 %, JPEG 15.4 %, BMP 15.4 %, unknown 7.69 %; gray 50 %, colour 50 %
+Sizes         smallest 8 x 9, median 16 x 12, largest 20 x 24 (width x height, by the shorter side)
+Classes       3; training images: 1 (Käse 数) to 4 (cat), imbalance 4
+
+class        train  validation        test
+Käse 数           1           0           0
+cat              4           0           1
+dog              3           1           3
+
+validation has no images of 2 classes: Käse 数, cat
+test has no images of 1 class: Käse 数
+
+Bad files     2 (a run stops at them; --skip_bad_images leaves them out)
+  train/dog/bad.jpg (train): Unknown image file format. One of JPEG, JPEG XL, PNG, GIF, BMP, WebP required.
+  test/dog/cut.png (test): Invalid PNG data, size 300
+
+Duplicates    3 images in two or more places (same pixels at 224 x 224)
+  REPEATED: 1 of train also in train
+  LEAK: 2 of test also in train
+  CONTRADICTION: 1 under different labels
+  train/cat/1.png (train, cat) = test/dog/other.bmp (test, dog); other file, same pixels
+  train/cat/0.png (train, cat) = test/cat/copy.png (test, cat); same file
+  train/cat/2.png (train, cat) = train/cat/again.png (train, cat); same file"""
+
+
+def decode_all(folder):
+    """Pixels of every readable image, by path below the folder."""
+    found = {}
+    for path in sorted(folder.glob("*/*/*")):
+        with contextlib.suppress(OSError), Image.open(path) as image:
+            found[str(path.relative_to(folder))] = np.asarray(image.convert("RGB"))
+    return found
+
+
+def test_repeated_images_are_those_of_the_same_pixels(photos, description):
+    images = decode_all(photos)
+    equal = {pair for pair in itertools.combinations(images, 2) if np.array_equal(*map(images.get, pair))}
+    groups = [sorted(one["image"] for one in group["images"]) for group in description["duplicates"]]
+    assert {tuple(sorted(pair)) for pair in equal} == set(map(tuple, groups)) and len(groups) == 3
+    # What contradicts comes first, then what leaks.
+    assert groups == [
+        ["test/dog/other.bmp", "train/cat/1.png"],
+        ["test/cat/copy.png", "train/cat/0.png"],
+        ["train/cat/2.png", "train/cat/again.png"],
+    ]
+    assert [group["same_file"] for group in description["duplicates"]] == [False, True, True]
+    assert description["leaks"] == {"validation_in_train": 0, "test_in_train": 2, "test_in_validation": 0}
+
+
+def test_bad_files_are_those_that_pillow_cannot_decode_either(photos, description):
+    bad = {str(path.relative_to(photos)) for path in photos.glob("*/*/*")} - set(decode_all(photos))
+    assert {one["image"] for one in description["bad_files"]} == bad and len(bad) == 2
+
+
+def test_counts_are_those_of_the_folders(photos, description):
+    for row in description["classes"]:
+        for folder, split in SPLITS.items():
+            assert row[split] == len(list((photos / folder / row["class"]).glob("*")))
+    assert [row["class"] for row in description["classes"]] == ["Käse 数", "cat", "dog"]
+    assert description["imbalance"] == 4 and description["num_classes"] == 3 and description["num_images"] == 13
+
+
+def test_text_of_what_json_holds(description):
+    assert json.loads(json.dumps(description)) == description
+    assert format_description(description) == format_description(description, show_all=True) == TEXT
+
+
+def test_records_are_described_as_their_folder_is(photos, description, tmp_path):
+    write_records(list_domain(f"folder:{photos}"), tmp_path / "records", images_per_shard=3)
+    records = describe_domain(divide_domain(f"records:{tmp_path}/records"))
+    named = ("domain", "bad_files", "duplicates")
+    assert {key: records[key] for key in records if key not in named} == {
+        key: description[key] for key in description if key not in named
+    }
+    assert len(records["bad_files"]) == len(description["bad_files"])
+    assert sorted(str(group["same_file"]) for group in records["duplicates"]) == ["False", "True", "True"]
+
+
+def test_images_that_stand_in_another_domain_too(photos):
+    spec = f"folder:{photos}?classes=cat"
+    shown = describe_domain(divide_domain(spec), divide_domain(f"folder:{photos}?classes=dog"))["against"]
+    assert shown["num_images"] == 1 and shown["counts"]["train"] == {"train": 0, "validation": 0, "test": 1}
+    assert shown["shared"] == [
+        {
+            "images": [{"image": "train/cat/1.png", "split": "train", "class": "cat"}],
+            "against_images": [{"image": "test/dog/other.bmp", "split": "test", "class": "dog"}],
+            "same_file": False,
+        }
+    ]
+
+
+def test_embedded_digits():
+    spec = "builtin:optdigits?per_class=3&classes=1,7"
+    domain, loaded = divide_domain(spec, seed=5), load_domain(spec, seed=5)
+    description = describe_domain(domain, divide_domain(spec, seed=6))
+    for name in ("train", "validation", "test"):
+        assert description["splits"][name]["images"] == len(loaded.split(name))
+        np.testing.assert_array_equal(domain.splits[name].labels, loaded.split(name).labels)
+    assert description["sizes"] == dict.fromkeys(("smallest", "median", "largest"), [8, 8])
+    assert description["formats"] == {"pixels": len(sum(([*split.labels] for split in domain.splits.values()), []))}
+    assert not description["duplicates"] and not description["bad_files"]
+    # Only the draw of the training images follows the seed.
+    counts = description["against"]["counts"]
+    assert counts["test"] == {"train": 0, "validation": 0, "test": len(loaded.test)}
+    assert {group["same_file"] for group in description["against"]["shared"]} == {None}
+    text = format_description(description)
+    assert "Sizes         8 x 8 (width x height)\n" in text and "training images: 3 of each\n" in text
+    assert "Bad files     none\n" in text and "Duplicates    none (images of the same pixels at 28 x 28)\n" in text
+
+
+def test_progress_counts_every_image_once_in_each_pass(photos):
+    calls = []
+    describe_domain(divide_domain(f"folder:{photos}"), progress=lambda *values: calls.append(values))
+    titles = {title for title, *_ in calls}
+    assert titles == {f"headers of folder:{photos}", f"images of folder:{photos}"}
+    for title in titles:
+        done = [call[1] for call in calls if call[0] == title]
+        assert done == sorted(done) and done[-1] == 13 and {call[2] for call in calls} == {13}
+
+
+def test_one_class_whose_files_are_all_broken(tmp_path):
+    (tmp_path / "a").mkdir()
+    for row in range(3):
+        (tmp_path / "a" / f"{row}.png").write_bytes(b"")
+    description = describe_domain(divide_domain(f"folder:{tmp_path}?test_fraction=0&validation_fraction=0"))
+    assert len(description["bad_files"]) == 3 and description["sizes"] is None and not description["duplicates"]
+    assert description["imbalance"] == 1
+    text = format_description(description)
+    assert "Sizes" not in text and "test has no images." in text

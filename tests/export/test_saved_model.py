@@ -1,0 +1,168 @@
+import io
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from jtln_tf.config import InputError, MissingInputError, RunStoppedError
+from jtln_tf.data import decode_image
+from jtln_tf.export import check_export, export_network, load_export
+from jtln_tf.files import mark_folder
+from jtln_tf.network import build_network
+
+NAMES = {"source_classes": list("abcd"), "target_classes": ["x", "ü", "z"]}
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(0)
+    return build_network("small_cnn", 4, 3, image_shape=(12, 12, 3))
+
+
+@pytest.fixture(scope="module")
+def exported(network, tmp_path_factory):
+    # TensorFlow takes such a path for a pattern.
+    folder = tmp_path_factory.mktemp("export") / "seed[1]" / "model*"
+    export_network(network, folder, **NAMES)
+    return folder
+
+
+def encode(pixels, kind="PNG"):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def make_pixels(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def predict(network, files):
+    images = np.stack([decode_image(tf.constant(file), 12, 3).numpy() for file in files]).astype(np.float32)
+    return network(images, training=False)["target"]
+
+
+def content(folder):
+    return {path: path.is_file() and path.read_bytes() for path in sorted(folder.rglob("*"))}
+
+
+def test_image_tensors_get_the_probabilities_of_both_heads(network, exported):
+    signatures, class_names = load_export(exported)
+    images = np.stack([make_pixels(12, 12, seed) for seed in range(5)]).astype(np.float32)
+    served, expected = signatures["serve_images"](image=tf.constant(images)), network(images, training=False)
+    for head in ("source", "target"):
+        np.testing.assert_allclose(served[head], expected[head], atol=1e-6)
+        assert class_names[head] == NAMES[f"{head}_classes"]
+
+
+def test_image_bytes_are_decoded_as_in_training(network, exported):
+    files = [
+        encode(make_pixels(20, 30)),
+        encode(make_pixels(40, 15, 1), "JPEG"),
+        encode(make_pixels(9, 9, 2), "BMP"),
+        encode(make_pixels(16, 16, 3)[..., 0]),
+    ]
+    signatures = load_export(exported)[0]["model"].signatures
+    # What a server calls by default.
+    for name in ("serve_bytes", "serving_default"):
+        served = signatures[name](encoded=tf.constant(files))
+        np.testing.assert_allclose(served["target"], predict(network, files), atol=1e-6)
+
+
+def test_the_bottom_of_image_bytes_is_cut_off_as_in_training(network, tmp_path):
+    export_network(network, tmp_path / "out", **NAMES, crop_bottom=8)
+    pixels = make_pixels(40, 30)
+    served = load_export(tmp_path / "out")[0]["serve_bytes"](encoded=tf.constant([encode(pixels)]))
+    np.testing.assert_allclose(served["target"], predict(network, [encode(pixels[:-8])]), atol=1e-6)
+
+
+def test_the_check_compares_and_refuses_another_network(network, exported):
+    images = np.stack([make_pixels(12, 12, seed) for seed in range(3)])
+    assert check_export(network, exported, images) < 1e-6
+    keras.utils.set_random_seed(1)
+    other = build_network("small_cnn", 4, 3, image_shape=(12, 12, 3))
+    with pytest.raises(RuntimeError, match="differs from the network"):
+        check_export(other, exported, images)
+
+
+def test_an_export_is_replaced_and_what_a_kill_left_removed(network, tmp_path):
+    for target_classes in ("xyz", "uvw"):
+        (tmp_path / "out.unfinished").mkdir()
+        mark_folder(tmp_path / "out.unfinished", "export")
+        export_network(network, tmp_path / "out", source_classes="abcd", target_classes=target_classes)
+    assert json.loads((tmp_path / "out" / "classes.json").read_text())["target"] == list("uvw")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def run_folder(folder, network):
+    mark_folder(folder, "run")
+    (folder / "checkpoints").mkdir()
+
+
+def export_with_notes(folder, network):
+    folder.rmdir()
+    export_network(network, folder, **NAMES)
+    (folder / "notes.txt").write_text("mine")
+
+
+def unmarked_export(folder, network):
+    folder.rmdir()
+    export_network(network, folder, **NAMES)
+    (folder / "jtln_tf.json").unlink()
+
+
+def link_to_an_export(folder, network):
+    export_network(network, folder.with_name("real"), **NAMES)
+    folder.rmdir()
+    folder.symlink_to(folder.with_name("real"))
+
+
+FOREIGN = {
+    "a run": run_folder,
+    "a folder with class names": lambda folder, network: (folder / "classes.json").write_text("{}"),
+    "an empty folder": lambda folder, network: None,
+    "an export with notes": export_with_notes,
+    "an export without a mark": unmarked_export,
+    "a link to an export": link_to_an_export,
+    "a folder beside": lambda folder, network: folder.rename(folder.with_name("out.unfinished")),
+    "a file": lambda folder, network: (folder.rmdir(), folder.write_text("mine")),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_what_is_not_an_export_of_ours_alone_is_left_as_it_is(case, network, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    FOREIGN[case](folder, network)
+    before = content(tmp_path)
+    with pytest.raises(InputError, match="`output` must .*which is left as it is") as caught:
+        export_network(network, folder, **NAMES)
+    assert "\n" not in str(caught.value) and content(tmp_path) == before
+
+
+def test_class_names_must_fit_the_heads(network, tmp_path):
+    with pytest.raises(InputError, match="`target_classes` must name the 3 classes of the head. Received: 2 names"):
+        export_network(network, tmp_path / "out", source_classes=list("abcd"), target_classes=list("xy"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing_of_the_export(network, small_disk):
+    (small_disk / "ballast").write_bytes(bytes(900_000))
+    with pytest.raises(RunStoppedError, match="An export must be writable. Received: '.*out'") as caught:
+        export_network(network, small_disk / "out", **NAMES)
+    assert "\n" not in str(caught.value) and os.listdir(small_disk) == ["ballast"]
+
+
+def test_what_is_no_export_is_refused(exported, tmp_path):
+    with pytest.raises(MissingInputError, match="`model` must name an existing folder"):
+        load_export(tmp_path / "nothing")
+    tf.saved_model.save(tf.Module(), str(tmp_path))
+    for text in (None, "no JSON", "[]", '{"source": ["a"]}', '{"source": ["a"], "target": ["b"]}'):
+        if text is not None:
+            (tmp_path / "classes.json").write_text(text)
+        with pytest.raises(InputError, match="`model` must be an exported network"):
+            load_export(tmp_path)

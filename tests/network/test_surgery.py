@@ -1,0 +1,68 @@
+import keras
+import numpy as np
+import pytest
+
+from jtln_tf.backbones import images_of
+from jtln_tf.config import InputError
+from jtln_tf.network import build_network, copy_network, cut_network, head_variables
+from tests.network.networks import IMAGES, build_residual
+
+
+def check_same(actual, expected):
+    for side in ("source", "target"):
+        np.testing.assert_allclose(actual[side], expected[side], rtol=1e-4, atol=1e-5)
+
+
+def test_both_parts_of_a_cut_network_share_its_weights_and_statistics():
+    network = build_residual("per_domain")
+    trunk, rest = cut_network(network, "conv")
+    with images_of("source"):
+        rest(trunk(IMAGES), training=True)
+        expected = network(IMAGES)
+        check_same(rest(trunk(IMAGES)), expected)
+    assert not np.allclose(network(IMAGES)["source"], expected["source"], rtol=1e-3)
+    assert len(head_variables(rest)) == len(head_variables(network))
+
+
+def test_a_cut_through_a_shortcut_is_refused_and_others_named():
+    with pytest.raises(
+        InputError, match="`freeze_until` must name a layer whose output .* such as norm, add, conv. Rec"
+    ):
+        cut_network(build_residual(), "inside")
+    with pytest.raises(InputError, match="`freeze_until` must name a layer of the backbone, such as .*'conv9'"):
+        cut_network(build_residual(), "conv9")
+
+
+@pytest.mark.parametrize("batchnorm", ["train", "per_domain"])
+def test_a_copy_stays_while_the_network_goes_on(batchnorm):
+    network = build_residual(batchnorm)
+    expected = {side: value.numpy() for side, value in network(IMAGES).items()}
+    copy = copy_network(network)
+    assert copy.trainable_variables == [] and network.trainable_variables
+    for variable in network.trainable_variables:
+        variable.assign(variable * 0.5 + 0.1)
+    assert not np.allclose(network(IMAGES)["source"], expected["source"])
+    check_same(copy(IMAGES, training=True), expected)
+    assert [layer.name for layer in copy.layers] == [layer.name for layer in network.layers]
+
+
+def test_the_rest_of_a_cut_network_is_copied_too():
+    network = build_residual()
+    trunk, rest = cut_network(network, "norm")
+    check_same(copy_network(rest)(trunk(IMAGES)), network(IMAGES))
+
+
+def test_layers_that_do_not_return_their_configuration_cannot_be_copied():
+    class Scaled(keras.layers.Layer):
+        def __init__(self, factor, **kwargs):
+            super().__init__(**kwargs)
+            self.factor = factor
+
+        def call(self, inputs):
+            return inputs * float(self.factor)
+
+    image = keras.Input((4, 4, 1))
+    ready = keras.Model(image, keras.layers.Flatten()(Scaled(np.array(2.0))(image)))
+    network = build_network(ready, 3, 2, image_shape=(4, 4, 1))
+    with pytest.raises(InputError, match="layers that return their configuration to be copied. Received: "):
+        copy_network(network)

@@ -1,0 +1,102 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from jtln_tf.backbones import images_of
+from jtln_tf.config import InputError
+from jtln_tf.network import (
+    backbone_variables,
+    build_network,
+    cut_network,
+    domain_view,
+    features_model,
+    head_variables,
+    outputs_model,
+    predictions_model,
+)
+from tests.network.networks import IMAGES, build_residual, build_small
+
+
+def test_outputs_are_features_logits_and_layers_of_one_pass():
+    network = build_small(head_hidden_units=(7,), head_dropout=0.5)
+    backbone = features_model(network)
+    outputs = outputs_model(network, ["conv2", "pool1"])(IMAGES)
+    assert list(outputs_model(network)(IMAGES)) == ["features", "source", "target"]
+    np.testing.assert_allclose(outputs["features"], backbone(IMAGES), rtol=1e-5)
+    for side, probabilities in network(IMAGES).items():
+        np.testing.assert_allclose(tf.nn.softmax(outputs[side]), probabilities, rtol=1e-4, atol=1e-6)
+    for name in ("conv2", "pool1"):
+        expected = keras.Model(backbone.input, backbone.get_layer(name).output)(IMAGES)
+        np.testing.assert_allclose(outputs["layers"][name], expected, rtol=1e-5)
+
+
+def test_outputs_share_the_weights_and_every_one_has_a_gradient():
+    network = build_small(freeze_until="conv1")
+    for outputs in (outputs_model(network), outputs_model(network, ["conv2"])):
+        assert {id(v) for v in outputs.variables} == {id(v) for v in network.variables}
+        with tf.GradientTape() as tape:
+            found = outputs(IMAGES, training=True)
+            loss = sum(tf.reduce_mean(found[side] ** 2) for side in ("source", "target"))
+        for gradient in tape.gradient(loss, network.trainable_variables):
+            assert gradient is not None and np.isfinite(gradient.numpy()).all()
+
+
+def test_outputs_of_the_rest_of_a_cut_network_are_those_of_the_whole():
+    network = build_small()
+    trunk, rest = cut_network(network, "pool1")
+    outputs, expected = outputs_model(rest, ["conv3"])(trunk(IMAGES)), outputs_model(network, ["conv3"])(IMAGES)
+    for actual, wanted in zip(tf.nest.flatten(outputs), tf.nest.flatten(expected), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_that_stood_in_another_model_before():
+    shared = keras.layers.Conv2D(6, 3, name="shared")
+    shared(keras.Input((20, 20, 1)))
+    image = keras.Input((12, 12, 1))
+    ready = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(shared(image)), name="backbone")
+    first = build_network(ready, 5, 3, image_shape=(12, 12, 1))
+    second = build_network(ready, 4, 2, image_shape=(12, 12, 1))
+    for network in (first, second):
+        outputs = outputs_model(network, ["shared"])(IMAGES)
+        np.testing.assert_allclose(outputs["layers"]["shared"], shared(IMAGES), rtol=1e-5, atol=1e-4)
+        trunk, rest = cut_network(network, "shared")
+        np.testing.assert_allclose(rest(trunk(IMAGES))["source"], network(IMAGES)["source"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("pool22", "a layer of the backbone, such as features. Received: 'pool22'"), ("", "a layer")]
+)
+def test_outputs_of_no_layer(name, message):
+    with pytest.raises(InputError, match=f"`layers` must name {message}"):
+        outputs_model(build_small(), [name])
+
+
+def test_predictions_are_those_of_the_network_and_drop_nothing():
+    network = build_small(head_dropout=0.5)
+    predictions = predictions_model(network, "source").predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(predictions, network(IMAGES)["source"], rtol=1e-5, atol=1e-7)
+
+
+def test_variables_are_split_between_backbone_and_heads():
+    network = build_small(freeze_until="conv1")
+    backbone, heads = backbone_variables(network), head_variables(network)
+    # Kernel and bias of three convolutions, less the frozen one, and of the dense layer.
+    assert len(heads) == 4 and len(backbone) == 2 * 2 + 2
+    assert {id(v) for v in backbone + heads} == {id(v) for v in network.trainable_variables}
+
+
+def test_a_view_knows_from_which_domain_its_images_are():
+    network = build_residual("per_domain")
+    with images_of("source"):
+        features_model(network)(IMAGES, training=True)
+        expected = network(IMAGES)
+    view = domain_view(network, "source")
+    np.testing.assert_allclose(view.predict(IMAGES, verbose=0)["source"], expected["source"], rtol=1e-4, atol=1e-6)
+    # Both were traced apart, whichever came first.
+    target = network.predict(IMAGES, verbose=0)["source"]
+    np.testing.assert_allclose(target, network(IMAGES)["source"], rtol=1e-4, atol=1e-6)
+    assert not np.allclose(target, expected["source"], rtol=1e-3)
+    assert domain_view(network, "target") is network
+    plain = build_small()
+    assert domain_view(plain, "source") is plain
