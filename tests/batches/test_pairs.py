@@ -130,7 +130,9 @@ def test_shards_are_slices_of_the_whole_batch(policy):
     for count in (2, 6):
         shards = [draw(*domains, 5, shard=(index, count), **options) for index in range(count)]
         # A batch of (images, labels, second images), by domain.
-        joined = [tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batch) for batch in zip(*shards, strict=True)]
+        joined = [
+            tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batch) for batch in zip(*shards, strict=True)
+        ]
         assert_equal_batches(joined, whole)
 
 
