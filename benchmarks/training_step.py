@@ -3,8 +3,8 @@
     python -m benchmarks.training_step --preset=digits
 
 Trains as the preset says until the transport sets in, and for --warm_steps more. Then blocks of --block_steps steps
-with and without the transport take turns in one compiled function, --rounds of each, and the transport's share of a step
-is printed. Finally the predictions of --replayed_steps further steps are solved again from several starts, and the
+with and without the transport take turns in one compiled function, --rounds of each, and the transport's share of a
+step is printed. Finally the predictions of --replayed_steps further steps are solved again from several starts, and the
 iterations are printed: those of source images, whatever --transport_images says.
 """
 

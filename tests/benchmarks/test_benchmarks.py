@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests from PIL import Image
+from PIL import Image
 
 from benchmarks import plain_sinkhorn, problems, report
 from jtln_tf.methods.jtln.method import Jtln
