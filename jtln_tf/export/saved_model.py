@@ -71,7 +71,9 @@ def export_network(
         remove_marked(folder, _KIND, _OWN_NAMES, "output")
         os.replace(unfinished, folder)
     except (tf.errors.OpError, OSError) as error:
-        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({first_line(error)}).") from error
+        raise RunStoppedError(
+            f"An export must be writable. Received: {str(folder)!r} ({first_line(error)})."
+        ) from error
 
 
 def _write_folder(folder, archive, class_names):

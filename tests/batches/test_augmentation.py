@@ -47,6 +47,15 @@ def test_each_image_has_draws_of_its_own_that_follow_seed_and_step(policy, chann
         assert (augment_images(images, *other, policy=policy).numpy() != views.numpy()).any()
 
 
+@pytest.mark.parametrize("policy", ["crop,flip", "rotate,zoom", "colour:0.4:0.1", "erase:1", "randaugment:2:1"])
+def test_a_part_of_a_batch_is_augmented_as_in_the_whole_batch(policy):
+    images = make_images(24, side=20)
+    whole = augment_images(images, 3, 5, policy=policy)
+    for rows in (range(12, 24), range(4, 8), [7], [23, 0, 5]):
+        part = augment_images(images[rows], 3, 5, policy=policy, positions=tf.constant(rows), batch_size=24)
+        np.testing.assert_array_equal(part, whole.numpy()[rows])
+
+
 def test_a_graph_draws_anew_in_every_step_and_the_same_again():
     images = make_images(12)
     in_graph = tf.function(lambda step: augment_images(images, 3, step, policy=("zoom", "colour", "randaugment:1")))
