@@ -54,9 +54,8 @@ def layer_output(backbone: keras.Model, name: str, option: str = "layers") -> ke
     Raises:
         InputError: If there is no such layer, or it does not have one output.
     """
-    nodes = [
-        node for _, level in sorted(backbone._nodes_by_depth.items()) for node in level if node.operation.name == name
-    ]
+    nodes = [node for _, level in sorted(backbone._nodes_by_depth.items()) for node in level]
+    nodes = [node for node in nodes if isinstance(node.operation, keras.Layer) and node.operation.name == name]
     if not nodes or len(nodes[0].outputs) != 1:
         kind = "with one output" if nodes else "of the backbone"
         last = backbone.layers[-1].name
