@@ -49,19 +49,19 @@ def measure(values):
     import tensorflow as tf
 
     from jtln_tf.batches import pair_domains
-    from jtln_tf.data import load_domain
+    from jtln_tf.data import Files, load_domain
 
     size, options = values.image_size, {"image_size": values.image_size, "data_root": values.data_root}
     domains = {"none": load_domain(values.domain, cache="none", **options)}
     train = domains["none"].train
-    if train.is_decoded or train.reader is not None or not all(isinstance(image, str) for image in train.images):
+    if not isinstance(train.images, Files):
         raise InputError(f"`domain` must be of images in files of their own. Received: {values.domain!r}.")
     if len(train) < 2 * values.batch:
         raise InputError(
             f"`domain` must have training images for two batches of {values.batch}. Received: {len(train)} images."
         )
     domains["memory"] = load_domain(values.domain, cache="memory", **options)
-    paths = train.images.tolist()
+    paths = train.images.values.tolist()
     steps = values.passes * (len(paths) // values.batch)
 
     def decode(path):

@@ -188,7 +188,7 @@ def test_random_crop_leaves_small_images():
 
 
 def test_random_flip_gives_each_image_or_its_mirror():
-    originals = SOURCE.train.images.astype(np.float32)
+    originals = SOURCE.train.images.values.astype(np.float32)
     is_mirrored = []
     for batch in draw(SOURCE, None, 50, source_batch=10, source_augmentation=("flip",)):
         for image, label in zip(*batch["source"], strict=True):

@@ -55,7 +55,7 @@ def build_values(*arguments, **options):
 
 
 def pixels(domain):
-    return domain.train.images.reshape(len(domain.train), -1) / 255.0, domain.train.labels
+    return domain.train.images.values.reshape(len(domain.train), -1) / 255.0, domain.train.labels
 
 
 def standardize(raw):
@@ -149,7 +149,7 @@ def test_degenerate_images(source, target):
     values = build_values(source, target, images_per_class=1)
     assert np.isfinite(values).all() and values.min() == 0 and values.max() == 1
     blank = [
-        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images))
+        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images.values))
         for domain in (source, target)
     ]
     np.testing.assert_array_equal(build_values(*blank), 0)
@@ -181,7 +181,7 @@ def test_augmented_views_agree_with_the_double_loops(source, target, augmented):
 
 
 def test_what_cannot_be_augmented_is_not(source, target):
-    activations = dataclasses.replace(source.train, images=source.train.images.astype("float32"))
+    activations = dataclasses.replace(source.train, images=source.train.images.values.astype("float32"))
     assert choose_augmentation(activations, "crop", 0) is None
     assert choose_augmentation(source.train, "mixup:0.2", 0) is None
     matrix = build_cost_matrix(source, target, augmentation={"source": "none"})
