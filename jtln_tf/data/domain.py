@@ -76,9 +76,9 @@ def load_domain(
     labels_per_class: int | None = None,
     image_size: int | None = None,
     channels: int | None = None,
-    data_root: str | os.PathLike = "",
+    data_root: str = "",
     cache: str = "memory",
-    cache_dir: str | os.PathLike = "",
+    cache_dir: str = "",
     skip_bad_images: bool = False,
 ) -> Domain:
     """Loads a domain.
@@ -187,22 +187,18 @@ def _load_listing(listing, spec, *, seed, skip_bad_images, **options):
         logging.warning("%s: left out %d unreadable images, %r among them.", spec.text, len(bad_names), name)
 
 
-def default_cache_folder(data_root: str | os.PathLike = "") -> str:
+def default_cache_folder(data_root: str = "") -> str:
     """Returns the cache folder that is used if none is named."""
     return os.path.join(data_root, _CACHE_FOLDER)
 
 
-def list_domain(
-    spec: str | DomainSpec, *, data_root: str | os.PathLike = "", cache_dir: str | os.PathLike = ""
-) -> Listing:
+def list_domain(spec: str | DomainSpec, *, data_root: str = "", cache_dir: str = "") -> Listing:
     """Returns the `Listing` of the images of a domain; arguments and errors are those of `load_domain`."""
     spec = parse_domain_spec(spec)
     return LISTERS[spec.kind](spec, data_root, cache_dir or default_cache_folder(data_root))
 
 
-def divide_listing(
-    listing: Listing, spec: DomainSpec, seed: int, bad_names: Collection[str] = ()
-) -> dict[str, Examples]:
+def divide_listing(listing: Listing, spec: DomainSpec, seed: int, bad_names: Collection = ()) -> dict[str, Examples]:
     """Divides the images of a domain into the three splits of a run, as `load_domain` says.
 
     Args:
