@@ -55,7 +55,7 @@ def build_values(*arguments, **options):
 
 
 def pixels(domain):
-    return domain.train.images.reshape(len(domain.train), -1) / 255.0, domain.train.labels
+    return domain.train.images.values.reshape(len(domain.train), -1) / 255.0, domain.train.labels
 
 
 def standardize(raw):
@@ -140,7 +140,7 @@ def test_degenerate_images(source, target):
     values = build_values(source, target, images_per_class=1)
     assert np.isfinite(values).all() and values.min() == 0 and values.max() == 1
     blank = [
-        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images))
+        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images.values))
         for domain in (source, target)
     ]
     np.testing.assert_array_equal(build_values(*blank), 0)
