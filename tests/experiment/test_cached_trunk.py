@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 import jtln_tf as jt
-from jtln_tf.config import DataConfig, InputError, NetworkConfig, ObjectiveConfig, TrainingConfig
+from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig
 from jtln_tf.costs.config import CostConfig
-from jtln_tf.experiment import load_trained_network, run_experiment
+from jtln_tf.experiment.assembly import load_trained
+from jtln_tf.experiment.run import run_experiment
+from jtln_tf.experiment.workdir import Run
+from jtln_tf.methods import find_method
+from jtln_tf.trainer.callbacks import StepCounter
 
 
 def residual_backbone():
@@ -23,7 +27,9 @@ def residual_backbone():
     return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x), name="backbone")
 
 
-def make_config(bars, tmp_path, *, cache_features, cost="mkmmd", refresh=0, augmentation="none", **training):
+def make_config(
+    bars, tmp_path, *, cache_features, method="jtln", cost="mkmmd", refresh=0, augmentation="none", **training
+):
     return jt.ExperimentConfig(
         data=DataConfig(
             source="folder:source",
@@ -39,7 +45,7 @@ def make_config(bars, tmp_path, *, cache_features, cost="mkmmd", refresh=0, augm
             cache_dir=str(tmp_path / "cache"),
         ),
         network=NetworkConfig(freeze_until="pool2", cache_features=cache_features),
-        objective=ObjectiveConfig(),
+        method=find_method(method)(),
         cost=CostConfig(matrix=cost, refresh_steps=refresh),
         training=TrainingConfig(**{"steps": 16, "steps_per_epoch": 4, "log_steps": 1, **training}),
     )
@@ -64,7 +70,7 @@ def test_a_network_that_cannot_be_cut_is_told_before_costs_are_estimated(bars, t
     residual_backbone().save(tmp_path / "residual.keras")
     config = make_config(bars, tmp_path, cache_features=True)
     network = NetworkConfig(backbone=str(tmp_path / "residual.keras"), freeze_until="inner", cache_features=True)
-    monkeypatch.setattr("jtln_tf.experiment.run.prior_costs", None)
+    monkeypatch.setattr("jtln_tf.methods.jtln.costs.build_cost_matrix", None)
     with pytest.raises(InputError, match="`freeze_until` must name .*Received: 'inner'"):
         run_experiment(dataclasses.replace(config, network=network), tmp_path / "run")
 
@@ -72,7 +78,7 @@ def test_a_network_that_cannot_be_cut_is_told_before_costs_are_estimated(bars, t
 def test_a_finished_run_is_exported_without_another_look_at_the_images(bars, tmp_path, monkeypatch):
     config = make_config(bars, tmp_path, cache_features=True, method="target_only", steps=2)
     first = run_experiment(config, tmp_path / "run", export=False)
-    monkeypatch.setattr("jtln_tf.experiment.run.cache_trunk", None)
+    monkeypatch.setattr("jtln_tf.experiment.assembly.cache_trunk", None)
     again = run_experiment(config, tmp_path / "run", resume=True)
     assert again.pop("export_difference") < 1e-4
     assert again == first
@@ -91,8 +97,8 @@ def test_without_augmentation_the_run_is_the_same(bars, tmp_path, method, cost, 
         results.append(run_experiment(config, workdir, export=cached))
         losses.append(read_metrics(workdir))
         # The whole network is what is saved: it is evaluated on images.
-        _, network, _, target = load_trained_network(workdir)
-        assert jt.evaluate(network, target).accuracy == results[-1]["target_accuracy"]
+        network, domains = load_trained(Run.open(workdir))
+        assert jt.evaluate(network, domains["target"]).accuracy == results[-1]["target_accuracy"]
     assert len(losses[0]) > 30
     # The same sums in another order.
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3, atol=1e-4)
@@ -104,7 +110,6 @@ def test_a_run_on_augmented_views_goes_on_where_it_was_stopped(bars, tmp_path):
     config = make_config(bars, tmp_path, cache_features=True, augmentation="crop,rotate")
     whole = run_experiment(config, tmp_path / "whole", export=False)
     half = dataclasses.replace(config, training=dataclasses.replace(config.training, early_stopping_epochs=0))
-    from jtln_tf.trainer import StepCounter
 
     class Stopped(Exception):
         pass
