@@ -1,7 +1,4 @@
-"""Optimal transport solvers. Floor 1.
-
-The room is not called `sinkhorn`, because `jtln_tf.sinkhorn` is the function.
-"""
+"""The solver of entropic optimal transport. Floor 1."""
 
 from jtln_tf.ot.sinkhorn import SinkhornOutput, sinkhorn, sinkhorn_from_logits
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from jtln_tf.config import InputError, MissingInputError, RunStoppedError
 from jtln_tf.data import decode_image
-from jtln_tf.export import check_export, export_network, load_export
+from jtln_tf.export.check import check_export
+from jtln_tf.export.saved_model import export_network, load_export
 from jtln_tf.files import mark_folder
 from jtln_tf.network import build_network
 

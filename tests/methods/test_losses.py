@@ -133,7 +133,8 @@ def test_gradient_agrees_with_central_differences(options, domain, head):
     values = []
     for step in (1e-2, -1e-2):
         given = outputs()
-        given[domain] = dataclasses.replace(given[domain], **{head: tf.constant(LOGITS[domain][head] + step * direction)})
+        moved = tf.constant(LOGITS[domain][head] + step * direction)
+        given[domain] = dataclasses.replace(given[domain], **{head: moved})
         values.append(total_and_gradients(method, given)[0])
     numeric = (values[0] - values[1]) / 2e-2
     # Values of float32 (1e-7) and of the solver (1e-6 here) over a step of 2e-2, and its square.
