@@ -54,14 +54,12 @@ def layer_output(backbone: keras.Model, name: str, option: str = "layers") -> ke
     Raises:
         InputError: If there is no such layer, or it does not have one output.
     """
-    nodes = [
-        node for _, level in sorted(backbone._nodes_by_depth.items()) for node in level if node.operation.name == name
-    ]
-    if not nodes:
-        names = [layer.name for layer in backbone.layers]
-        raise InputError(f"`{option}` must name a layer of the backbone, such as {names[-1]}. Received: {name!r}.")
-    if len(nodes[0].outputs) != 1:
-        raise InputError(f"`{option}` must name a layer with one output. Received: {name!r}.")
+    nodes = [node for _, level in sorted(backbone._nodes_by_depth.items()) for node in level]
+    nodes = [node for node in nodes if isinstance(node.operation, keras.Layer) and node.operation.name == name]
+    if not nodes or len(nodes[0].outputs) != 1:
+        kind = "with one output" if nodes else "of the backbone"
+        last = backbone.layers[-1].name
+        raise InputError(f"`{option}` must name a layer {kind}, such as {last}. Received: {name!r}.")
     return nodes[0].outputs[0]
 
 

@@ -14,6 +14,15 @@ def check_same(actual, expected):
         np.testing.assert_allclose(actual[side], expected[side], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", ["image", "conv", "add", "pool"])
+def test_the_two_parts_are_the_network(layer):
+    network = build_residual()
+    trunk, rest = cut_network(network, layer)
+    check_same(rest(trunk(IMAGES)), network(IMAGES))
+    shared = {id(variable) for variable in network.variables}
+    assert {id(variable) for variable in (*trunk.variables, *rest.variables)} == shared
+
+
 def test_both_parts_of_a_cut_network_share_its_weights_and_statistics():
     network = build_residual("per_domain")
     trunk, rest = cut_network(network, "conv")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from jtln_tf.data.reading.split import Split, decode_all
 _DECODER = 2
 
 
-def cached_pixels(split: Split, folder: str | os.PathLike) -> tuple[np.ndarray | None, np.ndarray]:
+def cached_pixels(split: Split, folder: str) -> tuple[np.ndarray | None, np.ndarray]:
     """Decodes the images of a split into a file of the cache folder, or finds them there.
 
     Args:

@@ -1,7 +1,5 @@
 """Splits whose images were all decoded once, so that a broken image is found before training."""
 
-import os
-
 import numpy as np
 import tensorflow as tf
 
@@ -27,7 +25,7 @@ def load_split(
     *,
     crop_bottom: int = 0,
     cache: str = "memory",
-    cache_dir: str | os.PathLike = "",
+    cache_dir: str = "",
 ) -> tuple[Split, dict[str, str]]:
     """Decodes the images of a split once.
 

@@ -25,7 +25,7 @@ _EXAMPLES_AT_ONCE = 256
 _OPENERS = {"tfrecord": TFRecordShard, "array_record": open_array_record}
 
 
-def list_tfds(spec: DomainSpec, data_root: str | os.PathLike = "", cache_dir: str | os.PathLike = "") -> Listing:
+def list_tfds(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
     """Lists a `tfds:NAME[/CONFIG][:SPLIT]` domain; the data set is downloaded and prepared first if necessary.
 
     All labels are read, and no image is decoded. A named SPLIT is the only one used and is divided like a folder.

@@ -73,14 +73,6 @@ def test_what_is_no_dump_is_told_in_one_line(case, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_an_array_that_holds_itself(tmp_path):
-    # _reconstruct(ndarray, (0,), "b"), then a state whose only object is that array.
-    start = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87Rq\x00"
-    objects = b"cnumpy\ndtype\nU\x02O8K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb"
-    with pytest.raises(InputError, match="a dict of layers. Received: .* with a PickledArray"):
-        read_caffe_dump(write_npy(tmp_path / "itself.npy", start + b"(K\x01)" + objects + b"\x89]h\x00atb."))
-
-
 @pytest.mark.parametrize("mask", [None, 0x01, 0x55, 0xFF])
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_no_change_of_a_byte_and_no_cut_gives_another_error(suffix, mask, tmp_path):

@@ -165,11 +165,6 @@ def test_bottom_is_cropped_before_the_middle_is_taken(rows):
     np.testing.assert_array_equal(result, decode(cropped, 8))
 
 
-def test_webp_with_loss_is_close_to_pil():
-    encoded = encode(PICTURE, "WEBP", quality=90)
-    assert np.abs(decode(encoded) - on_white(encoded)).mean() < 2
-
-
 def test_animation_of_opaque_frames_is_refused():
     """TensorFlow's own choice of channels would write beyond its memory."""
     encoded = encode(PICTURE, "WEBP", lossless=True, save_all=True, append_images=[PICTURE.rotate(90)])

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from jtln_tf.config import InputError
 from jtln_tf.data import Files, Pixels, Records, Split, decode_all
 from jtln_tf.data.examples import Examples
 from jtln_tf.data.reading import images as images_file
@@ -117,10 +116,3 @@ def test_pixels_are_resized_like_pil_and_gray_is_repeated():
         resized = Image.fromarray(expected).resize((28, 28), Image.Resampling.BILINEAR)
         # PIL's weights have 8 bits.
         np.testing.assert_allclose(pixels.astype(int), np.asarray(resized.convert("RGB"), int), atol=2)
-
-
-def test_an_error_of_the_reader_passes(paths):
-    reader = Reader(paths)
-    reader.read = lambda numbers: (_ for _ in ()).throw(InputError("A shard must be whole."))
-    with pytest.raises(InputError, match="A shard"):
-        decode_all(Split(Records(np.arange(11), reader), LABELS, 8, 1))
