@@ -162,7 +162,7 @@ def test_augmented_views_agree_with_the_double_loops(source, target, augmented):
             # Few images are filled up; others are not.
             rows = [np.resize(np.flatnonzero(split.labels == label), 8) for label in range(domain.num_classes)]
             rows = np.concatenate(rows)
-        images = split.images[rows]
+        images = split.images.values[rows]
         if side in augmented:
             images = choose_augmentation(split, "flip", 3)(images, step=0).numpy()
         features += [images.reshape(len(rows), -1) / 255.0, split.labels[rows]]
