@@ -17,7 +17,7 @@ _MODULES = {
     "build_cost_matrix": "costs.construction",
     "build_network": "network",
     "evaluate": "evaluation",
-    "export_network": "export",
+    "export_network": "export.saved_model",
     "load_cost_matrix": "costs.matrix",
     "load_domain": "data.domain",
     "pair_domains": "batches",

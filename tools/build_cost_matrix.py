@@ -17,7 +17,7 @@ from jtln_tf.config import InputError
 from jtln_tf.costs.spec import COST_METRICS, parse_cost_spec
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.files import write_whole
-from tools.program import load_tensorflow, run_program
+from tools.program import check_output, load_tensorflow, run_program
 from tools.progress import Progress
 
 define_config_flags()
@@ -30,15 +30,15 @@ flags.DEFINE_bool("overwrite", False, "Replace --output, NAME.nearest.md and --p
 flags.DEFINE_bool("json", False, "Print the nearest classes as JSON only.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then builds, writes and shows the matrix."""
-    del arguments
     values = flags.FLAGS
     output, plot = pathlib.Path(values.output), pathlib.Path(values.plot)
-    if output.suffix not in (".npz", ".csv"):
-        raise InputError(f"`output` must be a .npz or .csv file. Received: {values.output!r}.")
-    if values.plot and plot.suffix != ".png":
-        raise InputError(f"`plot` must be a .png file. Received: {values.plot!r}.")
+    nearest = output.with_name(f"{output.stem}.nearest.md")
+    check_output(values.output, (".npz", ".csv"))
+    check_output(nearest, (".md",))
+    if values.plot:
+        check_output(values.plot, (".png",), option="plot")
     if not values.metric or parse_cost_spec(values.metric, option="metric").is_online:
         raise InputError(
             f"`metric` must be one of {', '.join(COST_METRICS)}, a file, or several (--cost_matrix is for training). "
@@ -49,10 +49,6 @@ def main(arguments):
     values["cost_refresh_steps"].value = 0
     config = config_from_flags()
     config.require_domains()
-    nearest = output.with_name(f"{output.stem}.nearest.md")
-    for path in (output, nearest, *([plot] if values.plot else [])):
-        if path.exists() and not values.overwrite:
-            raise InputError(f"`output` must not exist. Received: {str(path)!r}. Hint: --overwrite replaces it.")
     if values.workdir:
         Run.open(values.workdir)
 

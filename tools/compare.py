@@ -15,7 +15,7 @@ from flags import config_from_flags, define_config_flags
 from jtln_tf.config import InputError
 from jtln_tf.costs.spec import parse_cost_spec
 from jtln_tf.methods import COMPARED_METHODS, METHODS
-from tools.program import load_tensorflow, run_program
+from tools.program import load_tensorflow, require_flags, run_program
 
 define_config_flags()
 flags.DEFINE_list("methods", list(COMPARED_METHODS), f"Of {', '.join(METHODS)}.")
@@ -26,17 +26,15 @@ flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in 
 flags.DEFINE_bool("json", False, "Print the rows as JSON only.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then compares."""
-    del arguments
     values = flags.FLAGS
     unknown = [method for method in values.methods if method not in METHODS]
     if unknown or not values.methods:
         raise InputError(f"`methods` must be of {', '.join(METHODS)}. Received: {', '.join(unknown) or 'nothing'}.")
     if values["method"].present:
         raise InputError(f"`methods` must name the methods to compare. Received: --method={values.method}.")
-    if not values.output:
-        raise InputError("`output` must name the folder of the comparison. Received: nothing.")
+    require_flags("output")
     for text in values.cost_matrices:
         parse_cost_spec(text)
     with_costs = [name for name, method in METHODS.items() if method.uses_costs]

@@ -13,8 +13,8 @@ import pathlib
 
 from absl import flags
 
-from jtln_tf.config import InputError, parse_domain_spec
-from tools.program import load_tensorflow, run_program
+from jtln_tf.config import parse_domain_spec
+from tools.program import check_output, load_tensorflow, require_flags, run_program
 from tools.progress import Progress
 
 flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train.")
@@ -28,19 +28,14 @@ flags.DEFINE_bool("all", False, "Print every class, and every bad or repeated im
 flags.DEFINE_bool("json", False, "Print everything as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then describes and draws."""
-    del arguments
     values = flags.FLAGS
-    output = pathlib.Path(values.output)
-    if not values.domain:
-        raise InputError("`domain` must be given. Received: nothing.")
+    require_flags("domain")
     for spec in filter(None, (values.domain, values.against)):
         parse_domain_spec(spec)
-    if values.output and output.suffix != ".png":
-        raise InputError(f"`output` must be a .png file. Received: {values.output!r}.")
-    if values.output and output.exists() and not values.overwrite:
-        raise InputError(f"`output` must not exist. Received: {values.output!r}. Hint: --overwrite replaces it.")
+    if values.output:
+        check_output(values.output, (".png",))
 
     load_tensorflow()
     from jtln_tf.description import describe_domain, divide_domain, format_description
@@ -50,9 +45,9 @@ def main(arguments):
     domain = divide_domain(values.domain, **options)
     against = divide_domain(values.against, **options) if values.against else None
     if values.output:
-        # First: whether it can be written is known before all images are decoded.
-        output.parent.mkdir(parents=True, exist_ok=True)
-        save_contact_sheet(domain, output, seed=values.seed)
+        # First, because a file that cannot be written is found before all images are decoded.
+        pathlib.Path(values.output).parent.mkdir(parents=True, exist_ok=True)
+        save_contact_sheet(domain, values.output, seed=values.seed)
     with Progress(is_silent=values.json) as progress:
         description = describe_domain(domain, against, progress=progress)
     if values.json:
@@ -60,7 +55,7 @@ def main(arguments):
         return
     print(format_description(description, show_all=values.all))
     if values.output:
-        print(f"\n{'Picture':14}{output}")
+        print(f"\n{'Picture':14}{values.output}")
 
 
 if __name__ == "__main__":

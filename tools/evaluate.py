@@ -9,9 +9,8 @@ import json
 
 from absl import flags
 
-from jtln_tf.config import InputError
 from jtln_tf.experiment.workdir import Run
-from tools.program import load_tensorflow, run_program
+from tools.program import load_tensorflow, require_flags, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to evaluate on.")
@@ -19,12 +18,10 @@ flags.DEFINE_enum("head", "target", ["source", "target"], "Head to evaluate, on 
 flags.DEFINE_bool("json", False, "Print everything as JSON.")
 
 
-def main(arguments):
+def main():
     """Loads the run and evaluates it."""
-    del arguments
     values = flags.FLAGS
-    if not values.workdir:
-        raise InputError("`workdir` must name the folder of a run. Received: nothing.")
+    require_flags("workdir")
     run = Run.open(values.workdir)
 
     load_tensorflow()

@@ -8,22 +8,21 @@ both heads; classes.json beside it names the classes.
 
 from absl import flags
 
-from jtln_tf.config import InputError
 from jtln_tf.experiment.workdir import Run
-from tools.program import load_tensorflow, run_program
+from jtln_tf.export import layout
+from jtln_tf.files import check_marked
+from tools.program import load_tensorflow, require_flags, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
 flags.DEFINE_string("output", "", "Folder of the export; an earlier export there is replaced.")
 
 
-def main(arguments):
+def main():
     """Loads the run, exports it and compares the reloaded export with the network."""
-    del arguments
     values = flags.FLAGS
-    for name in ("workdir", "output"):
-        if not values[name].value:
-            raise InputError(f"`{name}` must name a folder. Received: nothing.")
+    require_flags("workdir", "output")
     run = Run.open(values.workdir)
+    check_marked(values.output, layout.KIND, layout.OWN_NAMES, "output")
 
     load_tensorflow()
     from jtln_tf.experiment.assembly import load_trained

@@ -10,24 +10,20 @@ import os
 
 from absl import flags
 
-from jtln_tf.config import InputError, MissingInputError
-from tools.program import load_tensorflow, run_program
+from jtln_tf.config import MissingInputError
+from tools.program import check_output, load_tensorflow, run_program
 
 flags.DEFINE_string("input", "", "File of the weights: .npy of {'conv1': [weights, biases], ...}, or .npz.")
 flags.DEFINE_string("output", "", "File to write, .weights.h5.")
 flags.DEFINE_bool("overwrite", False, "Replace --output.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then reads, checks and writes."""
-    del arguments
     values = flags.FLAGS
     if not os.path.isfile(values.input):
         raise MissingInputError(f"`input` must name an existing file. Received: {values.input!r}.")
-    if not values.output.endswith(".weights.h5"):
-        raise InputError(f"`output` must be a .weights.h5 file. Received: {values.output!r}.")
-    if os.path.exists(values.output) and not values.overwrite:
-        raise InputError(f"`output` must not exist. Received: {values.output!r}. Hint: --overwrite replaces it.")
+    check_output(values.output, (".weights.h5",))
 
     load_tensorflow()
     from jtln_tf.backbones import import_alexnet_weights

@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from jtln_tf.config import InputError, MissingInputError
-from tools.program import load_tensorflow, run_program
+from tools.program import load_tensorflow, require_flags, run_program
 
 flags.DEFINE_string("model", "", "Folder of the export.")
 flags.DEFINE_enum("head", "target", ["source", "target"], "Head whose classes are predicted.")
@@ -21,8 +21,7 @@ flags.DEFINE_integer("top", 3, "Classes to print for each image.", lower_bound=1
 def main(arguments):
     """Reads the images, predicts and prints."""
     values = flags.FLAGS
-    if not values.model:
-        raise InputError("`model` must name the folder of an export. Received: nothing.")
+    require_flags("model")
     for path in arguments:
         if not pathlib.Path(path).is_file():
             raise MissingInputError(f"`images` must name existing files. Received: {path!r}.")
@@ -30,7 +29,7 @@ def main(arguments):
     load_tensorflow()
     import tensorflow as tf
 
-    from jtln_tf.export import load_export
+    from jtln_tf.export.saved_model import load_export
 
     signatures, class_names = load_export(values.model)
     names = class_names[values.head]

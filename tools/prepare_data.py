@@ -12,7 +12,7 @@ import sys
 from absl import flags
 
 from jtln_tf.config import InputError, parse_domain_spec
-from tools.program import load_tensorflow, run_program
+from tools.program import load_tensorflow, require_flags, run_program
 
 _OPTIONS_OF_RUNS = ("per_class", "test_fraction", "validation_fraction", "crop_bottom")
 
@@ -24,13 +24,10 @@ flags.DEFINE_integer("images_per_shard", 10_000, "Most images in a file.", lower
 flags.DEFINE_bool("overwrite", False, "Replace what an earlier call wrote into --output.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then writes."""
-    del arguments
     values = flags.FLAGS
-    for name in ("domain", "output"):
-        if not values[name].value:
-            raise InputError(f"`{name}` must be given. Received: nothing.")
+    require_flags("domain", "output")
     spec = parse_domain_spec(values.domain)
     for field in dataclasses.fields(spec):
         if field.name in _OPTIONS_OF_RUNS and getattr(spec, field.name) != field.default:

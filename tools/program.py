@@ -7,22 +7,20 @@ from absl import flags, logging
 
 from flags import preset_path
 from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError
-from jtln_tf.files import escape_name
+from jtln_tf.files import escape_name, first_line
 
-BAD_INPUT = 2
-STOPPED = 2
-DIVERGED = 1
-INTERRUPTED = 130
+# Exit statuses.
+_STOPPED, _DIVERGED, _INTERRUPTED = 2, 1, 130
 
 
 def run_program(main, description, *, positional=None):
     """Parses the flags, calls `main`, and exits the process.
 
-    Bad input and a disk that takes no more exit with status 2, a loss that is no longer finite with 1: each with one
-    line on stderr and no traceback. An error of the program itself keeps its traceback.
+    Bad input and a full disk exit with status 2, a loss that is no longer finite with 1: each with one line on stderr
+    and no traceback. An error of the program itself keeps its traceback.
 
     Args:
-        main: Called with the arguments that are no flags; returns None.
+        main: Called without arguments, or with the list of what is no flag if `positional` names it.
         description: Shown by `--help`, before the flags.
         positional: What the arguments that are no flags are called in messages; None allows none.
     """
@@ -33,32 +31,46 @@ def run_program(main, description, *, positional=None):
             raise InputError(f"Arguments must be flags, written --name=value. Received: {arguments[0]!r}.")
         if positional is not None and not arguments:
             raise InputError(f"`{positional}` must be given. Received: nothing.")
-        main(arguments)
-    except (InputError, flags.Error) as error:
-        _say(error)
-        sys.exit(BAD_INPUT)
-    except RunStoppedError as error:
-        _say(error)
-        sys.exit(STOPPED)
+        main(*([arguments] if positional else []))
+    except (InputError, RunStoppedError, flags.Error) as error:
+        _exit(_STOPPED, error)
     except NonFiniteLossError as error:
-        _say(error)
-        sys.exit(DIVERGED)
+        _exit(_DIVERGED, error)
     except OSError as error:
-        # A full disk, a file that vanished: nothing the program could have known before.
-        _say(f"{error.strerror or error}: {error.filename}" if error.filename else error)
-        sys.exit(STOPPED)
+        # A full disk, or a file that vanished: the program could not have known before.
+        _exit(_STOPPED, f"{error.strerror or error}: {error.filename}" if error.filename else error)
     except KeyboardInterrupt:
-        _say(
-            "interrupted; `tools.train --resume` goes on from the last checkpoint (one every --steps_per_epoch), "
-            "another program called again from what was saved."
+        _exit(
+            _INTERRUPTED,
+            "interrupted; `tools.train --resume` goes on from the last checkpoint (one every --steps_per_epoch); "
+            "any other program, called again, goes on from what it saved.",
         )
-        sys.exit(INTERRUPTED)
+
+
+def require_flags(*names):
+    """Raises `InputError` if one of these flags is empty."""
+    for name in names:
+        if not flags.FLAGS[name].value:
+            raise InputError(f"`{name}` must be given. Received: nothing.")
+
+
+def check_output(path, endings, *, option="output"):
+    """Checks the name of a file that is going to be written.
+
+    Raises:
+        InputError: If it has none of the endings, or exists and `--overwrite` is not given.
+    """
+    path = os.fspath(path)
+    if not path.endswith(endings):
+        raise InputError(f"`{option}` must be a {' or '.join(endings)} file. Received: {path!r}.")
+    if os.path.exists(path) and not flags.FLAGS.overwrite:
+        raise InputError(f"`{option}` must not exist. Received: {path!r}. Hint: --overwrite replaces it.")
 
 
 def load_tensorflow():
     """Loads TensorFlow without its start-up notes, which say nothing of the run.
 
-    They are written by C++ code before any log level is read. Whoever sets TF_CPP_MIN_LOG_LEVEL sees them.
+    C++ code writes them before any log level is read. Whoever sets TF_CPP_MIN_LOG_LEVEL sees them.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
@@ -70,7 +82,7 @@ def load_tensorflow():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
-        # Several runs in one process are no sign of a function traced in a loop.
+        # TensorFlow warns of functions traced in a loop; several runs in one process look like that.
         tf.get_logger().setLevel("ERROR")
     finally:
         os.dup2(stderr, 2)
@@ -89,7 +101,7 @@ def _parse_flags(description):
         )
     if flag_values.help:
         print(description.strip())
-        # Only what was defined for the programs, not absl's own logging flags.
+        # Without absl's own logging flags.
         for module, members in sorted(flag_values.flags_by_module_dict().items()):
             if not module.startswith("absl."):
                 print(flag_values.module_help(module) if len(members) else "", end="")
@@ -102,7 +114,7 @@ def _expand_preset(argument):
     return f"--flagfile={preset_path(value)}" if name in ("--preset", "-preset") and equals else argument
 
 
-def _say(error):
-    lines = str(error).splitlines() or [type(error).__name__]
-    # A file may be called anything, an escape sequence of the terminal too.
-    print(f"error: {''.join(escape_name(lines[0]))}", file=sys.stderr)
+def _exit(status, error):
+    # The name of a file may hold an escape sequence of the terminal.
+    print(f"error: {''.join(escape_name(first_line(error, most=None)))}", file=sys.stderr)
+    sys.exit(status)

@@ -14,7 +14,7 @@ from absl import flags
 from flags import config_from_flags, define_config_flags, with_given_flags
 from jtln_tf.config import InputError
 from jtln_tf.experiment.workdir import Run
-from tools.program import load_tensorflow, run_program
+from tools.program import load_tensorflow, require_flags, run_program
 
 define_config_flags()
 flags.DEFINE_string("workdir", "", "Folder of the run.")
@@ -24,26 +24,25 @@ flags.DEFINE_bool("export", True, "Write a SavedModel to WORKDIR/export.")
 flags.DEFINE_bool("json", False, "Print the result as JSON only.")
 
 
-def main(arguments):
+def main():
     """Checks what can be checked without TensorFlow, then trains."""
-    del arguments
     values = flags.FLAGS
     config = config_from_flags()
-    if values.workdir and values.resume and not values.overwrite:
+    if values.resume and values.overwrite:
+        raise InputError("`resume` and `overwrite` exclude each other. Received: both.")
+    if values.workdir and values.resume:
         begun = Run.open(values.workdir).config
         # --resume alone goes on with the run as it was begun.
         config = config if config.data.source or config.data.target else with_given_flags(begun)
     config.require_domains()
-    if not values.workdir:
-        raise InputError("`workdir` must name the folder of the run. Received: nothing.")
+    require_flags("workdir")
     Run(values.workdir, config).claim(resume=values.resume, overwrite=values.overwrite)
 
     load_tensorflow()
     from jtln_tf.experiment.run import run_experiment
 
-    result = run_experiment(
-        config, values.workdir, resume=values.resume, overwrite=values.overwrite, export=values.export
-    )
+    options = {"resume": values.resume, "overwrite": values.overwrite, "export": values.export}
+    result = run_experiment(config, values.workdir, **options)
     if values.json:
         print(json.dumps(result))
         return

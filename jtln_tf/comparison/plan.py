@@ -15,8 +15,8 @@ class Variant:
     """One line of the table.
 
     Attributes:
-        config: Configuration of its runs, but for the seed.
-        cost_matrix: Cost matrix specification of the line's own, as text; empty if it takes the configuration's.
+        config: Configuration of its runs, apart from the seed.
+        cost_matrix: Text of the line's own cost matrix specification; empty takes the configuration's.
     """
 
     config: ExperimentConfig
@@ -68,7 +68,7 @@ def check_variant(variant: Variant, num_seeds: int) -> None:
     """Checks the cost files of a line before any run.
 
     Raises:
-        InputError: If a file does not fit, or was built from one draw of the labels and there are several.
+        InputError: If a file does not fit, or was built from one draw of the labels and there are several seeds.
     """
     config = variant.config
     if not config.method.uses_costs:
@@ -85,7 +85,7 @@ def check_variant(variant: Variant, num_seeds: int) -> None:
 
 def _with_costs(config, text):
     spec, steps = parse_cost_spec(text), config.cost.refresh_steps
-    # What does not look through the network stays as it is; the rest is estimated as often as for the other lines.
+    # Costs that do not look through the network never change; others are estimated as often as the configuration's.
     if not spec.looks_through_network:
         steps = 0
     elif spec.is_online:

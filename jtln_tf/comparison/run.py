@@ -18,8 +18,8 @@ def run_comparison(
 ) -> list[dict]:
     """Runs every variant with every seed, and writes `table.json`, `table.md` and `accuracy.png`.
 
-    Finished runs in `output` are taken as they are and unfinished ones continued, so that a comparison that was stopped
-    can be called again. Only the last run of each variant is exported.
+    A comparison that was stopped can be called again: it keeps the finished runs in `output` and continues the
+    unfinished ones. Only the last run of each variant is exported.
 
     Args:
         variants: Lines of the table, in order.
@@ -34,22 +34,17 @@ def run_comparison(
         InputError: If a run may not use its folder, or a cost file does not fit; before the first run.
     """
     output = pathlib.Path(output)
-    plan = [(variant, seed) for variant in variants for seed in seeds]
-    modes = {}
-    # All folders are looked at before the first run: a refusal after an hour would be late.
+    # Looks at all folders before the first run: a refusal after an hour would be late.
     for variant in variants:
         check_variant(variant, len(seeds))
-    for variant, seed in plan:
-        config, folder = variant.configure(seed), run_folder(output, variant, seed)
-        resume = not overwrite or _holds(folder, config)
-        modes[variant, seed] = {"resume": resume, "overwrite": not resume}
-        Run(folder, config).claim(**modes[variant, seed])
-    results = {variant: [] for variant in variants}
-    for variant, seed in plan:
-        folder = run_folder(output, variant, seed)
-        result = run_experiment(variant.configure(seed), folder, **modes[variant, seed], export=seed == seeds[-1])
-        results[variant].append(result)
-    rows = [summarize(variant, results[variant]) for variant in variants]
+        for seed in seeds:
+            Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
+
+    def run_variant(variant, seed):
+        folder, is_last = run_folder(output, variant, seed), seed == seeds[-1]
+        return run_experiment(variant.configure(seed), folder, resume=True, overwrite=overwrite, export=is_last)
+
+    rows = [summarize(variant, [run_variant(variant, seed) for seed in seeds]) for variant in variants]
     configs = {variant.folder: variant.config.to_values() for variant in variants}
     files.write_json(output / "table.json", {"configs": configs, "rows": rows})
     files.write_whole(output / "table.md", format_table(rows) + "\n")
@@ -64,7 +59,3 @@ def run_comparison(
 def run_folder(output: str | os.PathLike, variant: Variant, seed: int) -> pathlib.Path:
     """Returns the folder of one run of a comparison."""
     return pathlib.Path(output) / variant.folder / f"seed{seed}"
-
-
-def _holds(folder, config):
-    return files.marked_version(folder, "run") is not None and Run.open(folder).config == config

@@ -1,5 +1,6 @@
 """The text that names a domain: `KIND:NAME`, such as `folder:PATH` or `tfds:NAME[/CONFIG][:SPLIT]`, with `?options`."""
 
+import contextlib
 import dataclasses
 import unicodedata
 import urllib.parse
@@ -10,6 +11,14 @@ from jtln_tf.config.errors import InputError
 SIDES = ("source", "target")
 KINDS = ("builtin", "folder", "list", "records", "tfds")
 _OPTIONS = ("classes", "exclude", "per_class", "test_fraction", "validation_fraction")
+# Type, test, and what a message says of each option that is a number.
+_NUMBERS = {
+    "per_class": (int, lambda count: count >= 1, "a whole number of at least 1"),
+    "test_fraction": (float, lambda share: 0 <= share < 1, "in [0, 1)"),
+    "validation_fraction": (float, lambda share: 0 <= share < 1, "in [0, 1)"),
+    "crop_bottom": (int, lambda rows: rows >= 0, "a whole number of at least 0"),
+    "class_depth": (int, lambda depth: depth >= 1, "a whole number of at least 1"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +28,14 @@ class DomainSpec:
     Attributes:
         text: The specification as given.
         kind: One of `KINDS`.
-        name: What stands between the kind and the `?`: a name or a path.
+        name: Name or path between the kind and the `?`.
         classes: Names or shell patterns (`Greek_*`) of the classes to use; empty means all.
         exclude: Names or shell patterns of the classes to leave out.
         per_class: Training images drawn from each class, or None for all.
         crop_bottom: Rows of pixels cut off the bottom of each image file before it is resized (a caption, say).
         class_depth: Folders whose names, one below the other, make the name of a class of a `folder:`.
-        test_fraction: Share held out as test where the data has no test split; None for the domain's own default.
-        validation_fraction: Share of the training images held out where the data has no validation split.
+        test_fraction: Share held out as test if the data has no test split; None for the domain's own default.
+        validation_fraction: Share of the training images held out if the data has no validation split.
         filters: `(column, values)` pairs that must match what is known of a class: the folder's `classes.csv`, further
             columns of a list, or the other class labels of a data set.
     """
@@ -58,8 +67,8 @@ class DomainSpec:
         return dataclasses.replace(self, per_class=per_class)
 
 
-def domain_options(kind):
-    """Returns the names of the options of a kind of domain; others are taken for columns of its class table."""
+def domain_options(kind: str) -> tuple[str, ...]:
+    """Returns the options of a kind of domain; any other name is taken for a column of its class table."""
     of_files = () if kind == "builtin" else ("crop_bottom",)
     return (*_OPTIONS, *of_files, *(("class_depth",) if kind == "folder" else ()))
 
@@ -79,7 +88,7 @@ def parse_domain_spec(text: str | DomainSpec) -> DomainSpec:
         A `DomainSpec`.
 
     Raises:
-        InputError: If the kind is unknown, the name is empty, an option is unknown or its value does not fit.
+        InputError: If the kind or an option is unknown, the name is empty, or a value does not fit.
     """
     if isinstance(text, DomainSpec):
         return text
@@ -101,14 +110,8 @@ def parse_domain_spec(text: str | DomainSpec) -> DomainSpec:
         given.add(key)
         if key in ("classes", "exclude"):
             values[key] = _split_names(value)
-        elif key == "per_class":
-            values[key] = _parse_number(key, value, int, lambda count: count >= 1, "a whole number of at least 1", text)
-        elif key in ("test_fraction", "validation_fraction"):
-            values[key] = _parse_number(key, value, float, lambda share: 0 <= share < 1, "in [0, 1)", text)
-        elif key == "crop_bottom" and kind != "builtin":
-            values[key] = _parse_number(key, value, int, lambda rows: rows >= 0, "a whole number of at least 0", text)
-        elif key == "class_depth" and kind == "folder":
-            values[key] = _parse_number(key, value, int, lambda depth: depth >= 1, "a whole number of at least 1", text)
+        elif key in domain_options(kind):
+            values[key] = _parse_number(key, value, text)
         elif kind != "builtin":
             filters.append((key, _split_names(value)))
         else:
@@ -123,15 +126,14 @@ def _split_names(value):
 
 
 def _unquote(name):
-    # As the names of classes: what looks the same is the same, whatever system it was typed on.
+    # As the names of classes: what looks the same is the same, on whatever system it was typed.
     return unicodedata.normalize("NFC", urllib.parse.unquote(name))
 
 
-def _parse_number(key, value, number_type, fits, meaning, text):
-    try:
+def _parse_number(key, value, text):
+    number_type, fits, meaning = _NUMBERS[key]
+    with contextlib.suppress(ValueError):
         number = number_type(value)
-    except ValueError:
-        number = None
-    if number is None or not fits(number):
-        raise InputError(f"`{key}` must be {meaning}. Received: {value!r} in {text!r}.")
-    return number
+        if fits(number):
+            return number
+    raise InputError(f"`{key}` must be {meaning}. Received: {value!r} in {text!r}.")

@@ -3,10 +3,23 @@
 import dataclasses
 import math
 import numbers
+import operator
 import typing
 from collections.abc import Callable
 
 from jtln_tf.config.errors import InputError
+
+_TYPES = {
+    str: (str, "a text"),
+    bool: (bool, "true or false"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+}
+_BOUNDS = {
+    "minimum": (operator.ge, "at least"),
+    "maximum": (operator.le, "at most"),
+    "above": (operator.gt, "greater than"),
+}
 
 
 def option(
@@ -34,15 +47,8 @@ def option(
     Returns:
         A `dataclasses.field` that carries the limits in its metadata.
     """
-    limits = {
-        "help": help,
-        "choices": choices,
-        "minimum": minimum,
-        "maximum": maximum,
-        "above": above,
-        "parse": parse,
-    }
-    return dataclasses.field(default=default, metadata=limits)
+    limits = {"choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
+    return dataclasses.field(default=default, metadata={"help": help, "parse": parse, **limits})
 
 
 class Section:
@@ -97,18 +103,17 @@ def options_of(section_type: type) -> list[dataclasses.Field]:
 
 
 def _check_type(name, value, annotation):
-    expected = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
     if typing.get_origin(annotation) is tuple:
         element_type = typing.get_args(annotation)[0]
         if not isinstance(value, tuple):
-            raise InputError(f"`{name}` must be a tuple, each entry {expected[element_type]}. Received: {value!r}.")
+            raise InputError(f"`{name}` must be a tuple, each entry {_TYPES[element_type][1]}. Received: {value!r}.")
         for element in value:
             _check_type(name, element, element_type)
         return
-    accepted = {str: str, bool: bool, int: numbers.Integral, float: numbers.Real}[annotation]
-    is_bool_as_number = isinstance(value, bool) and annotation is not bool
-    if not isinstance(value, accepted) or is_bool_as_number:
-        raise InputError(f"`{name}` must be {expected[annotation]}. Received: {value!r}.")
+    accepted, words = _TYPES[annotation]
+    # Python's True is a number.
+    if not isinstance(value, accepted) or (isinstance(value, bool) and annotation is not bool):
+        raise InputError(f"`{name}` must be {words}. Received: {value!r}.")
     if annotation is float and not math.isfinite(value):
         raise InputError(f"`{name}` must be a finite number. Received: {value!r}.")
 
@@ -117,9 +122,6 @@ def _check_limits(name, value, limits):
     for element in value if isinstance(value, tuple) else (value,):
         if limits["choices"] and element not in limits["choices"]:
             raise InputError(f"`{name}` must be one of {', '.join(limits['choices'])}. Received: {element!r}.")
-        if limits["minimum"] is not None and element < limits["minimum"]:
-            raise InputError(f"`{name}` must be at least {limits['minimum']}. Received: {element}.")
-        if limits["maximum"] is not None and element > limits["maximum"]:
-            raise InputError(f"`{name}` must be at most {limits['maximum']}. Received: {element}.")
-        if limits["above"] is not None and element <= limits["above"]:
-            raise InputError(f"`{name}` must be greater than {limits['above']}. Received: {element}.")
+        for kind, (fits, words) in _BOUNDS.items():
+            if limits[kind] is not None and not fits(element, limits[kind]):
+                raise InputError(f"`{name}` must be {words} {limits[kind]}. Received: {element}.")

@@ -12,6 +12,10 @@ PIXEL_RANGES = ("0_255", "0_1", "-1_1")
 CACHES = ("memory", "disk", "none")
 
 
+def _parse_domain(text, name):
+    return parse_domain_spec(text) if text else None
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Section):
     """The two domains and how their images reach the network."""
@@ -19,13 +23,9 @@ class DataConfig(Section):
     source: DomainSpec | None = option(
         "",
         "Source domain: builtin:, folder:, list:, records: or tfds:NAME, with ?classes=&per_class=&exclude=.",
-        parse=lambda text, name: parse_domain_spec(text) if text else None,
+        parse=_parse_domain,
     )
-    target: DomainSpec | None = option(
-        "",
-        "Target domain, written like --source.",
-        parse=lambda text, name: parse_domain_spec(text) if text else None,
-    )
+    target: DomainSpec | None = option("", "Target domain, written like --source.", parse=_parse_domain)
     data_root: str = option("", "Folder that relative paths of domains, and tfds: data, are looked up in.")
     labels_per_class: int = option(0, "Training images drawn from each target class; 0 takes all.", minimum=0)
     image_size: int = option(
@@ -60,6 +60,11 @@ class DataConfig(Section):
             raise InputError("`channels` must be 1 or 3. Received: 2.")
         if self.target:
             self.target.with_labels(self.labels_per_class)
+
+    @property
+    def augmentation(self) -> dict[str, AugmentationSpec]:
+        """Augmentation policy by side."""
+        return {"source": self.source_augmentation, "target": self.target_augmentation}
 
 
 @dataclasses.dataclass(frozen=True)

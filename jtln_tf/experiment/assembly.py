@@ -8,6 +8,7 @@ import keras
 from jtln_tf.backbones import check_backbone_files, identify_backbone, is_untrained, usual_image_size
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.costs.config import check_cost_files
+from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.data import Domain, load_domains
 from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.experiment.config import ExperimentConfig
@@ -16,7 +17,7 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.features.activations import cache_trunk
 from jtln_tf.methods.base import Setup
 from jtln_tf.network import build_network, cut_network
-from jtln_tf.trainer.checkpoints import read_state, restore_network
+from jtln_tf.trainer.checkpoints import TrainingState, read_state, restore_network
 from jtln_tf.trainer.model import JointModel
 
 
@@ -27,21 +28,18 @@ class Assembly:
     Attributes:
         model: Trains `setup.trained`.
         setup: The domains and networks.
-        costs: `CostMatrix` known before training, or None.
+        costs: Class costs known before training, or None.
+        found: State of the last checkpoint if the run is resumed, else None.
         leaks: What `result.json` says of test images that are trained on.
         seconds: Time that finding the costs, and caching activations, took.
     """
 
     model: JointModel
     setup: Setup
-    costs: object
+    costs: CostMatrix | None
+    found: TrainingState | None
     leaks: dict[str, int | None]
     seconds: float
-
-    @property
-    def class_names(self) -> dict[str, tuple[str, ...]]:
-        """Class names by side."""
-        return {side: domain.class_names for side, domain in self.setup.domains.items()}
 
 
 def assemble(run: Run) -> Assembly:
@@ -50,43 +48,46 @@ def assemble(run: Run) -> Assembly:
     Raises:
         InputError: If the configuration does not fit the data or the files that it names.
     """
-    config, saved_costs = run.config, None
+    config = run.config
     check_backbone_files(config.network)
-    if config.method.uses_costs:
-        # What the run found with the weights that it began with is not found again.
-        saved_costs = run.read_costs() if run.is_resumed and not config.cost.refresh_steps else None
-        if saved_costs is None:
-            check_cost_files(config.cost)
+    saved_costs = _read_costs(run)
+    found = read_state(run.checkpoints) if run.is_resumed else None
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.training.seed)
     domains = load_run_domains(config)
     _check_domains(config, domains["target"])
     if run.is_resumed:
-        run.check_classes({side: domain.class_names for side, domain in domains.items()})
-    network = build_run_network(config, domains)
-    # Before images are looked at: not every layer can be cut behind.
-    trunk, trained = (
-        cut_network(network, config.network.freeze_until) if config.network.cache_features else (None, network)
-    )
+        run.check_classes(class_names(domains))
+    network, trunk = build_run_network(config, domains), None
+    trained = network
+    if config.network.cache_features:
+        # Before images are looked at: the network cannot be cut behind every layer.
+        trunk, trained = cut_network(network, config.network.freeze_until)
     leaks = count_leaks(*domains.values())
-    if saved_costs is not None:
-        saved_costs = saved_costs.align(*(domain.class_names for domain in domains.values()))
-    setup = _make_setup(config, domains, network, trained, saved_costs)
+    setup = Setup(
+        domains=domains,
+        network=network,
+        inputs=domains,
+        trained=trained,
+        cost=config.cost,
+        augmentation=config.data.augmentation,
+        backbone=identify_backbone(config.network),
+        is_untrained=is_untrained(config.network),
+        seed=config.training.seed,
+        saved_costs=saved_costs and saved_costs.align(*class_names(domains).values()),
+    )
     started = time.perf_counter()
     with tell_lost_images(*domains.values()):
         costs = config.method.prepare(setup)
-        if trunk is not None and not _has_finished(run):
-            inputs = cache_trunk(
-                trunk,
-                domains,
-                config.data,
-                _count_steps(config),
-                most_views=config.network.cached_views,
-                seed=config.training.seed,
-            )
-            setup = dataclasses.replace(setup, inputs=inputs)
+        if trunk is not None and not (found and found.finished):
+            setup = dataclasses.replace(setup, inputs=_cache_trunk(config, trunk, domains))
     model = JointModel(trained, method=config.method, cost=config.cost, cost_matrix=costs)
-    return Assembly(model, setup, costs, leaks, time.perf_counter() - started)
+    return Assembly(model, setup, costs, found, leaks, time.perf_counter() - started)
+
+
+def class_names(domains: dict[str, Domain]) -> dict[str, tuple[str, ...]]:
+    """Returns class names by side."""
+    return {side: domain.class_names for side, domain in domains.items()}
 
 
 def load_run_domains(config: ExperimentConfig) -> dict[str, Domain]:
@@ -109,30 +110,26 @@ def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:
         InputError: If the classes have changed, or the run has no checkpoint.
     """
     domains = load_run_domains(run.config)
-    run.check_classes({side: domain.class_names for side, domain in domains.items()})
+    run.check_classes(class_names(domains))
     network = build_run_network(run.config, domains)
     if not restore_network(run.checkpoints, network):
         raise InputError(f"`workdir` must hold a run with a checkpoint. Received: {str(run.folder)!r}.")
     return network, domains
 
 
-def _make_setup(config, domains, network, trained, saved_costs):
-    return Setup(
-        domains=domains,
-        network=network,
-        inputs=domains,
-        trained=trained,
-        cost=config.cost,
-        augmentation={side: getattr(config.data, f"{side}_augmentation") for side in SIDES},
-        backbone=identify_backbone(config.network),
-        is_untrained=is_untrained(config.network),
-        seed=config.training.seed,
-        saved_costs=saved_costs,
-    )
+def _read_costs(run):
+    """Returns the costs that a resumed run began with, or None if they have yet to be found."""
+    cost = run.config.cost
+    if not run.config.method.uses_costs:
+        return None
+    saved_costs = run.read_costs() if run.is_resumed and not cost.refresh_steps else None
+    if saved_costs is None:
+        check_cost_files(cost)
+    return saved_costs
 
 
 def _check_domains(config, target):
-    """Raises `InputError` if a split that the run will need has no images: before it is begun."""
+    """Checks, before the run is begun, that the splits that it will need have images."""
     if not len(target.test):
         raise InputError(f"The target must have test images. Received: {target.name!r} without any.")
     if config.training.early_stopping_epochs and not len(target.validation):
@@ -141,11 +138,8 @@ def _check_domains(config, target):
         )
 
 
-def _has_finished(run):
-    last = read_state(run.checkpoints) if run.is_resumed else None
-    return bool(last and last.finished)
-
-
-def _count_steps(config):
+def _cache_trunk(config, trunk, domains):
     stages = config.method.stages(config.training.steps)
-    return {side: sum(stage.steps for stage in stages if side in stage.domains) for side in SIDES}
+    steps = {side: sum(stage.steps for stage in stages if side in stage.domains) for side in SIDES}
+    views = config.network.cached_views
+    return cache_trunk(trunk, domains, config.data, steps, most_views=views, seed=config.training.seed)

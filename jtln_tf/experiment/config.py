@@ -39,8 +39,7 @@ class ExperimentConfig:
     method: Method = dataclasses.field(default_factory=DEFAULT_METHOD)
 
     def __post_init__(self) -> None:
-        for side in SIDES:
-            policy = getattr(self.data, f"{side}_augmentation")
+        for side, policy in self.data.augmentation.items():
             if self.network.cache_features and policy.mixup:
                 raise InputError(
                     f"`{side}_augmentation` must be without mixup if `cache_features` is on: to mix activations is "

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import keras
 
 from jtln_tf.backbones import identify_backbone, is_untrained
-from jtln_tf.config import SIDES
 from jtln_tf.costs.config import check_cost_files
 from jtln_tf.costs.construction import build_cost_matrix
 from jtln_tf.costs.matrix import CostMatrix
@@ -25,9 +24,9 @@ def build_costs(
 
     Args:
         config: Configuration with both domains named.
-        workdir: Folder of a trained run whose network the metrics look through. Its image size and channels are taken
-            over, and its head for the source classes, if it has one, is the classifier of `prediction`. Empty takes
-            the backbone of the configuration.
+        workdir: Folder of a trained run, whose network the metrics look through, at its image size and channels. Its
+            head for the source classes, if it has one, is the classifier of `prediction`. Empty takes the backbone of
+            the configuration.
         cache: Folder in which features are kept; empty keeps none.
         progress: Called with a title, the images done and all images, or None.
 
@@ -35,7 +34,7 @@ def build_costs(
         InputError: If the configuration does not fit the data, or the folder holds no trained run.
     """
     check_cost_files(config.cost)
-    # A backbone without weights of its own begins like that of a run with this seed.
+    # An untrained backbone begins with the weights of a run with this seed.
     keras.utils.set_random_seed(config.training.seed)
     if workdir:
         config, domains, features, classifier = _look_through_run(config, workdir)
@@ -50,7 +49,7 @@ def build_costs(
         config.cost,
         features_model=None if features is None else layer_model(features, config.cost.layer),
         source_classifier=classifier,
-        augmentation={side: getattr(config.data, f"{side}_augmentation") for side in SIDES},
+        augmentation=config.data.augmentation,
         backbone=identify_backbone(config.network),
         seed=config.training.seed,
         cache=cache,

@@ -4,14 +4,14 @@ import math
 import os
 
 from jtln_tf.data.lost_images import tell_lost_images
-from jtln_tf.experiment.assembly import assemble
+from jtln_tf.experiment.assembly import assemble, class_names
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.result import evaluate_run, export_run
 from jtln_tf.experiment.training import train
 from jtln_tf.experiment.workdir import Run
 
-# Bytes on the disk for each byte of weights: two checkpoints with the optimizers' moments (the older one is replaced
-# when the newer is whole), two of weights alone, two exports.
+# Bytes on the disk for each byte of weights: two checkpoints with the optimizers' moments (the older is replaced once
+# the newer is whole), two of weights alone, two exports.
 _DISK_PER_WEIGHT = 10
 
 
@@ -25,13 +25,13 @@ def run_experiment(
 ) -> dict:
     """Trains, evaluates and exports what a configuration describes.
 
-    Nothing is written before both domains, the network and the cost matrix are known to fit together.
+    Writes nothing before both domains, the network and the cost matrix are known to fit together.
 
     Args:
         config: Configuration with both domains named.
         workdir: Folder of the run.
         resume: Go on with an unfinished run of the same configuration; a finished one is returned unchanged.
-        overwrite: Replace another run's files.
+        overwrite: Replace the run in the folder; with `resume`, only if its configuration differs.
         export: Write `export/` and compare it with the network after reloading.
 
     Returns:
@@ -61,7 +61,7 @@ def run_experiment(
     if finished and (not export or run.export.is_dir()):
         return finished
     assembly = assemble(run)
-    with run.begin(assembly.class_names, _needed_bytes(assembly.setup.network)):
+    with run.begin(class_names(assembly.setup.domains), _needed_bytes(assembly.setup.network)):
         with tell_lost_images(*assembly.setup.domains.values()):
             state = train(run, assembly)
             result = finished or evaluate_run(run, assembly, state)

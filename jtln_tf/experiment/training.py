@@ -6,7 +6,7 @@ from jtln_tf.experiment.assembly import Assembly
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.monitoring import LogTraining, ProgressBar, RunLog, log_costs
 from jtln_tf.trainer.callbacks import Refresh, StepCounter, ValidateAndSave
-from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState, read_state
+from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState
 from jtln_tf.trainer.stages import compile_for_stage, train_stage
 
 
@@ -21,7 +21,7 @@ def train(run: Run, assembly: Assembly) -> TrainingState:
         The final state; the network holds the weights of the last step or, with early stopping, of the best.
     """
     config, model = run.config, assembly.model
-    found = read_state(run.checkpoints) if run.is_resumed else None
+    found = assembly.found
     state = found or TrainingState(seconds=assembly.seconds)
     if assembly.costs is not None:
         run.write_costs(assembly.costs)
@@ -29,7 +29,6 @@ def train(run: Run, assembly: Assembly) -> TrainingState:
     log = RunLog(run.metrics, run.tensorboard, first_step=state.step)
     bar = ProgressBar(state, title=config.method.name, steps=config.training.steps)
     try:
-        # A finished run whose evaluation or export was cut short takes its network from the last checkpoint.
         for index in range(state.stage, len(stages)):
             compile_for_stage(model, config.training, stages[index])
             checkpoints = Checkpoints(run.checkpoints, model, state, assembly.setup.network)
@@ -38,6 +37,7 @@ def train(run: Run, assembly: Assembly) -> TrainingState:
             else:
                 model.begin_stage(stages[index])
             if state.finished:
+                # Only the evaluation or the export was cut short.
                 return state
             state.stage = index
             callbacks = _callbacks(run, assembly, stages[index], state, checkpoints, log)

@@ -10,24 +10,26 @@ from jtln_tf import files
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
 from jtln_tf.experiment.config import ExperimentConfig, describe_differences
+from jtln_tf.export import layout
 
 KIND, VERSION = "run", 2
 _CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE = "config.json", "classes.json", "result.json"
-_OWN_FILES = (_RESULT_FILE, _CLASSES_FILE, "evaluation.json", "cost_matrix.npz", "metrics.jsonl", _CONFIG_FILE)
+# In the order of their removal.
+_OWN_FILES = (_CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE, "evaluation.json", "cost_matrix.npz", "metrics.jsonl")
 _LOCK_FILE = "run.lock"
 # Names of everything that stands directly in each folder inside.
 _OWN_FOLDERS = {
     "checkpoints": ("last.npz", "best.npz"),
     "tensorboard": ("events.out.tfevents.*",),
-    "export": ("saved_model.pb", "fingerprint.pb", "variables", "assets", "classes.json"),
+    layout.KIND: layout.OWN_NAMES,
 }
 
 
 class Run:
     """The one owner of a run's folder.
 
-    It writes only into a new folder, or into one that carries the mark of a run; it removes only its own files there.
-    Paths are taken as they are, whatever characters are in them.
+    Writes only into a folder that holds no run yet, or that carries the mark of a run, and removes only its own files
+    there. A path may hold any characters.
 
     Attributes:
         folder: Folder of the run.
@@ -56,7 +58,7 @@ class Run:
         """
         folder = pathlib.Path(folder)
         path = folder / _CONFIG_FILE
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise MissingInputError(f"`workdir` must hold a run. Received: {str(folder)!r} without {_CONFIG_FILE}.")
         if files.marked_version(folder, KIND) != VERSION:
             raise InputError(
@@ -72,24 +74,25 @@ class Run:
         """Checks, without writing, that this run may use its folder.
 
         Args:
-            resume: Whether an unfinished run of the same configuration may be continued.
-            overwrite: Whether another run's files may be replaced.
+            resume: Whether a run of the same configuration may be continued.
+            overwrite: Whether another run's files may be replaced; with `resume`, only if its configuration differs.
 
         Raises:
-            InputError: If the folder cannot be written, is in use, or holds anything that this run may not touch.
+            InputError: If the folder cannot be written, or holds anything that this run may not touch.
         """
-        if resume and overwrite:
-            raise InputError("`resume` and `overwrite` exclude each other. Received: both.")
         existing = files.nearest_existing(self.folder)
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise InputError(f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r}.")
-        self._is_resumed, self._is_replaced = resume, overwrite
+        # A process that is killed while it begins or removes a run leaves a mark without a configuration.
+        is_begun = os.path.isfile(self.folder / _CONFIG_FILE)
         if files.marked_version(self.folder, KIND) is None:
             self._check_is_free()
-        elif overwrite:
+        elif not is_begun or (overwrite and not (resume and self._holds_same())):
             self._check_is_ours()
+            self._is_replaced = True
         else:
             self._check_is_same(resume)
+            self._is_resumed = True
 
     def _check_is_free(self):
         own = (*_OWN_FILES, *_OWN_FOLDERS)
@@ -97,13 +100,18 @@ class Run:
         if found:
             raise InputError(
                 f"`workdir` must be a new folder or that of a run of this version. Received: {str(self.folder)!r}, "
-                f"which holds {found[0]!r} that this program did not write. Hint: a new folder."
+                f"which holds {found[0]!r} but no mark of such a run. Hint: a new folder."
             )
-        self._is_resumed = self._is_replaced = False
 
     def _check_is_ours(self):
         for name, own_names in _OWN_FOLDERS.items():
             files.check_marked(self.folder / name, name, own_names, "workdir")
+
+    def _holds_same(self):
+        try:
+            return Run.open(self.folder).config == self.config
+        except InputError:
+            return False
 
     def _check_is_same(self, resume):
         differences = describe_differences(Run.open(self.folder).config, self.config)
@@ -143,8 +151,9 @@ class Run:
                 if self._is_replaced:
                     self._remove()
                 files.mark_folder(self.folder, KIND, VERSION)
-                files.write_whole(self.folder / _CONFIG_FILE, self.config.to_json())
                 files.write_json(self.folder / _CLASSES_FILE, class_names)
+                # Last: a folder with a configuration holds all that `resume` needs.
+                files.write_whole(self.folder / _CONFIG_FILE, self.config.to_json())
                 for folder in (self.checkpoints, self.tensorboard):
                     files.check_marked(folder, folder.name, _OWN_FOLDERS[folder.name], "workdir")
                     folder.mkdir(exist_ok=True)
@@ -161,12 +170,10 @@ class Run:
 
     def _remove(self):
         self._check_is_ours()
-        # The result goes first and the configuration last: a folder half removed is an unfinished run of the old kind.
-        for name in _OWN_FILES[:-1]:
+        for name in _OWN_FILES:
             (self.folder / name).unlink(missing_ok=True)
         for name, own_names in _OWN_FOLDERS.items():
             files.remove_marked(self.folder / name, name, own_names, "workdir")
-        (self.folder / _CONFIG_FILE).unlink(missing_ok=True)
 
     def check_classes(self, class_names: dict[str, tuple[str, ...]]) -> None:
         """Checks that the domains still have the classes that the run was begun with.
@@ -175,12 +182,9 @@ class Run:
             class_names: Class names by side.
 
         Raises:
-            InputError: If a class has gone, come or moved; the heads would name the wrong ones.
+            InputError: If a class has gone, come or moved: the heads would name the wrong ones.
         """
-        path = self.folder / _CLASSES_FILE
-        if not path.is_file():
-            return
-        known = json.loads(path.read_text("utf-8"))
+        known = json.loads((self.folder / _CLASSES_FILE).read_text("utf-8"))
         for side, names in class_names.items():
             if known[side] != list(names):
                 changed = sorted(set(known[side]) ^ set(names))

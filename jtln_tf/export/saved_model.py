@@ -12,12 +12,11 @@ import tensorflow as tf
 
 from jtln_tf.config import SIDES, InputError, MissingInputError, RunStoppedError
 from jtln_tf.data import decode_image
+from jtln_tf.export.layout import CLASSES_FILE, KIND, OWN_NAMES
 from jtln_tf.files import check_marked, first_line, mark_folder, remove_marked, write_json
 
-_CLASSES_FILE = "classes.json"
 _SIGNATURES = ("serve_bytes", "serve_images")
-_KIND = "export"
-_OWN_NAMES = (_CLASSES_FILE, "assets", "fingerprint.pb", "saved_model.pb", "variables")
+_UNFINISHED_KIND = "unfinished export"
 
 
 def export_network(
@@ -62,29 +61,24 @@ def export_network(
                 f"`{side}_classes` must name the {num_classes} classes of the head. Received: {len(classes)} names."
             )
     folder = pathlib.Path(os.path.abspath(folder))
-    check_marked(folder, _KIND, _OWN_NAMES, "output")
+    check_marked(folder, KIND, OWN_NAMES, "output")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    # What a killed export left.
-    remove_marked(unfinished, _KIND, _OWN_NAMES, "output")
+    # A killed export may have left it.
+    remove_marked(unfinished, _UNFINISHED_KIND, (KIND,), "output")
     try:
-        _write_folder(unfinished, _build_archive(network, crop_bottom), names)
-        remove_marked(folder, _KIND, _OWN_NAMES, "output")
-        os.replace(unfinished, folder)
+        unfinished.mkdir(parents=True)
+        try:
+            mark_folder(unfinished, _UNFINISHED_KIND)
+            _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
+            write_json(unfinished / KIND / CLASSES_FILE, names)
+            mark_folder(unfinished / KIND, KIND)
+            remove_marked(folder, KIND, OWN_NAMES, "output")
+            os.replace(unfinished / KIND, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     except (tf.errors.OpError, OSError) as error:
-        raise RunStoppedError(
-            f"An export must be writable. Received: {str(folder)!r} ({first_line(error)})."
-        ) from error
-
-
-def _write_folder(folder, archive, class_names):
-    folder.mkdir(parents=True)
-    try:
-        mark_folder(folder, _KIND)
-        write_json(folder / _CLASSES_FILE, class_names)
-        archive.write_out(str(folder), verbose=False)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        reason = first_line(error)
+        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
 
 
 def _build_archive(network, crop_bottom):
@@ -130,7 +124,7 @@ def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
     if not folder.is_dir():
         raise MissingInputError(f"`model` must name an existing folder. Received: {str(folder)!r}.")
     try:
-        class_names = json.loads((folder / _CLASSES_FILE).read_text("utf-8"))
+        class_names = json.loads((folder / CLASSES_FILE).read_text("utf-8"))
         class_names = {side: list(class_names[side]) for side in SIDES}
         model = _load_saved_model(folder)
         signatures = {name: model.signatures[name] for name in _SIGNATURES}

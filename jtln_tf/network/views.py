@@ -37,15 +37,13 @@ def outputs_model(network: keras.Model, layers: Sequence[str] = ()) -> keras.Mod
     """
     backbone = features_model(network)
     image = keras.Input(network.input.shape[1:], name=network.input.name)
-    inner = {}
+    inner = {"features": backbone.output}
     if layers:
-        outputs = {name: layer_output(backbone, name) for name in layers}
-        backbone = keras.Model(backbone.input, {"features": backbone.output, "layers": outputs}, name="backbone")
-        inner = backbone(image)
-    features = inner.pop("features") if inner else backbone(image)
+        inner["layers"] = {name: layer_output(backbone, name) for name in layers}
+    outputs = keras.Model(backbone.input, inner, name="backbone")(image)
     # The heads are called again: if they stand in two networks, their own outputs may belong to the other one.
-    logits = {side: call_head(network, side, features) for side in SIDES}
-    return keras.Model(image, {"features": features, **logits, **inner}, name="outputs")
+    logits = {side: call_head(network, side, outputs["features"]) for side in SIDES}
+    return keras.Model(image, {**outputs, **logits}, name="outputs")
 
 
 def layer_output(backbone: keras.Model, name: str, option: str = "layers") -> keras.KerasTensor:

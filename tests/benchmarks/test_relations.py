@@ -17,7 +17,7 @@ SHARED = os.environ.get("JTLN_SHARED")
 
 @pytest.mark.slow
 def test_a_backbone_that_knows_mnist_relates_other_scans_of_the_same_digit(tmp_path):
-    crop = {"source_augmentation": ("crop",), "target_augmentation": ("crop",)}
+    crop = {"source_augmentation": "crop", "target_augmentation": "crop"}
     data = DataConfig(source="builtin:mnist5k", target="builtin:mnist5k", channels=1, **crop)
     training = TrainingConfig(method="target_only", steps=500, head_learning_rate=3e-3, backbone_learning_rate=3e-3)
     run_experiment(jt.ExperimentConfig(data=data, training=training), tmp_path / "run", export=False)

@@ -12,7 +12,6 @@ from jtln_tf.data.domain import load_domain
 from jtln_tf.data.reading.split import Split
 from jtln_tf.features.class_features import extract_class_features, stream_class_features
 from jtln_tf.features.feature_cache import FeatureCache
-from jtln_tf.features.fingerprints import fingerprint_model
 
 
 @pytest.fixture(scope="module")
@@ -144,19 +143,3 @@ def test_damaged_files_and_pickles_are_computed_again(split, tmp_path, damage):
     features, _ = extract_class_features(counting, split, 5, batch_size=50, cache=cache)
     np.testing.assert_array_equal(features, expected)
     assert counting.seen == 100 and os.listdir(tmp_path) == [victim.name]
-
-
-def test_augmentation_follows_the_number_of_the_batch_if_some_are_kept(split, tmp_path):
-    steps = []
-
-    def augment(images, step):
-        steps.append(step)
-        return images + np.float32(step)
-
-    model, cache = build_model(), FeatureCache(tmp_path, data="x")
-    options = {"augment": augment, "batch_size": 20, "cache": cache}
-    expected, _ = extract_class_features(model, split, 5, **options)
-    cache.path(fingerprint_model(model), [1, *rows_by_class(split.labels, 5)[20:40]]).unlink()
-    features, _ = extract_class_features(model, split, 5, **options)
-    np.testing.assert_array_equal(features, expected)
-    assert steps == [0, 1, 2, 1]

@@ -5,6 +5,7 @@ import pytest
 from jtln_tf.backbones import images_of
 from jtln_tf.config import InputError
 from jtln_tf.network import build_network, copy_network, cut_network, head_variables
+from tests.backbones.trunks import Scaled
 from tests.network.networks import IMAGES, build_residual
 
 
@@ -53,14 +54,6 @@ def test_the_rest_of_a_cut_network_is_copied_too():
 
 
 def test_layers_that_do_not_return_their_configuration_cannot_be_copied():
-    class Scaled(keras.layers.Layer):
-        def __init__(self, factor, **kwargs):
-            super().__init__(**kwargs)
-            self.factor = factor
-
-        def call(self, inputs):
-            return inputs * float(self.factor)
-
     image = keras.Input((4, 4, 1))
     ready = keras.Model(image, keras.layers.Flatten()(Scaled(np.array(2.0))(image)))
     network = build_network(ready, 3, 2, image_shape=(4, 4, 1))

@@ -1,8 +1,9 @@
-"""Arrays in files of a cache folder, whole or not there, and read without being loaded. Uses no TensorFlow."""
+"""Arrays in files of a cache folder: whole or not there, and mapped instead of loaded. Uses no TensorFlow."""
 
 import math
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,19 +11,21 @@ from jtln_tf.config import InputError
 from jtln_tf.files import check_room, lock
 
 
-def cached_array(folder, name, shape, dtype, fill):
-    """Returns an array of a cache folder, made where it is not there yet.
+def cached_array(
+    folder: str | os.PathLike, name: str, shape: tuple[int, ...], dtype: np.dtype | type, fill: Callable
+) -> np.memmap:
+    """Returns an array of a cache folder; makes it first if it is not there.
 
-    The file gets its name when all of it is written: a kill leaves none. Of two processes that want the same array the
-    second waits for the first.
+    The file gets its name when all of it is written, so a kill leaves no array. If two processes want the same array,
+    the second waits for the first.
 
     Args:
-        folder: Cache folder; made where it does not exist.
-        name: Name of the array, which must follow all that its content depends on.
-        shape: Its shape.
-        dtype: Its element type.
-        fill: Called with a function `write(first_row, rows)`, which it calls for all rows in any order. What it raises
-            is passed on, and there is no array then.
+        folder: Cache folder; it need not exist.
+        name: Name of the array; it must change with everything that the content depends on.
+        shape: Shape of the array.
+        dtype: Type of its elements.
+        fill: Called with a function `write(first_row, rows)`, which it calls for all rows in any order. Its errors
+            pass unchanged, and leave no array.
 
     Returns:
         Read-only `np.memmap`.
@@ -33,7 +36,7 @@ def cached_array(folder, name, shape, dtype, fill):
     folder = pathlib.Path(folder)
     found = find_array(folder, name, shape, dtype)
     if found is not None:
-        # Without the lock: the folder may be one that can only be read.
+        # Without the lock: the folder may be read-only.
         return found
     failures = []
 
@@ -68,8 +71,10 @@ def _unwritable(folder, error):
     )
 
 
-def find_array(folder, name, shape, dtype):
-    """Returns what `cached_array` made, or None where it is not there; the arguments are its own."""
+def find_array(
+    folder: str | os.PathLike, name: str, shape: tuple[int, ...], dtype: np.dtype | type
+) -> np.memmap | None:
+    """Returns the array that `cached_array` made with the same arguments, or None if it is not there."""
     try:
         array = np.load(_path(folder, name), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -78,7 +83,7 @@ def find_array(folder, name, shape, dtype):
 
 
 def _write(path, shape, dtype, fill):
-    # One name for all: whoever holds the lock may remove what a killed process left.
+    # One name for all processes: the holder of the lock overwrites what a killed one left.
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         with unfinished.open("wb") as file:
@@ -88,7 +93,7 @@ def _write(path, shape, dtype, fill):
             start, row_bytes = file.tell(), math.prod(shape[1:]) * np.dtype(dtype).itemsize
 
             def write(first_row, rows):
-                # Not into a memory map: a full disk would kill the process there.
+                # Not into a memory map, where a full disk would kill the process.
                 try:
                     file.seek(start + int(first_row) * row_bytes)
                     file.write(np.ascontiguousarray(rows, dtype).data)
