@@ -27,9 +27,8 @@ flags.DEFINE_integer("steps", 200, "Steps of the run.", lower_bound=1)
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Makes the images if needed, then measures."""
-    del arguments
     values = flags.FLAGS
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(values.folder or temporary)

@@ -40,9 +40,8 @@ flags.DEFINE_integer("sizes", len(SIZES), "How many of the sizes, from the small
 flags.DEFINE_string("measure", "", "For the processes it starts: one solver at one size, as JSON.")
 
 
-def main(arguments):
+def main():
     """Measures, or starts the processes that do."""
-    del arguments
     values = flags.FLAGS
     if values.measure:
         name, size = json.loads(values.measure)
