@@ -25,9 +25,8 @@ flags.DEFINE_integer("rounds", 7, "Measurements of each.", lower_bound=1)
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then measures."""
-    del arguments
     values = flags.FLAGS
     if not values.domain:
         raise InputError("`domain` must be given. Received: nothing.")
