@@ -286,7 +286,8 @@ class JointModel(keras.Model):
             labels = batch.labels[side]
             # A mixed image counts for the class with the larger share.
             labels = tf.argmax(labels, axis=1) if len(labels.shape) == 2 else labels
-            hits = tf.argmax(of_side.head(side), axis=1, output_type=labels.dtype) == labels
+            # `==` loses the rank of a batch of unknown size.
+            hits = tf.equal(tf.argmax(of_side.head(side), axis=1, output_type=labels.dtype), labels)
             values[f"{side}_{accuracy}"] = tf.cast(hits, tf.float32)
         for name, value in values.items():
             self._means[name].update_state(value)
