@@ -1,0 +1,71 @@
+import pytest
+
+from jtln_tf.config import DomainSpec, InputError, parse_domain_spec
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name"),
+    [
+        ("builtin:mnist5k?", "builtin", "mnist5k"),
+        ("folder:C:/data/Office 31", "folder", "C:/data/Office 31"),
+        ("tfds:domainnet/real:test", "tfds", "domainnet/real:test"),
+    ],
+)
+def test_a_specification_without_options(text, kind, name):
+    spec = parse_domain_spec(text)
+    assert spec == DomainSpec(text, kind, name) and parse_domain_spec(spec) is spec
+
+
+def test_every_option():
+    text = (
+        "folder:grocery?classes=Apple*,Pear&exclude=Apple_*&per_class=3&test_fraction=0.25&validation_fraction=0"
+        "&crop_bottom=20&class_depth=2&family=Fruit,Vegetables&name=A"
+    )
+    assert parse_domain_spec(text) == DomainSpec(
+        text,
+        "folder",
+        "grocery",
+        classes=("Apple*", "Pear"),
+        exclude=("Apple_*",),
+        per_class=3,
+        crop_bottom=20,
+        class_depth=2,
+        test_fraction=0.25,
+        validation_fraction=0.0,
+        # A column may be called like an attribute.
+        filters=(("family", ("Fruit", "Vegetables")), ("name", ("A",))),
+    )
+    # Elsewhere it may be a column.
+    assert parse_domain_spec("records:d?class_depth=2").filters == (("class_depth", ("2",)),)
+
+
+def test_names_are_percent_decoded_and_of_one_unicode_form():
+    spec = parse_domain_spec("folder:d?classes=Salt%2C+Pepper,A%26B,Caf%C3%A9,50%25&origin%20country=C%C3%B4te")
+    assert spec.classes == ("Salt,+Pepper", "A&B", "Café", "50%")
+    assert spec.filters == (("origin country", ("Côte",)),)
+    # As a Mac writes it: an e and an accent. A path stays as it is.
+    spec = parse_domain_spec("folder:Cafe\u0301?classes=Cafe%CC%81")
+    assert (spec.classes, spec.name) == (("Caf\u00e9",), "Cafe\u0301")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "KIND:NAME, KIND one of builtin, folder.*''"),
+        ("Folder:x", "KIND:NAME, KIND one of builtin, folder.*'Folder:x'"),
+        ("folder:?per_class=3", "needs a name after 'folder:'"),
+        ("folder:d?classes", "name=value.*'classes'"),
+        ("folder:d?classes=,", "name=value.*'classes=,'"),
+        ("folder:d?fam%69ly=a&family=b", "given once.*'family' twice"),
+        ("folder:d?per_class=0", "`per_class` must be a whole number of at least 1.*'0'"),
+        ("folder:d?per_class=2.5", "`per_class` must be a whole number of at least 1.*'2.5'"),
+        ("folder:d?test_fraction=1", r"`test_fraction` must be in \[0, 1\).*'1'"),
+        ("folder:d?validation_fraction=nan", r"`validation_fraction` must be in \[0, 1\).*'nan'"),
+        ("folder:d?crop_bottom=-1", "`crop_bottom` must be a whole number of at least 0.*'-1'"),
+        ("folder:d?class_depth=0", "`class_depth` must be a whole number of at least 1.*'0'"),
+        ("builtin:mnist5k?crop_bottom=2", "one of classes, exclude, per_class, .*fraction. Received: 'crop_bottom'"),
+    ],
+)
+def test_what_is_no_specification(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_domain_spec(text)
