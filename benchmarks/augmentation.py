@@ -2,8 +2,8 @@
 
     python -m benchmarks.augmentation --json=augmentation.json
 
-Random images in memory go through the stream of training batches. The policies take turns, so that what else the
-machine does falls on all of them; a figure is the median of the rounds, its ratio that to crop,flip.
+Random images in memory go through the stream of training batches. The policies take turns, so that other work of the
+machine slows all of them alike. A figure is the median of the rounds; its ratio is to crop,flip.
 """
 
 import json
@@ -34,12 +34,11 @@ flags.DEFINE_float("seconds", 2.0, "Time of a measurement.", lower_bound=0.01)
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then measures."""
-    del arguments
     values = flags.FLAGS
     for policy in values.policy:
-        parse_augmentation(policy.split(","))
+        parse_augmentation(policy)
     if values.channels == 2:
         raise InputError("`channels` must be 1 or 3. Received: 2.")
     load_tensorflow()
@@ -61,7 +60,7 @@ def measure(values):
     split = Split(images, np.arange(NUM_IMAGES, dtype=np.int32) % 10, values.image_size, values.channels)
     domain = Domain("random", tuple("0123456789"), split, split, split)
     streams = {
-        policy: pair_domains(domain, None, source_batch=values.batch, source_augmentation=tuple(policy.split(",")))
+        policy: pair_domains(domain, None, source_batch=values.batch, source_augmentation=policy)
         for policy in dict.fromkeys((BASE, *values.policy))
     }
     speeds = {policy: [] for policy in streams}
@@ -76,7 +75,7 @@ def measure(values):
 
 
 def _images_per_second(stream, batch, seconds):
-    """Measures a stream from its eleventh batch on; it ends here, and fills no buffers while others are measured."""
+    """Measures a stream from its eleventh batch on; its buffers end with it, while others are measured."""
     stream = iter(stream)
     for _ in range(_WARM_BATCHES):
         next(stream)

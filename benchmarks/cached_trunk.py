@@ -14,6 +14,7 @@ import time
 
 from absl import flags
 
+from benchmarks.parts import compiled_model, prepare_setup, training_batches
 from flags import config_from_flags, define_config_flags
 from jtln_tf.config import InputError
 from tools.program import load_tensorflow, run_program
@@ -26,16 +27,15 @@ flags.DEFINE_integer("cached_steps", 100, "Steps of a block behind the trunk.", 
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then measures."""
-    del arguments
     values = flags.FLAGS
     config = config_from_flags()
     config.require_domains()
     if not config.network.freeze_until:
         raise InputError("`freeze_until` must name the last layer of the frozen trunk. Received: nothing.")
-    if config.training.method not in ("jtln", "joint"):
-        raise InputError(f"`method` must train on both domains: jtln or joint. Received: {config.training.method!r}.")
+    if any(len(stage.domains) < 2 for stage in config.method.stages(config.training.steps)):
+        raise InputError(f"`method` must train on both domains at once. Received: {config.method.name!r}.")
     if config.data.cache == "disk":
         raise InputError("`cache` must be memory or none: on the disk the next call finds it full. Received: 'disk'.")
     load_tensorflow()
@@ -56,32 +56,33 @@ def main(arguments):
 
 def measure(config, values):
     """Returns the figures of one configuration, a dict."""
-    import keras
-
-    from jtln_tf.experiment.preparation import build_network_for, load_domains, prior_costs
     from jtln_tf.features.activations import cache_trunk
-    from jtln_tf.network import cut_network
 
-    keras.utils.set_random_seed(config.training.seed)
-    source, target = load_domains(config)
-    whole = dataclasses.replace(config.network, freeze_until="", cache_features=False)
-    whole = dataclasses.replace(config, network=whole)
+    whole = dataclasses.replace(
+        config, network=dataclasses.replace(config.network, freeze_until="", cache_features=False)
+    )
     frozen = dataclasses.replace(config, network=dataclasses.replace(config.network, cache_features=True))
-    network = build_network_for(frozen, source, target)
-    trunk, rest = cut_network(network, frozen.network.freeze_until)
-    costs = prior_costs(frozen, source, target, network, rest)
+    setup, trunk = prepare_setup(frozen, cached=True)
+    costs = config.method.prepare(setup)
     begun = time.perf_counter()
-    cached = cache_trunk(frozen, trunk, source, target)
+    inputs = cache_trunk(
+        trunk,
+        setup.domains,
+        config.data,
+        dict.fromkeys(setup.domains, config.training.steps),
+        most_views=config.network.cached_views,
+        seed=config.training.seed,
+    )
     seconds_to_fill = time.perf_counter() - begun
 
     seconds, waits = {"whole": [], "cached": []}, []
     steppers = {
-        "whole": _stepper(whole, build_network_for(whole, source, target), (source, target), costs),
-        "cached": _stepper(frozen, rest, cached, costs),
+        "whole": _stepper(whole, prepare_setup(whole)[0].network, setup.domains, costs),
+        "cached": _stepper(frozen, setup.trained, inputs, costs),
     }
     for _ in range(values.rounds):
         for name, count in (("whole", values.block_steps), ("cached", values.cached_steps)):
-            # While the other took its turn, the buffers of this one were filled.
+            # The buffers were filled while the other took its turn.
             for _ in range(values.warm_steps):
                 steppers[name]()
             taken = [steppers[name]() for _ in range(count)]
@@ -106,32 +107,16 @@ def _stepper(config, network, domains, costs):
     """Returns a function that takes a step and returns the seconds that it waited for its batch, and that it took."""
     import tensorflow as tf
 
-    from jtln_tf.batches import pair_domains
-    from jtln_tf.experiment.preparation import build_model
-    from jtln_tf.trainer import compile_for_stage, plan_stages
-
-    data = config.data
-    model = build_model(config, network)
-    if costs is not None:
-        model.set_cost_matrix(costs)
-    compile_for_stage(model, config.training, plan_stages(config.training.method, config.training.steps)[0])
-    pairs = iter(
-        pair_domains(
-            *domains,
-            source_batch=data.source_batch,
-            target_batch=data.target_batch,
-            seed=config.training.seed,
-            source_augmentation=data.source_augmentation,
-            target_augmentation=data.target_augmentation,
-        )
-    )
+    model, pairs = compiled_model(config, network, costs), training_batches(config, domains)
     train = tf.function(model.train_step)
 
     def step():
         begun = time.perf_counter()
         batch = next(pairs)
         received = time.perf_counter()
-        train(batch)["loss"].numpy()
+        train(batch)
+        # On a GPU it comes when the step has been taken.
+        int(model.steps_seen.numpy())
         return received - begun, time.perf_counter() - received
 
     return step

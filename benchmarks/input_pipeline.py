@@ -2,9 +2,9 @@
 
     python -m benchmarks.input_pipeline --domain=folder:grocery --data_root=DIR
 
-All take turns and read the training images of the domain --passes times, without augmentation; a figure is the best
+All streams take turns and read the domain's training images --passes times, without augmentation; a figure is the best
 of the rounds, from the second batch on. The bare decoder is the shortest program that makes images of that size from
-files: tf.io.read_file, tf.io.decode_jpeg and tf.image.resize, with neither order, crop, labels nor checks.
+files: tf.io.read_file, tf.io.decode_jpeg and tf.image.resize, without order, crop, labels or checks.
 """
 
 import json
@@ -25,9 +25,8 @@ flags.DEFINE_integer("rounds", 7, "Measurements of each.", lower_bound=1)
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then measures."""
-    del arguments
     values = flags.FLAGS
     if not values.domain:
         raise InputError("`domain` must be given. Received: nothing.")
@@ -46,70 +45,76 @@ def main(arguments):
 
 def measure(values):
     """Returns the figures of one run, a dict."""
-    import tensorflow as tf
+    from jtln_tf.data import Files, load_domain
 
-    from jtln_tf.batches import pair_domains
-    from jtln_tf.data import load_domain
-
-    size, options = values.image_size, {"image_size": values.image_size, "data_root": values.data_root}
+    options = {"image_size": values.image_size, "data_root": values.data_root}
     domains = {"none": load_domain(values.domain, cache="none", **options)}
     train = domains["none"].train
-    if train.is_decoded or train.reader is not None or not all(isinstance(image, str) for image in train.images):
+    if not isinstance(train.images, Files):
         raise InputError(f"`domain` must be of images in files of their own. Received: {values.domain!r}.")
     if len(train) < 2 * values.batch:
         raise InputError(
             f"`domain` must have training images for two batches of {values.batch}. Received: {len(train)} images."
         )
     domains["memory"] = load_domain(values.domain, cache="memory", **options)
-    paths = train.images.tolist()
+    paths = train.images.values.tolist()
     steps = values.passes * (len(paths) // values.batch)
-
-    def decode(path):
-        return tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
-
-    def bare(antialias):
-        def read(path):
-            resized = tf.image.resize(decode(path), [size, size], antialias=antialias)
-            return tf.cast(tf.round(resized), tf.uint8)
-
-        return files.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(values.batch).prefetch(1)
-
-    def ours(cache):
-        return pair_domains(domains[cache], None, source_batch=values.batch, steps=steps, source_augmentation=("none",))
-
-    files = tf.data.Dataset.from_tensor_slices(paths).repeat().take(steps * values.batch)
-    streams = {
-        # One pixel of each: images of several sizes make no batch.
-        "decoding alone": files.map(lambda path: decode(path)[0, 0], num_parallel_calls=tf.data.AUTOTUNE).batch(
-            values.batch
-        ),
-        "bare decoder": bare(False),
-        "bare decoder, antialiased": bare(True),
-        "our pipeline": ours("none"),
-        "our pipeline, --cache=memory": ours("memory"),
-    }
+    streams = _bare_streams(paths, values.image_size, values.batch, steps) | _own_streams(domains, values.batch, steps)
     seconds = {name: [] for name in streams}
     for _ in range(values.rounds):
         for name, stream in streams.items():
             batches = iter(stream)
-            # It comes when the stream has been set up, which a run does once.
+            # The first batch comes when the stream has been set up, which a run does once.
             next(batches)
             begun = time.perf_counter()
             for _ in batches:
                 pass
             seconds[name].append(time.perf_counter() - begun)
     rates = {name: (steps - 1) * values.batch / min(taken) for name, taken in seconds.items()}
+    ours = rates["our pipeline"]
     return {
-        "images_per_second": rates["our pipeline"],
+        "images_per_second": ours,
         "decoder_images_per_second": rates["bare decoder"],
-        "ratio": rates["our pipeline"] / rates["bare decoder"],
-        "ratio_to_decoding": rates["our pipeline"] / rates["decoding alone"],
+        "ratio": ours / rates["bare decoder"],
+        "ratio_to_decoding": ours / rates["decoding alone"],
         "cached_images_per_second": rates["our pipeline, --cache=memory"],
-        "cached_ratio": rates["our pipeline, --cache=memory"] / rates["our pipeline"],
+        "cached_ratio": rates["our pipeline, --cache=memory"] / ours,
         "rates": rates,
         "images": steps * values.batch,
-        "image_size": size,
+        "image_size": values.image_size,
     }
+
+
+def _bare_streams(paths, size, batch, steps):
+    """Returns `tf.data.Dataset`s of batches that are only read, decoded and resized, by name."""
+    import tensorflow as tf
+
+    def decode(path):
+        return tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+
+    def resize(path, antialias):
+        resized = tf.image.resize(decode(path), [size, size], antialias=antialias)
+        return tf.cast(tf.round(resized), tf.uint8)
+
+    readers = {
+        # One pixel of each: images of several sizes make no batch.
+        "decoding alone": lambda path: decode(path)[0, 0],
+        "bare decoder": lambda path: resize(path, False),
+        "bare decoder, antialiased": lambda path: resize(path, True),
+    }
+    files = tf.data.Dataset.from_tensor_slices(paths).repeat().take(steps * batch)
+    return {
+        name: files.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch).prefetch(1)
+        for name, read in readers.items()
+    }
+
+
+def _own_streams(domains, batch, steps):
+    from jtln_tf.batches import pair_domains
+
+    names = {"none": "our pipeline", "memory": "our pipeline, --cache=memory"}
+    options = {"source_batch": batch, "steps": steps, "source_augmentation": "none"}
+    return {name: pair_domains(domains[cache], None, **options) for cache, name in names.items()}
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python -m benchmarks.training_step --preset=digits
 
-Trains as the preset says until the transport has set in and --warm_steps more, then takes --rounds blocks of
---block_steps steps with the transport and as many without, in turns and in one compiled function, and prints the share
-of the step that is the transport. Then solves the predictions of --replayed_steps further steps again, from several
-starts, and prints the iterations. Source images stand for all, whichever --transport_images says.
+Trains as the preset says until the transport sets in, and for --warm_steps more. Then blocks of --block_steps steps
+with and without the transport take turns in one compiled function, --rounds of each, and the transport's share of a
+step is printed. Finally the predictions of --replayed_steps further steps are solved again from several starts, and the
+iterations are printed: those of source images, whatever --transport_images says.
 """
 
 import json
@@ -16,9 +16,10 @@ import time
 import numpy as np
 from absl import flags
 
+from benchmarks.parts import compiled_model, prepare_setup, training_batches
 from benchmarks.plain_sinkhorn import count_plain_updates
 from flags import config_from_flags, define_config_flags
-from jtln_tf.config import InputError, parse_augmentation
+from jtln_tf.config import InputError
 from tools.program import load_tensorflow, run_program
 
 define_config_flags()
@@ -29,15 +30,14 @@ flags.DEFINE_integer("replayed_steps", 100, "Steps whose predictions are solved 
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then measures."""
-    del arguments
     values = flags.FLAGS
     config = config_from_flags()
     config.require_domains()
-    if config.training.method != "jtln":
-        raise InputError(f"`method` must be jtln. Received: {config.training.method}.")
-    if parse_augmentation(config.data.source_augmentation).mixup:
+    if not config.method.uses_costs:
+        raise InputError(f"`method` must have a transport loss. Received: {config.method.name!r}.")
+    if config.data.source_augmentation.mixup:
         raise InputError("`source_augmentation` must be without mixup: starts follow labels. Received: one with it.")
     load_tensorflow()
     figures = measure(config, values)
@@ -56,48 +56,34 @@ def measure(config, values):
     """Returns the figures of one configuration, a dict."""
     import tensorflow as tf
 
-    from jtln_tf.batches import pair_domains
-    from jtln_tf.experiment.preparation import build_model, build_network_for, current_costs, load_domains
-    from jtln_tf.trainer import compile_for_stage, plan_stages
+    from jtln_tf.methods.jtln.costs import current_costs
 
-    tf.keras.utils.set_random_seed(config.training.seed)
-    source, target = load_domains(config)
-    network = build_network_for(config, source, target)
-    model = build_model(config, network)
-    compile_for_stage(model, config.training, plan_stages("jtln", config.training.steps)[0])
-    data, start = config.data, config.objective.transport_start_step
+    setup, _ = prepare_setup(config)
+    model = compiled_model(config, setup.network)
+    start = config.method.transport_start_step
     warm = start + values.warm_steps
     steps = warm + 2 * values.rounds * values.block_steps + values.replayed_steps
-    pairs = iter(
-        pair_domains(
-            source,
-            target,
-            source_batch=data.source_batch,
-            target_batch=data.target_batch,
-            steps=steps,
-            seed=config.training.seed,
-            source_augmentation=data.source_augmentation,
-            target_augmentation=data.target_augmentation,
-        )
-    )
+    pairs = training_batches(config, setup.domains, steps)
     step = tf.function(model.train_step)
     for index in range(warm):
-        # The prior of a preset without refreshing is estimated from features; here the source head will do for both.
+        # If costs are not refreshed, the run estimates them from features; here the source head will do for both.
         if index == start:
-            model.set_cost_matrix(current_costs(config, source, target, model))
+            model.set_cost_matrix(current_costs(max(index, 1), model.method_state, setup))
         step(next(pairs))
+    has_costs = model.method_state.has_costs
 
-    def seconds_a_step(has_costs):
+    def seconds_a_step(value):
         batches = [next(pairs) for _ in range(values.block_steps)]
-        model.has_costs.assign(has_costs)
+        has_costs.assign(value)
         begun = time.perf_counter()
         for batch in batches:
-            logs = step(batch)
-        logs["loss"].numpy()
+            step(batch)
+        # On a GPU it comes when the steps have been taken.
+        int(model.steps_seen.numpy())
         return (time.perf_counter() - begun) / values.block_steps
 
     timed = [(seconds_a_step(1.0), seconds_a_step(0.0)) for _ in range(values.rounds)]
-    model.has_costs.assign(1.0)
+    has_costs.assign(1.0)
     seconds_with, seconds_without = (statistics.median(column) for column in zip(*timed, strict=True))
     shares = [1 - without / with_transport for with_transport, without in timed]
     return {
@@ -110,15 +96,15 @@ def measure(config, values):
 
 
 def _replay(config, model, batches, step):
-    """Returns the mean iterations by start, of the predictions that the model makes while it trains on."""
+    """Returns the mean iterations of each start, for the predictions that the model makes while it trains on."""
     import tensorflow as tf
 
-    from jtln_tf.network import logits_model
+    from jtln_tf.network import outputs_model
     from jtln_tf.ot import sinkhorn_from_logits
 
-    predict = tf.function(lambda images: logits_model(model.network)(tf.cast(images, tf.float32), training=True))
-    settings, costs = config.objective, model.cost_values.numpy()
-    epsilon, temperature = settings.epsilon, settings.transport_temperature
+    outputs = outputs_model(model.network)
+    predict = tf.function(lambda images: outputs(tf.cast(images, tf.float32), training=True))
+    method, costs = config.method, model.method_state.costs_in_use()
     n, m = costs.shape
     from_zero = np.zeros(n, np.float32), np.zeros(m, np.float32)
     counts, by_label = {}, {}
@@ -127,9 +113,9 @@ def _replay(config, model, batches, step):
         output = sinkhorn_from_logits(
             *logits,
             costs,
-            epsilon,
-            threshold=settings.sinkhorn_threshold,
-            max_iterations=settings.sinkhorn_max_iterations,
+            method.epsilon,
+            threshold=method.sinkhorn_threshold,
+            max_iterations=method.sinkhorn_max_iterations,
             initial_potentials=initial_potentials,
         )
         counts.setdefault(name, []).append(output.n_iters.numpy())
@@ -138,8 +124,8 @@ def _replay(config, model, batches, step):
     for batch in batches:
         images, labels = batch["source"]
         predicted = predict(images)
-        logits = [predicted[head] / temperature for head in ("source", "target")]
-        plain = count_plain_updates(*(x.numpy() for x in logits), costs, settings)
+        logits = [predicted[head] / method.transport_temperature for head in ("source", "target")]
+        plain = count_plain_updates(*(x.numpy() for x in logits), costs, method)
         counts.setdefault("plain Sinkhorn from zero", []).append(plain)
         solve("potentials of zero", logits, [np.tile(x, (len(labels), 1)) for x in from_zero])
         solve("epsilon log marginals", logits, None)

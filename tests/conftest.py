@@ -10,7 +10,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
+
+# Two logical CPUs, before TensorFlow starts: tests of replicas run over both, all others on the first.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 

@@ -1,92 +1,91 @@
 """What the documents say must work: their Python runs, their commands name programs and flags that exist."""
 
+import functools
 import os
 import re
 import shlex
 import subprocess
 import sys
+import types
 
 import pytest
 
 from tests.conftest import REPOSITORY
 
-DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "BUILD.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-PRESETS = sorted((REPOSITORY / "flags" / "presets").glob("*.flags"))
+README, BUILD = REPOSITORY / "README.md", REPOSITORY / "BUILD.md"
+DOCUMENTS = [README, BUILD, *sorted((REPOSITORY / "docs").glob("*.md"))]
+FILES = [path for folder in ("tools", "benchmarks") for path in sorted((REPOSITORY / folder).glob("*.py"))]
+PROGRAMS = [f"{path.parent.name}.{path.stem}" for path in FILES if "__main__" in path.read_text()]
 
 
 def blocks(document, language):
     return re.findall(rf"```{language}\n(.*?)```", document.read_text(), re.DOTALL)
 
 
-def commands():
-    """`(document, arguments)` of every documented call of a program."""
-    for document in DOCUMENTS:
-        for block in blocks(document, "bash"):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                if "-m" in words and words[words.index("-m") + 1].startswith(("tools.", "benchmarks.")):
-                    yield document.name, words[words.index("-m") + 1 :]
+def run(*arguments, **options):
+    options = {"cwd": REPOSITORY, **options}
+    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **options)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
-@pytest.mark.parametrize(("document", "words"), list(commands()), ids=lambda value: " ".join(value)[:60])
-def test_documented_commands_name_programs_and_flags_that_exist(document, words):
-    program, *arguments = words
-    result = subprocess.run(
-        [sys.executable, "-m", program, "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
-    known = set(re.findall(r"--(?:\[no\])?(\w+)", result.stdout))
-    for argument in arguments:
-        if argument.startswith("--"):
-            name = argument[2:].partition("=")[0]
-            assert name in known or name.removeprefix("no") in known, f"{document}: {argument}"
+@functools.cache
+def flags_of(program):
+    found = re.findall(r"^ .*?--(?:\[no\])?(\w+):", run("-m", program, "--help"), re.MULTILINE)
+    return {*found, *(f"no{name}" for name in found), "preset", "flagfile"}
 
 
-@pytest.mark.parametrize("name", set(re.findall(r"`--(\w+)", "".join(path.read_text() for path in DOCUMENTS))))
-def test_flags_named_in_the_text_exist(name):
-    texts = [path.read_text() for folder in ("tools", "benchmarks") for path in (REPOSITORY / folder).glob("*.py")]
-    texts.append((REPOSITORY / "jtln_tf" / "config" / "experiment.py").read_text())
-    own = {"help", "check", "flagfile"}
-    names = (name, name.removeprefix("no"))
-    assert name in own or any(f'"{one}"' in text or f"    {one}: " in text for text in texts for one in names)
+def test_documented_commands_name_programs_and_flags_that_exist():
+    texts = [block.replace("\\\n", " ") for document in DOCUMENTS for block in blocks(document, "bash")]
+    lines = re.findall(r".* -m (?:tools|benchmarks)\..*", "\n".join(texts))
+    assert len(lines) > 20
+    for line in lines:
+        program, *arguments = re.split(r"\s-m\s", line)[1].split()[:1] + shlex.split(line, comments=True)
+        given = {argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--")}
+        assert not given - flags_of(program), line
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_presets_hold_valid_options_and_stand_in_the_docs(preset):
+def test_flags_named_in_the_text_exist():
+    named = set(re.findall(r"`--(\w+)", "".join(path.read_text() for path in DOCUMENTS)))
+    assert not named - set().union(*map(flags_of, PROGRAMS))
+
+
+def test_presets_hold_valid_options_and_stand_in_the_docs():
+    presets = sorted((REPOSITORY / "flags" / "presets").glob("*.flags"))
     code = (
-        "import sys\n"
-        "from absl import flags as absl_flags\n"
-        "from flags import config_from_flags, define_config_flags\n"
-        "define_config_flags()\n"
-        "absl_flags.FLAGS(sys.argv)\n"
-        "config_from_flags().require_domains()\n"
+        "import sys, absl.flags, flags\n"
+        "for preset in sys.argv[1:]:\n"
+        "    values = absl.flags.FlagValues()\n"
+        "    flags.define_config_flags(values)\n"
+        "    values(['train', f'--flagfile={preset}'])\n"
+        "    flags.config_from_flags(flag_values=values).require_domains()\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code, f"--flagfile={preset}"], cwd=REPOSITORY, check=True)
-    assert f"| `{preset.stem}` |" in (REPOSITORY / "docs" / "data.md").read_text()
+    run("-c", code, *presets)
+    table = (REPOSITORY / "docs" / "data.md").read_text()
+    assert presets and not [path.stem for path in presets if f"| `{path.stem}` |" not in table]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", blocks(REPOSITORY / "README.md", "python"))
-def test_python_of_the_readme_runs(block, tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", block],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    assert float(result.stdout.splitlines()[-1]) > 0.6
+def test_python_of_the_readme_runs(tmp_path):
+    (block,) = blocks(README, "python")
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    assert float(run("-W", "error::UserWarning", "-c", block, cwd=tmp_path, env=env).splitlines()[-1]) > 0.6
     assert (tmp_path / "export" / "classes.json").exists()
+
+
+@pytest.mark.slow
+def test_examples_of_what_can_be_added_run(tmp_path, monkeypatch):
+    for block in blocks(BUILD, "python"):
+        # Each begins with its path; a file of tests follows the file that it tests.
+        name = block.split()[1].removesuffix(".py").replace("/", ".")
+        monkeypatch.setitem(sys.modules, name, module := types.ModuleType(name))
+        exec(compile(block, name, "exec"), vars(module))
+        for test in [value for key, value in vars(module).items() if key.startswith("test_")]:
+            test(*[tmp_path] * test.__code__.co_argcount)
 
 
 def test_relative_links_lead_to_files():
     for document in DOCUMENTS:
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-            if "://" not in link:
-                assert (document.parent / link).exists(), f"{document.name}: {link}"
-
-
-def test_no_placeholder_is_left():
-    for document in DOCUMENTS:
-        assert not re.findall(r"\b[A-Z0-9]+_(?:TIME|TABLE|TEXT)\b", document.read_text()), document.name
+            assert "://" in link or (document.parent / link).exists(), f"{document.name}: {link}"

@@ -27,10 +27,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         self, depth_radius: int = 2, alpha: float = 2e-5, beta: float = 0.75, bias: float = 1.0, **kwargs
     ) -> None:
         super().__init__(**kwargs)
-        self.depth_radius = depth_radius
-        self.alpha = alpha
-        self.beta = beta
-        self.bias = bias
+        self.depth_radius, self.alpha, self.beta, self.bias = depth_radius, alpha, beta, bias
 
     def call(self, inputs):
         """Normalizes maps [B, H, W, C]."""
@@ -46,8 +43,8 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def get_config(self):
         """Returns the arguments, for saving."""
-        config = {"depth_radius": self.depth_radius, "alpha": self.alpha, "beta": self.beta, "bias": self.bias}
-        return {**super().get_config(), **config}
+        names = ("depth_radius", "alpha", "beta", "bias")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def alexnet_features(pixels: keras.KerasTensor, imagenet: bool = False) -> keras.KerasTensor:
@@ -79,16 +76,8 @@ def alexnet_features(pixels: keras.KerasTensor, imagenet: bool = False) -> keras
 
 
 def _convolution(x, name, filters, kernel_size, *, strides=1, padding="same", groups=1):
-    return keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        strides,
-        padding,
-        groups=groups,
-        activation="relu",
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
+    options = {"groups": groups, "activation": "relu", "kernel_initializer": "he_normal", "name": name}
+    return keras.layers.Conv2D(filters, kernel_size, strides, padding, **options)(x)
 
 
 # Below 67 pixels the last pooling has no 3x3 window left: 67 -> conv1 15 -> pool1 7 -> pool2 3 -> pool5 1.

@@ -2,7 +2,7 @@
 
 import difflib
 import numbers
-import pathlib
+import os
 
 import keras
 
@@ -70,15 +70,16 @@ def check_backbone_files(config: NetworkConfig) -> None:
     if is_kerashub(name):
         check_kerashub_preset(name)
     elif is_saved_trunk(name):
-        _check_file("backbone", name)
+        if not os.path.isfile(name):
+            raise MissingInputError(f"`backbone` must name an existing file. Received: {name!r}.")
     else:
         name, named = find_backbone(name)
         if weights == "imagenet" and not named.has_imagenet_weights:
             raise InputError(f"`weights` must be none or PATH.weights.h5 for {name}. Received: 'imagenet'.")
-        if _has_weights_file(config):
-            if not weights.endswith(".weights.h5"):
-                raise InputError(f"`weights` must be none, imagenet or PATH.weights.h5. Received: {weights!r}.")
-            _check_file("weights", weights)
+        if _has_weights_file(config) and not weights.endswith(".weights.h5"):
+            raise InputError(f"`weights` must be none, imagenet or PATH.weights.h5. Received: {weights!r}.")
+        if _has_weights_file(config) and not os.path.isfile(weights):
+            raise MissingInputError(f"`weights` must name an existing file. Received: {weights!r}.")
 
 
 def is_untrained(config: NetworkConfig) -> bool:
@@ -94,19 +95,9 @@ def _has_weights_file(config):
     return config.weights not in ("none", "imagenet")
 
 
-def _check_file(option, path):
-    if not pathlib.Path(path).is_file():
-        raise MissingInputError(f"`{option}` must name an existing file. Received: {path!r}.")
-
-
 def _check_image_shape(image_shape):
-    fits = (
-        isinstance(image_shape, tuple | list)
-        and len(image_shape) == 3
-        and all(isinstance(size, numbers.Integral) and size >= 1 for size in image_shape)
-        and image_shape[2] in (1, 3)
-    )
-    if not fits:
+    is_shape = isinstance(image_shape, tuple | list) and len(image_shape) == 3 and image_shape[2] in (1, 3)
+    if not is_shape or not all(isinstance(size, numbers.Integral) and size >= 1 for size in image_shape):
         raise InputError(
             f"`image_shape` must be (height, width, channels) with 1 or 3 channels. Received: {image_shape!r}."
         )

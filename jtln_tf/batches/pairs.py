@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from jtln_tf.batches.augmentation import augment_images, draw_partners, mix
 from jtln_tf.batches.shuffling import mix_seed, shuffled_rows
-from jtln_tf.config import AugmentationSpec, InputError, parse_augmentation
+from jtln_tf.config import SIDES, AugmentationSpec, InputError, parse_augmentation
 from jtln_tf.data import Domain
 
 # Added to the seed of second views: beyond every seed of a stream, and below what tells the operations' keys apart.
@@ -32,13 +32,10 @@ def pair_domains(
 
     Example:
         >>> import jtln_tf as jt
-        >>> source = jt.load_domain("builtin:mnist5k")
-        >>> target = jt.load_domain("builtin:optdigits", labels_per_class=3)
-        >>> pairs = jt.pair_domains(source, target, source_batch=64, target_batch=30, steps=100)
-        >>> batch = next(iter(pairs))
-        >>> images, labels = batch["target"]
-        >>> images.shape, labels.shape
-        (TensorShape([30, 28, 28, 1]), TensorShape([30]))
+        >>> source, target = jt.load_domain("builtin:mnist5k"), jt.load_domain("builtin:optdigits?per_class=3")
+        >>> images, labels = next(iter(jt.pair_domains(source, target, target_batch=30)))["target"]
+        >>> images.shape.as_list(), labels.shape.as_list()
+        ([30, 28, 28, 1], [30])
 
     Args:
         source: Source `Domain`, or None to train on the target alone.
@@ -50,10 +47,8 @@ def pair_domains(
         seed: Seed of order and augmentation.
         source_augmentation: Policy of the source images, see `augment_images`; `mixup` mixes them with each other.
         target_augmentation: Policy of the target images.
-        second_view: Whether each domain's tuple ends with a second augmented view of the same images. With `mixup` both
-            views are mixed alike.
-        shard: `(index, count)`: yields only the index-th of `count` equal slices of each batch, as one of `count`
-            replicas sees it. It is exactly that slice of the batch which `(0, 1)` yields.
+        second_view: Whether a second augmented view of the same images follows the labels. `mixup` mixes both alike.
+        shard: `(index, count)`: yields the index-th of `count` equal slices of each batch of the default, exactly.
 
     Returns:
         `tf.data.Dataset` of dicts with the keys `source` and `target` (only the given domains), each a pair of images
@@ -65,30 +60,34 @@ def pair_domains(
         ValueError: If neither domain is given.
         InputError: If a policy does not fit, or a batch cannot be divided into shards.
     """
-    if source is None and target is None:
-        raise ValueError("`source` or `target` must be a Domain. Received: neither.")
-    index, count = shard
-    if not 0 <= index < count:
-        raise InputError(f"`shard` must be (index, count) with 0 <= index < count. Received: {shard}.")
-    options = {
-        "source": (source, source_batch, source_augmentation),
-        "target": (target, target_batch, target_augmentation),
+    options = {"seed": seed, "second_view": second_view, "shard": shard}
+    streams = {
+        "source": _make_stream("source", source, source_batch, source_augmentation, **options),
+        "target": _make_stream("target", target, target_batch, target_augmentation, **options),
     }
-    streams = {}
-    for number, (name, (domain, batch, policy)) in enumerate(options.items()):
-        policy = parse_augmentation(policy, f"{name}_augmentation")
-        if domain is None:
-            continue
-        if batch % count:
-            raise InputError(f"`{name}_batch` must be divisible by {count}, the number of shards. Received: {batch}.")
-        stream = _Stream(domain, batch, mix_seed(seed, number), policy, second_view, shard)
-        streams[name] = stream.batches(tf.data.Dataset.range(first_step, tf.int64.max if steps is None else steps))
-    return tf.data.Dataset.zip(streams).prefetch(tf.data.AUTOTUNE)
+    numbers = tf.data.Dataset.range(first_step, tf.int64.max if steps is None else steps)
+    batches = {side: stream.batches(numbers) for side, stream in streams.items() if stream is not None}
+    if not batches:
+        raise ValueError("`source` or `target` must be a Domain. Received: neither.")
+    return tf.data.Dataset.zip(batches).prefetch(tf.data.AUTOTUNE)
 
 
 def count_passes(domain: Domain, batch: int, step: int) -> float:
     """Returns the number of passes over the training images of a domain after `step` steps."""
     return step * batch / len(domain.train)
+
+
+def _make_stream(side, domain, batch, policy, *, seed, second_view, shard):
+    """Returns the `_Stream` of one side, or None if it has no domain."""
+    index, count = shard
+    policy = parse_augmentation(policy, f"{side}_augmentation")
+    if not 0 <= index < count:
+        raise InputError(f"`shard` must be (index, count) with 0 <= index < count. Received: {shard}.")
+    if domain is None:
+        return None
+    if batch % count:
+        raise InputError(f"`{side}_batch` must be divisible by {count}, the number of shards. Received: {batch}.")
+    return _Stream(domain, batch, mix_seed(seed, SIDES.index(side)), policy, second_view, shard)
 
 
 @dataclasses.dataclass(frozen=True)

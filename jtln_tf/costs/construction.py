@@ -56,18 +56,14 @@ def build_cost_matrix(
 
     Example:
         >>> import jtln_tf as jt
-        >>> source = jt.load_domain("builtin:mnist5k?classes=1,7&per_class=20")
-        >>> target = jt.load_domain("builtin:optdigits?classes=1,7&per_class=5", image_size=28)
+        >>> source = jt.load_domain("builtin:mnist5k?classes=0,1&per_class=20")
+        >>> target = jt.load_domain("builtin:optdigits?classes=0,1&per_class=10", image_size=28)
         >>> jt.build_cost_matrix(source, target).nearest(1)
-        {'1': ['1'], '7': ['7']}
+        {'0': ['0'], '1': ['1']}
     """
     cost = _read_options(metric, options)
-    domains, policies = {"source": source, "target": target}, augmentation or {}
-    chosen = {
-        side: choose_augmentation(domains[side].train, policy, seed, f"{side}_augmentation")
-        for side, policy in policies.items()
-    }
-    views = {side: augmentation for side, augmentation in chosen.items() if augmentation}
+    domains = {"source": source, "target": target}
+    views = _choose_augmentations(domains, augmentation or {}, seed)
     evidence = Evidence(domains, cost, features_model, source_classifier, views, cache, progress)
     matrix = _combine(cost, [_build_term(name, evidence, backbone) for _, name in cost.matrix.terms])
     if np.ptp(matrix.values) == 0:
@@ -87,8 +83,7 @@ def build_online_costs(
         target_means: Mean features of the target classes [m, D], likewise.
         cost: `CostConfig`.
     """
-    raw = class_means_cost(source_means, target_means)
-    values, scaling = _standardize(raw, cost)
+    values, scaling = _standardize(class_means_cost(source_means, target_means), cost)
     parameters = {"features": "source_predictions", "memory_steps": cost.refresh_steps, **scaling}
     data = {"source": describe_domain(source), "target": describe_domain(target)}
     return CostMatrix(values, source.class_names, target.class_names, ONLINE, parameters, data=data)
@@ -104,6 +99,15 @@ def _read_options(metric, options):
     return metric
 
 
+def _choose_augmentations(domains, policies, seed):
+    views = {}
+    for side, policy in policies.items():
+        if side not in domains:
+            raise InputError(f"`augmentation` must have the keys source and target. Received: {side!r}.")
+        views[side] = choose_augmentation(domains[side].train, policy, seed, f"{side}_augmentation")
+    return {side: augmentation for side, augmentation in views.items() if augmentation}
+
+
 def _build_term(name, evidence, backbone):
     """Builds one part of a specification as a `CostMatrix`."""
     cost, domains = evidence.cost, evidence.domains
@@ -114,7 +118,7 @@ def _build_term(name, evidence, backbone):
         values, parameters = metric.compute(evidence)
         is_final, looks_at = is_alone and not metric.is_scaled, metric.looks_at
         backbone = backbone if looks_at == "network" else ""
-        data = {side: describe_domain(domains[side]) for side in domains} if looks_at != "classes" else {}
+        data = {side: describe_domain(domain) for side, domain in domains.items()} if looks_at != "classes" else {}
     else:
         file = load_cost_matrix(name).align(source.class_names, target.class_names)
         check_provenance(file, source, target, backbone)
@@ -127,9 +131,8 @@ def _build_term(name, evidence, backbone):
 
 
 def _standardize(values, cost):
-    unit = float(np.abs(values).max())
-    values = scale(centre(values, cost.centring), cost.scale, unit)
-    return values, {"centring": cost.centring, "scale": cost.scale}
+    scaled = scale(centre(values, cost.centring), cost.scale, unit=float(np.abs(values).max()))
+    return scaled, {"centring": cost.centring, "scale": cost.scale}
 
 
 def _combine(cost, parts):

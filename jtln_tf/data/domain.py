@@ -9,8 +9,8 @@ import numpy as np
 from absl import logging
 
 from jtln_tf.config import CACHES, DataConfig, DomainSpec, InputError, parse_domain_spec
+from jtln_tf.data.decoded import load_split
 from jtln_tf.data.examples import Examples, fingerprint, hold_out, sample_per_class
-from jtln_tf.data.reading.decoded import load_split
 from jtln_tf.data.reading.split import Split
 from jtln_tf.data.sources import LISTERS
 from jtln_tf.data.sources.listing import Listing
@@ -39,7 +39,7 @@ class Domain:
         >>> digits.class_names, digits.num_classes, digits.image_shape
         (('0', '1', '7'), 3, (28, 28, 1))
         >>> digits.split("train").labels.tolist()
-        [0, 1, 2, 0, 1, 2, 0, 0, 1, 2, 0, 1, 2, 1, 2]
+        [1, 0, 0, 2, 2, 1, 2, 2, 1, 0, 0, 2, 0, 1, 1]
     """
 
     name: str
@@ -76,9 +76,9 @@ def load_domain(
     labels_per_class: int | None = None,
     image_size: int | None = None,
     channels: int | None = None,
-    data_root: str | os.PathLike = "",
+    data_root: str = "",
     cache: str = "memory",
-    cache_dir: str | os.PathLike = "",
+    cache_dir: str = "",
     skip_bad_images: bool = False,
 ) -> Domain:
     """Loads a domain.
@@ -109,9 +109,8 @@ def load_domain(
 
     Example:
         >>> import jtln_tf
-        >>> domain = jtln_tf.load_domain("builtin:optdigits", labels_per_class=3, image_size=8)
-        >>> len(domain.train), domain.image_shape
-        (30, (8, 8, 1))
+        >>> len(jtln_tf.load_domain("builtin:optdigits", labels_per_class=3).train)
+        30
     """
     spec = parse_domain_spec(spec).with_labels(labels_per_class)
     if cache not in CACHES:
@@ -120,9 +119,16 @@ def load_domain(
         raise InputError(f"`channels` must be 1 or 3. Received: {channels!r}.")
     cache_dir = cache_dir or default_cache_folder(data_root)
     listing = list_domain(spec, data_root=data_root, cache_dir=cache_dir)
-    size = {"image_size": image_size or listing.image_size, "channels": channels or listing.channels}
-    load = functools.partial(load_split, **size, crop_bottom=spec.crop_bottom, cache=cache, cache_dir=cache_dir)
-    return _load_listing(listing, spec, seed, load, skip_bad_images)
+    return _load_listing(
+        listing,
+        spec,
+        seed=seed,
+        skip_bad_images=skip_bad_images,
+        image_size=image_size or listing.image_size,
+        channels=channels or listing.channels,
+        cache=cache,
+        cache_dir=cache_dir,
+    )
 
 
 def load_domains(data: DataConfig, *, seed: int, default_size: int | None = None) -> tuple[Domain, Domain]:
@@ -144,23 +150,19 @@ def load_domains(data: DataConfig, *, seed: int, default_size: int | None = None
     specs = (data.source, data.target.with_labels(data.labels_per_class))
     listings = [list_domain(spec, data_root=data.data_root, cache_dir=cache_dir) for spec in specs]
     image_size = data.image_size or default_size or max(listing.image_size for listing in listings)
-    load = functools.partial(
-        load_split, image_size=image_size, channels=data.channels, cache=data.cache, cache_dir=cache_dir
-    )
-    return tuple(
-        _load_listing(listing, spec, seed, functools.partial(load, crop_bottom=spec.crop_bottom), data.skip_bad_images)
-        for listing, spec in zip(listings, specs, strict=True)
-    )
+    options = {"image_size": image_size, "channels": data.channels, "cache": data.cache, "cache_dir": cache_dir}
+    load = functools.partial(_load_listing, seed=seed, skip_bad_images=data.skip_bad_images, **options)
+    return tuple(map(load, listings, specs))
 
 
-def _load_listing(listing, spec, seed, load, skip_bad_images):
-    """Divides and decodes a listed domain; `load` makes a split of examples, as `load_split` does."""
+def _load_listing(listing, spec, *, seed, skip_bad_images, **options):
+    """Divides and decodes a listed domain; takes the options of `load_split` too."""
     bad_names = set()
     while True:
         divided = divide_listing(listing, spec, seed, bad_names)
         splits, found_bad = {}, {}
         for name, examples in divided.items():
-            splits[name], bad = load(examples)
+            splits[name], bad = load_split(examples, crop_bottom=spec.crop_bottom, **options)
             found_bad.update(bad)
         if not found_bad:
             # Cropping changes what a network sees.
@@ -185,35 +187,18 @@ def _load_listing(listing, spec, seed, load, skip_bad_images):
         logging.warning("%s: left out %d unreadable images, %r among them.", spec.text, len(bad_names), name)
 
 
-def default_cache_folder(data_root: str | os.PathLike = "") -> str:
+def default_cache_folder(data_root: str = "") -> str:
     """Returns the cache folder that is used if none is named."""
     return os.path.join(data_root, _CACHE_FOLDER)
 
 
-def list_domain(
-    spec: str | DomainSpec, *, data_root: str | os.PathLike = "", cache_dir: str | os.PathLike = ""
-) -> Listing:
-    """Lists the images of a domain with their classes and splits; it decodes none.
-
-    Args:
-        spec: As for `load_domain`.
-        data_root: As for `load_domain`.
-        cache_dir: As for `load_domain`.
-
-    Returns:
-        A `Listing`.
-
-    Raises:
-        MissingInputError: If a folder does not exist.
-        InputError: If the specification does not fit the data.
-    """
+def list_domain(spec: str | DomainSpec, *, data_root: str = "", cache_dir: str = "") -> Listing:
+    """Returns the `Listing` of the images of a domain; arguments and errors are those of `load_domain`."""
     spec = parse_domain_spec(spec)
     return LISTERS[spec.kind](spec, data_root, cache_dir or default_cache_folder(data_root))
 
 
-def divide_listing(
-    listing: Listing, spec: DomainSpec, seed: int, bad_names: Collection[str] = ()
-) -> dict[str, Examples]:
+def divide_listing(listing: Listing, spec: DomainSpec, seed: int, bad_names: Collection = ()) -> dict[str, Examples]:
     """Divides the images of a domain into the three splits of a run, as `load_domain` says.
 
     Args:
@@ -223,7 +208,7 @@ def divide_listing(
         bad_names: Names of images to leave out.
 
     Returns:
-        `Examples` by `train`, `validation` and `test`.
+        `Examples` of `train`, `validation` and `test`.
 
     Raises:
         InputError: If a class has no training images, or fewer than are to be drawn.

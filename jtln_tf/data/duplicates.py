@@ -9,9 +9,7 @@ import numpy as np
 from jtln_tf.data.reading.split import Split, decode_all
 
 
-def digest_pixels(
-    split: Split, progress: Callable[[int], object] | None = None
-) -> tuple[list[bytes | None], np.ndarray]:
+def digest_pixels(split: Split, progress: Callable | None = None) -> tuple[list[bytes | None], np.ndarray]:
     """Decodes every image of a split once, and keeps none.
 
     Args:

@@ -1,4 +1,4 @@
-"""Size, format and colour of images, from the first bytes of their files. Uses no TensorFlow."""
+"""Size, format and colour of images, from the first bytes of their files."""
 
 import concurrent.futures
 import io

@@ -16,6 +16,7 @@ from jtln_tf.export.layout import CLASSES_FILE, KIND, OWN_NAMES
 from jtln_tf.files import check_marked, first_line, mark_folder, remove_marked, write_json
 
 _SIGNATURES = ("serve_bytes", "serve_images")
+_UNFINISHED_KIND = "unfinished export"
 
 
 def export_network(
@@ -45,7 +46,7 @@ def export_network(
         RunStoppedError: If the disk does not take it.
 
     Example:
-        >>> import tempfile, jtln_tf as jt
+        >>> import os, tempfile, jtln_tf as jt
         >>> network = jt.build_network("small_cnn", 3, 2, image_shape=(8, 8, 1))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     jt.export_network(network, folder + "/out", source_classes=["a", "b", "c"], target_classes=["x", "y"])
@@ -62,27 +63,22 @@ def export_network(
     folder = pathlib.Path(os.path.abspath(folder))
     check_marked(folder, KIND, OWN_NAMES, "output")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    # What a killed export left.
-    remove_marked(unfinished, KIND, OWN_NAMES, "output")
+    # A killed export may have left it.
+    remove_marked(unfinished, _UNFINISHED_KIND, (KIND,), "output")
     try:
-        _write_folder(unfinished, _build_archive(network, crop_bottom), names)
-        remove_marked(folder, KIND, OWN_NAMES, "output")
-        os.replace(unfinished, folder)
+        unfinished.mkdir(parents=True)
+        try:
+            mark_folder(unfinished, _UNFINISHED_KIND)
+            _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
+            write_json(unfinished / KIND / CLASSES_FILE, names)
+            mark_folder(unfinished / KIND, KIND)
+            remove_marked(folder, KIND, OWN_NAMES, "output")
+            os.replace(unfinished / KIND, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     except (tf.errors.OpError, OSError) as error:
-        raise RunStoppedError(
-            f"An export must be writable. Received: {str(folder)!r} ({first_line(error)})."
-        ) from error
-
-
-def _write_folder(folder, archive, class_names):
-    folder.mkdir(parents=True)
-    try:
-        mark_folder(folder, KIND)
-        write_json(folder / CLASSES_FILE, class_names)
-        archive.write_out(str(folder), verbose=False)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        reason = first_line(error)
+        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
 
 
 def _build_archive(network, crop_bottom):

@@ -112,7 +112,7 @@ def extract_activations(
         activations = cached_array(folder, f"activations_{digest}", shape, np.float32, fill)
     else:
         activations = _fill_memory(shape, fill)
-    return dataclasses.replace(split, images=activations, reader=None, views=views)
+    return dataclasses.replace(split, images=activations, views=views)
 
 
 def _show_progress(side, total):
@@ -122,10 +122,10 @@ def _show_progress(side, total):
 
 def _identify(split):
     """Returns a text that differs for other images."""
-    if isinstance(split.images, np.memmap):
+    if isinstance(split.images.values, np.memmap):
         # The name of a kept array depends on its content.
-        return os.path.basename(split.images.filename)
-    return hashlib.sha256(np.ascontiguousarray(split.images).data).hexdigest()
+        return os.path.basename(split.images.values.filename)
+    return hashlib.sha256(np.ascontiguousarray(split.images.values).data).hexdigest()
 
 
 def _fill_memory(shape, fill):

@@ -51,12 +51,12 @@ class Term(typing.NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
-    """Outputs of the network for the images of one domain in a batch.
+    """Outputs of the network, float32, for the images of one domain in a batch.
 
     Attributes:
-        features: Features of the backbone [B, D], float32.
-        source: Logits of the source head [B, n], float32.
-        target: Logits of the target head [B, m], float32.
+        features: Features of the backbone [B, D].
+        source: Logits of the source head [B, n].
+        target: Logits of the target head [B, m].
         layers: Outputs of the backbone layers that `Method.watched_layers` names, by name.
         teacher: `Outputs` of the frozen teacher for the same images; None unless the method has `uses_teacher`.
         second: `Outputs` for a second augmented view of the images; None unless the method has `uses_second_view`.
@@ -75,35 +75,6 @@ class Outputs:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Setup:
-    """What a method may look at outside of a training step.
-
-    Attributes:
-        domains: `Domain` by side, with its images.
-        network: The whole network.
-        inputs: `Domain` by side of what training reads: the images, or the activations of a cached trunk.
-        trained: The network that training reads `inputs` with: `network`, or its part behind the cached trunk.
-        cost: `CostConfig`.
-        augmentation: Augmentation policy by side.
-        backbone: Name and fingerprint of the backbone, which are written into a cost matrix.
-        is_untrained: Whether the backbone begins with random weights.
-        seed: Seed of the run.
-        saved_costs: Cost matrix that an earlier part of the run found, or None.
-    """
-
-    domains: "dict[str, Domain]"
-    network: "keras.Model"
-    inputs: "dict[str, Domain]"
-    trained: "keras.Model"
-    cost: "CostConfig"
-    augmentation: dict[str, object]
-    backbone: str = ""
-    is_untrained: bool = False
-    seed: int = 0
-    saved_costs: "CostMatrix | None" = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Moment:
     """Where training stands.
 
@@ -118,17 +89,47 @@ class Moment:
     state: "keras.layers.Layer | None"
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setup:
+    """What a method may look at outside of a training step.
+
+    Attributes:
+        domains: `Domain` by side, with its images.
+        network: The whole network.
+        inputs: `Domain` by side of what training reads: the images, or the activations of a cached trunk.
+        trained: The network that training reads `inputs` with: `network`, or its part behind the cached trunk.
+        cost: Options of the cost matrix.
+        augmentation: `AugmentationSpec` by side.
+        backbone: Name and fingerprint of the backbone, which are written into a cost matrix.
+        is_untrained: Whether the backbone begins with random weights.
+        seed: Seed of the run.
+        saved_costs: Cost matrix that an earlier part of the run found, or None.
+    """
+
+    domains: "dict[str, Domain]"
+    network: "keras.Model"
+    inputs: "dict[str, Domain]"
+    trained: "keras.Model"
+    cost: "CostConfig"
+    augmentation: dict[str, object]
+    backbone: str
+    is_untrained: bool
+    seed: int
+    saved_costs: "CostMatrix | None"
+
+
 class Method(Section):
     """One way of training the network on two domains.
 
-    A method is a frozen dataclass: its fields are its options, from which flags follow. It holds no state of a run;
-    what changes while training is in the layer that `make_state` returns. A checkpoint holds that layer's variables.
+    A method is a frozen dataclass whose fields are its options, from which flags follow. It holds no state of a run:
+    what changes while training is in the layer that `make_state` returns, and a checkpoint holds that layer's
+    variables.
 
     Attributes:
         name: Name in flags and files.
         title: Name in tables.
         reports: Names of the terms that `losses` may return.
-        uses_costs: Whether the options of the class cost matrix matter.
+        uses_costs: Whether the method has class costs; its state then has `set_costs` and `costs_in_use`.
         uses_teacher: Whether `losses` needs `Outputs.teacher`: a copy of the network, frozen when a stage begins.
         uses_second_view: Whether `losses` needs `Outputs.second`.
     """
@@ -145,28 +146,14 @@ class Method(Section):
         raise NotImplementedError
 
     def check(self, config) -> None:
-        """Checks the options of the other sections that matter to this method.
-
-        Args:
-            config: `ExperimentConfig`.
-
-        Raises:
-            InputError: If an option does not fit.
-        """
+        """Raises `InputError` if an option in another section of an `ExperimentConfig` does not fit this method."""
 
     def watched_layers(self, network: "keras.Model") -> tuple[str, ...]:
         """Returns the names of the backbone layers whose outputs `losses` needs."""
         return ()
 
     def make_state(self, network: "keras.Model", cost: "CostConfig | None" = None) -> "keras.layers.Layer | None":
-        """Returns a layer with the variables of the method, or None if it has none.
-
-        Trainable variables of the layer are trained with the heads' learning rate.
-
-        Args:
-            network: The network that is trained.
-            cost: Options of the cost matrix, or None for the defaults.
-        """
+        """Returns a layer with the method's variables, if it has any; its trainable ones are trained like the heads."""
         return None
 
     def prepare(self, setup: Setup) -> "CostMatrix | None":
@@ -190,13 +177,7 @@ class Method(Section):
         """Takes notes of a training batch into the state, after the gradients; arguments as of `losses`."""
 
     def refresh(self, step: int, state: "keras.layers.Layer | None", setup: Setup) -> "CostMatrix | None":
-        """Estimates anew, between two steps, what the method has to; returns new class costs, or None.
-
-        Args:
-            step: Steps taken in the run.
-            state: Layer that `make_state` returned.
-            setup: `Setup` of the run.
-        """
+        """Estimates anew what the method has to after `step` steps; returns new class costs, or None."""
         return None
 
 

@@ -24,6 +24,6 @@ class Joint(TargetOnly):
     def losses(self, labels, outputs, moment):
         """Returns the cross-entropy of both domains."""
         terms = super().losses(labels, outputs, moment)
-        if "source" in terms:
+        if "source_loss" in terms:
             terms["source_loss"] = terms["source_loss"]._replace(weight=self.source_weight)
         return terms

@@ -8,6 +8,7 @@ from jtln_tf.network.views import (
     domain_view,
     features_model,
     head_variables,
+    layer_output,
     outputs_model,
     predictions_model,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "domain_view",
     "features_model",
     "head_variables",
+    "layer_output",
     "outputs_model",
     "predictions_model",
 ]

@@ -45,7 +45,7 @@ def build_network(
     Example:
         >>> import jtln_tf as jt
         >>> network = jt.build_network("small_cnn", 5, 3, image_shape=(28, 28, 1), head_dropout=0.2)
-        >>> network.output_shape
+        >>> {side: output.shape for side, output in network.output.items()}
         {'source': (None, 5), 'target': (None, 3)}
     """
     nums_classes = {"source": num_source_classes, "target": num_target_classes}
@@ -69,10 +69,8 @@ def build_network(
 def _parse_options(backbone, options):
     if isinstance(backbone, NetworkConfig):
         if options:
-            raise InputError(
-                f"`{next(iter(options))}` must be a field of the `NetworkConfig`, not an argument beside it. "
-                f"Received: {next(iter(options.values()))!r}."
-            )
+            name, value = next(iter(options.items()))
+            raise InputError(f"`{name}` must be a field of the `NetworkConfig`, not an argument. Received: {value!r}.")
         return backbone
     if not isinstance(backbone, keras.Model):
         options = {**options, "backbone": os.fspath(backbone)}
@@ -80,10 +78,9 @@ def _parse_options(backbone, options):
 
 
 def _adopt_backbone(backbone, image_shape, config):
-    defaults = NetworkConfig()
     for name in _BACKBONE_OPTIONS:
         value = getattr(config, name)
-        if value != getattr(defaults, name):
+        if value != getattr(NetworkConfig, name):
             raise InputError(f"`{name}` must not be given with a ready `backbone` model. Received: {value!r}.")
     # A subclassed model has neither.
     inputs, outputs = getattr(backbone, "inputs", None) or [], getattr(backbone, "outputs", None) or []

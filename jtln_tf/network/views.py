@@ -37,15 +37,13 @@ def outputs_model(network: keras.Model, layers: Sequence[str] = ()) -> keras.Mod
     """
     backbone = features_model(network)
     image = keras.Input(network.input.shape[1:], name=network.input.name)
-    inner = {}
+    inner = {"features": backbone.output}
     if layers:
-        outputs = {name: layer_output(backbone, name) for name in layers}
-        backbone = keras.Model(backbone.input, {"features": backbone.output, "layers": outputs}, name="backbone")
-        inner = backbone(image)
-    features = inner.pop("features") if inner else backbone(image)
+        inner["layers"] = {name: layer_output(backbone, name) for name in layers}
+    outputs = keras.Model(backbone.input, inner, name="backbone")(image)
     # The heads are called again: if they stand in two networks, their own outputs may belong to the other one.
-    logits = {side: call_head(network, side, features) for side in SIDES}
-    return keras.Model(image, {"features": features, **logits, **inner}, name="outputs")
+    logits = {side: call_head(network, side, outputs["features"]) for side in SIDES}
+    return keras.Model(image, {**outputs, **logits}, name="outputs")
 
 
 def layer_output(backbone: keras.Model, name: str, option: str = "layers") -> keras.KerasTensor:
@@ -56,14 +54,12 @@ def layer_output(backbone: keras.Model, name: str, option: str = "layers") -> ke
     Raises:
         InputError: If there is no such layer, or it does not have one output.
     """
-    nodes = [
-        node for _, level in sorted(backbone._nodes_by_depth.items()) for node in level if node.operation.name == name
-    ]
-    if not nodes:
-        names = [layer.name for layer in backbone.layers]
-        raise InputError(f"`{option}` must name a layer of the backbone, such as {names[-1]}. Received: {name!r}.")
-    if len(nodes[0].outputs) != 1:
-        raise InputError(f"`{option}` must name a layer with one output. Received: {name!r}.")
+    nodes = [node for _, level in sorted(backbone._nodes_by_depth.items()) for node in level]
+    nodes = [node for node in nodes if isinstance(node.operation, keras.Layer) and node.operation.name == name]
+    if not nodes or len(nodes[0].outputs) != 1:
+        kind = "with one output" if nodes else "of the backbone"
+        last = backbone.layers[-1].name
+        raise InputError(f"`{option}` must name a layer {kind}, such as {last}. Received: {name!r}.")
     return nodes[0].outputs[0]
 
 

@@ -1,8 +1,5 @@
-"""Optimal transport solvers. Floor 1.
+"""The solver of entropic optimal transport. Floor 1."""
 
-The room is not called `sinkhorn`, because `jtln_tf.sinkhorn` is the function.
-"""
-
-from jtln_tf.ot.sinkhorn import SinkhornOutput, sinkhorn, sinkhorn_from_logits
+from jtln_tf.ot.solver import SinkhornOutput, sinkhorn, sinkhorn_from_logits
 
 __all__ = ["SinkhornOutput", "sinkhorn", "sinkhorn_from_logits"]

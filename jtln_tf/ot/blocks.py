@@ -1,20 +1,20 @@
-"""A few problems at a time, where each needs memory of the size of the cost matrix. Floor 1."""
+"""Loops over a few problems at a time, for work that takes memory of the size of the cost matrix each. Floor 1."""
 
 import tensorflow as tf
 
-# Entries of the plans held at once: one problem where the cost matrix is as large as this, more where it is smaller.
-# Problems in one block wait for its slowest: 2^13 took up to 1.5 times as long, 2^16 up to twice.
+# Entries of the plans held at once: one problem if the cost matrix is this large, more if it is smaller. All problems
+# in a block wait for its slowest: 2^13 took up to 1.5 times as long, 2^16 up to twice.
 _BLOCK_ENTRIES = 2**11
 
 
 def for_each_block(problem, wanted, body, start):
-    """Runs `body(indices, fresh, *state)` over the problems that are wanted, a few at a time.
+    """Runs `body(indices, fresh, *state)` over the wanted problems, a few at a time.
 
     Args:
         problem: `Problem`.
         wanted: Which problems to visit, booleans [B].
-        body: Takes the indices [k] of some problems, which of them are met for the first time, booleans [k] (the last
-            block is filled up), and the state; returns the new state.
+        body: Takes the indices [k] of some problems, booleans [k] of which are new (the last block is filled up with
+            repeated ones), and the state; returns the new state.
         start: The state to start from, a sequence of tensors.
 
     Returns:
@@ -39,7 +39,7 @@ def gather(problem, indices):
 
 
 def put(results, indices, fresh, new):
-    """Writes the rows `new` [k, ...] of the problems that are met for the first time."""
+    """Writes the rows `new` [k, ...] of those problems that are new."""
     count = tf.shape(results)[0]
     padded = tf.concat([results, results[:1]], axis=0)
     return tf.tensor_scatter_nd_update(padded, tf.where(fresh, indices, count)[:, None], new)[:-1]

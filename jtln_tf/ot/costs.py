@@ -9,12 +9,8 @@ from jtln_tf.ot.problem import dual_gradient, dual_term, wanted_marginal
 def regularized_cost(problem, f, g):
     """Returns the dual value of the potentials, [B], differentiable in the masses, the costs and epsilon.
 
-    By the envelope theorem the potentials may be held fixed: nothing is unrolled.
-
-    Args:
-        problem: `Problem`.
-        f: Row potentials at the optimum [B, n], in units of cost.
-        g: Column potentials at the optimum [B, m].
+    `f` [B, n] and `g` [B, m] are the potentials at the optimum, in units of cost. By the envelope theorem they may be
+    held fixed: nothing is unrolled.
     """
     is_unbalanced = problem.tau_a is not None or problem.tau_b is not None
 
@@ -41,13 +37,7 @@ def regularized_cost(problem, f, g):
 
 
 def transport_cost(problem, f, g):
-    """Returns `<P, C>` of each problem, [B], differentiable in the masses, the costs and epsilon.
-
-    Args:
-        problem: `Problem`.
-        f: Row potentials at the optimum [B, n], in units of cost.
-        g: Column potentials at the optimum [B, m].
-    """
+    """Returns `<P, C>` of each problem, [B], differentiable in the masses, the costs and epsilon."""
     detached = problem.detached()
     log_u, log_v = f / detached.epsilon, g / detached.epsilon
 

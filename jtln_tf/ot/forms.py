@@ -1,4 +1,4 @@
-"""Which arithmetic a problem needs. Floor 1."""
+"""The arithmetic that a problem needs. Floor 1."""
 
 import tensorflow as tf
 
@@ -16,10 +16,10 @@ def by_form(problem, with_kernel, in_log_domain, threshold=1.0):
         problem: `Problem`.
         with_kernel: Takes the float type of the kernel; returns tensors.
         in_log_domain: Takes nothing; returns the same tensors.
-        threshold: Marginal error that has to be reached.
+        threshold: Marginal error to reach.
 
     Returns:
-        What the chosen one returns.
+        The tensors of the chosen form.
     """
     costs = problem.cost_matrix
     ratio = (tf.reduce_max(costs) - tf.reduce_min(costs)) / problem.epsilon

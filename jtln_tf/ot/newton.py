@@ -1,7 +1,6 @@
-"""Damped Newton steps on the dual, for problems that scaling cannot or hardly solve. Floor 1.
+"""Damped Newton steps on the dual, for problems that scaling cannot solve, or only slowly. Floor 1.
 
-In the log domain and float64, for small epsilon; a few problems at a time, so that memory stays that of
-the cost matrix.
+In float64 and the log domain, for small epsilon; a few problems at a time, so memory stays that of the cost matrix.
 """
 
 import typing
@@ -11,20 +10,20 @@ import tensorflow as tf
 from jtln_tf.ot import blocks
 from jtln_tf.ot.problem import damping, dual_term, wanted_marginal
 
-# Levenberg-Marquardt damping: 1 halves a plain Sinkhorn step. Half as good a start, and growth and decay twice as
-# fast or slow, cost the same number of steps within a fifth.
+# Levenberg-Marquardt damping: 1 halves a plain Sinkhorn step. Another start, or growth and decay twice as fast or slow,
+# changes the number of steps by less than a fifth.
 _FIRST_DAMPING, _GROWTH, _DECAY = 1.0, 10.0, 0.25
-# With less, a plan that almost falls apart into blocks leaves conjugate gradients nothing but rounding to go by.
+# With less, conjugate gradients see only rounding if a plan almost falls apart into blocks.
 _LEAST_DAMPING = 1e-8
 # Conjugate gradients of one Newton step. With 20 of them equal masses of 65 classes took up to fifty times the Newton
 # steps; a tighter residual saved none.
 _CG_STEPS, _CG_RESIDUAL = 100, 0.1
-# Curvature over that of the preconditioner. Below, M is singular up to rounding: along constants, and where the plan
+# Curvature over that of the preconditioner. Below it, M is singular up to rounding: along constants, and if the plan
 # falls apart into blocks that exchange no mass.
 _LEAST_CURVATURE = 1e-14
 # The longest step of a logarithm: one Newton step from far away may point nearly to infinity.
 _LONGEST_STEP = 30.0
-# Two values of the dual that differ by less are equal: the sum of its terms is no more exact.
+# Values of the dual that differ by less are equal: the sum of its terms is no more exact.
 _DUAL_ROUNDING = 1e-13
 
 
@@ -49,15 +48,15 @@ def iterate(problem, log_u, log_v, error, threshold, max_iterations):
 
         M = diag(c + epsilon / tau_b w) - damping_a R' diag(r) R
 
-    with column masses c, wanted ones w (b, where no penalty is set), row masses r and the rows R of the plan divided by
-    r. A step solves `(M + lambda diag(c)) d = w - c` by conjugate gradients. As lambda grows it turns into a short
-    Sinkhorn update, since `log(b / c)` is `(b - c) / c` to first order. A step that lowers the dual is not taken; a
-    plain Sinkhorn update follows it, which never lowers it.
+    with column masses c, wanted column masses w (b without a penalty), row masses r, and R the plan with each row
+    divided by its mass. A step solves `(M + lambda diag(c)) d = w - c` by conjugate gradients. As lambda grows it turns
+    into a short Sinkhorn update, since `log(b / c)` is `(b - c) / c` to first order. If a step would lower the dual, a
+    plain Sinkhorn update is made instead, which never does.
 
     Args:
         problem: `Problem`.
-        log_u: Row potentials [B, n] in units of epsilon; returned as they are where the error is small enough.
-        log_v: Column potentials [B, m] to start from; returned as they are where the error is small enough.
+        log_u: Row potentials [B, n] in units of epsilon, returned unchanged for problems that are solved already.
+        log_v: Column potentials [B, m] to start from, likewise.
         error: Marginal error [B] at the start.
         threshold: L1 marginal error to reach.
         max_iterations: Steps after which a problem stops in any case, scalar.
@@ -91,12 +90,12 @@ def _solve_block(problem, log_v, threshold, max_iterations):
     tiny = 1e-300
 
     def advance(count, state, lam, refused, n_iters):
-        # Not of a problem whose error is NaN: nothing would end it.
+        # A problem whose error is NaN is not active: it would never end.
         active = state.error > threshold
         ridge = lam[:, None] * tf.maximum(state.column_masses, tiny)
         gradient = state.wanted - state.column_masses
         if problem.tau_a is None and problem.tau_b is None:
-            # Along constants the dual is flat, or endless where the masses of the two sides differ by rounding.
+            # Along constants the dual is flat, or unbounded if the masses of the two sides differ by rounding.
             excess = tf.reduce_sum(gradient, axis=1, keepdims=True) / tf.reduce_sum(state.row_masses, 1, keepdims=True)
             gradient -= excess * state.column_masses
         newton = conjugate_gradients(problem, state, gradient, ridge, _CG_RESIDUAL, tf.constant(_CG_STEPS))
@@ -114,8 +113,8 @@ def _solve_block(problem, log_v, threshold, max_iterations):
         del lam, refused, n_iters
         return (count < max_iterations) & tf.reduce_any(state.error > threshold)
 
-    # An update at the start and one at the end, by log-sum-exp: those of columns with hardly any mass, which the
-    # masses cannot express and the steps do not see, are exact after it.
+    # One update at the start and one at the end, by log-sum-exp, make columns with hardly any mass exact: masses cannot
+    # express them, and the steps do not see them.
     ones = tf.ones_like(log_v[:, 0])
     state = evaluate(problem, update_columns(problem, shift_to_balance(problem, log_v)))
     start = (tf.constant(0), state, _FIRST_DAMPING * ones, ones < 0.0, tf.zeros_like(ones, tf.int32))
@@ -133,8 +132,8 @@ def log_row_potentials(problem, log_v):
 def shift_to_balance(problem, log_v):
     """Returns `log_v` [k, m] plus the constant at which rows and columns want the same mass.
 
-    Where the costs are far from 0 over epsilon, updates and steps need hundreds of iterations to come there. Without
-    penalties they want the same mass anyway, and constants do not count.
+    If the costs are far from 0 over epsilon, updates and steps need hundreds of iterations to get there. Without
+    penalties both sides want the same mass anyway, and constants do not matter.
 
     Reference:
         Sejourne, Vialard, Peyre, 2022, arXiv:2201.00730 (translation invariant Sinkhorn).
@@ -176,16 +175,16 @@ def evaluate(problem, log_v):
 def conjugate_gradients(problem, state, right_side, ridge, relative_residual, max_steps):
     """Solves `(M + diag(ridge)) d = right_side` for each problem of a block, M as in `iterate`.
 
-    The diagonal preconditioner is the column masses, with which the eigenvalues of M lie in [0, 1] where no penalty is
-    set. M is singular then, along constants, and so must the right side be orthogonal to them.
+    The diagonal preconditioner is the column masses; without a penalty the eigenvalues of M then lie in [0, 1]. M is
+    singular along constants in that case, so the right side must be orthogonal to them.
 
     Args:
         problem: `Problem` of the block.
         state: `DualPoint` of the block.
         right_side: [k, m].
         ridge: [k, m].
-        relative_residual: Where a problem stops, as a share of the norm of its right side.
-        max_steps: Steps after which all stop.
+        relative_residual: Residual at which a problem stops, as a share of the norm of its right side.
+        max_steps: Steps after which all problems stop.
 
     Returns:
         d [k, m].
@@ -206,7 +205,7 @@ def conjugate_gradients(problem, state, right_side, ridge, relative_residual, ma
     def advance(count, solution, residual, conjugate, size):
         image = product(conjugate)
         curvature = inner(conjugate, image)
-        # A curvature this small is rounding: nothing more is to be gained along it.
+        # A curvature this small is rounding: nothing can be gained along it.
         active = (size > target) & (curvature > _LEAST_CURVATURE * inner(conjugate, diagonal * conjugate))
         length = tf.where(active, size / tf.where(active, curvature, 1.0), 0.0)
         solution += length * conjugate
@@ -227,6 +226,6 @@ def conjugate_gradients(problem, state, right_side, ridge, relative_residual, ma
 
 
 def _choose(condition, new, old):
-    """Returns the `DualPoint` whose problems are the new ones where the condition [k] holds."""
+    """Returns the `DualPoint` that takes each problem from `new` if its condition [k] holds, else from `old`."""
     expand = [tf.reshape(condition, [-1] + [1] * (len(x.shape) - 1)) for x in new]
     return DualPoint(*(tf.where(*parts) for parts in zip(expand, new, old, strict=True)))

@@ -1,4 +1,4 @@
-"""What is needed of the plans beside their potentials, without holding them all. Floor 1."""
+"""Sums over the plans, without holding all of them. Floor 1."""
 
 import tensorflow as tf
 
@@ -29,21 +29,21 @@ def summed_plans(problem, log_u, log_v, weights):
 
 
 def transport_gradients(problem, log_v, upstream):
-    """Differentiates `<P, C>` through the conditions that the optimum fulfils (implicit differentiation).
+    """Differentiates `<P, C>` through the optimality conditions (implicit differentiation).
 
-    Let alpha, beta be the row and column sums of `P * C`. The optimum answers a change of the marginals or of the costs
-    by potentials that solve a linear system; its adjoint is
+    Let alpha, beta be the row and column sums of `P * C`. If marginals or costs change, the change of the potentials
+    solves a linear system; its adjoint is
 
         diag(c + epsilon / tau_b w) z - damping_a P' diag(1 / r) P z = beta - damping_a P' (alpha / r)
         y = damping_a (alpha - P z) / r
 
-    with the names of `newton.iterate`. Then `d<P, C> = <y, da> + <z, db> + <P * (1 + (y + z - C) / epsilon), dC>`, with
-    `da`, `db` times `exp(-potential / tau)` where a penalty is set.
+    with the names of `newton.iterate`. Then `d<P, C> = <y, da> + <z, db> + <P * (1 + (y + z - C) / epsilon), dC>`; with
+    a penalty, `da` or `db` is multiplied by `exp(-potential / tau)`.
 
     Args:
         problem: `Problem`.
         log_v: Column potentials at the optimum [B, m], in units of epsilon.
-        upstream: Gradient of what is differentiated in `<P, C>`, [B].
+        upstream: Gradient of the loss in `<P, C>`, [B].
 
     Returns:
         Gradients in a, b, the costs and epsilon: [B, n], [B, m], [n, m], scalar.
@@ -57,7 +57,7 @@ def _cast(dtype, problem, *tensors):
 
 
 def _factors(problem, log_u, log_v):
-    """Returns u, v and the kernel with `P = u K v`, none of which overflow, and the costs above the lowest."""
+    """Returns u, v and the kernel K with `P = u K v`, none of which overflows, and the costs less the lowest."""
     lowest = tf.reduce_min(problem.cost_matrix)
     above = problem.cost_matrix - lowest
     level = tf.reduce_max(log_v, axis=1, keepdims=True)
@@ -74,7 +74,7 @@ def _costs_by_products(problem, log_u, log_v):
     u, v, kernel, above = _factors(problem, log_u, log_v)
     masses = tf.reduce_sum(u * tf.linalg.matmul(v, kernel, transpose_b=True), axis=1)
     excess = tf.reduce_sum(u * tf.linalg.matmul(v, kernel * above, transpose_b=True), axis=1)
-    # From the lowest cost up, so that no digits are lost on a constant that all costs share.
+    # The lowest cost is added last, so that no digits are lost on a constant that all costs share.
     return excess + tf.reduce_min(problem.cost_matrix) * masses
 
 
@@ -122,14 +122,14 @@ def _transport_gradients(problem, log_v, upstream):
         no_ridge = tf.zeros_like(right_side)
         z = newton.conjugate_gradients(block, state, right_side, no_ridge, _RESIDUAL, 4 * tf.shape(costs)[1] + 50)
         y = row_damping * (row_costs - tf.linalg.matvec(state.shares, z))
-        # Once more by what each column sends where: those of hardly any mass the system does not see.
+        # The system does not see columns of hardly any mass: one more update by where each column's mass goes.
         column_shares = tf.nn.softmax(state.log_u[:, :, None] - costs / epsilon, axis=1)
         z = damping(epsilon, problem.tau_b) * tf.reduce_sum(column_shares * (costs - y[:, :, None]), axis=1)
         y = row_damping * (row_costs - tf.linalg.matvec(state.shares, z))
         weights = tf.where(fresh, tf.gather(upstream, indices), 0.0)
         a_factor = marginal_per_mass(block.a, state.log_u * epsilon, problem.tau_a)
         b_factor = marginal_per_mass(block.b, state.log_v * epsilon, problem.tau_b)
-        # A change of the costs moves the exponents of the plan by -dC / epsilon; one of epsilon, in proportion.
+        # Changed costs move the exponents of the plan by -dC / epsilon; a changed epsilon scales them.
         moved = weights[:, None, None] * plans * (costs - y[:, :, None] - z[:, None, :])
         exponents = state.log_u[:, :, None] + state.log_v[:, None, :] - costs / epsilon
         return [

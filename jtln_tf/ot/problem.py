@@ -1,10 +1,10 @@
-"""What all parts of the solver take: the marginals, the cost they share, and the penalties. Floor 1."""
+"""The problems: marginals, the cost they share, and penalties. Floor 1."""
 
 import typing
 
 import tensorflow as tf
 
-# Its exponential is still finite in float32.
+# The exponential of this is still finite in float32.
 _LARGEST_EXPONENT = 80.0
 
 
@@ -18,12 +18,12 @@ class Problem(typing.NamedTuple):
     Attributes:
         a: Row masses [B, n], not negative.
         b: Column masses [B, m], not negative.
-        log_a: Their logarithms [B, n], finite: of a mass of 0 that of a tiny one.
-        log_b: The same of the columns [B, m].
+        log_a: Logarithms of the row masses [B, n], finite: a mass of 0 counts as a tiny one.
+        log_b: Logarithms of the column masses [B, m], likewise.
         cost_matrix: Costs C [n, m].
         epsilon: Entropic weight, scalar, in units of cost.
         tau_a: Weight of the penalty on the row marginals, scalar, in units of cost; None keeps them fixed.
-        tau_b: The same of the column marginals.
+        tau_b: Weight of the penalty on the column marginals, likewise.
     """
 
     a: tf.Tensor
@@ -79,7 +79,7 @@ def damping(epsilon, tau):
 
 def wanted_marginal(mass, log_mass, log_potential, epsilon, tau):
     """Returns the marginal at the optimum of the penalty, given the potential in units of epsilon."""
-    # By logarithms: a mass that has underflowed to 0 may have a potential whose exponential is infinite.
+    # In logarithms, because the potential of a mass that underflowed to 0 may have an infinite exponential.
     return mass if tau is None else tf.exp(log_mass - log_potential * epsilon / tau)
 
 
@@ -87,7 +87,7 @@ def dual_term(mass, log_mass, potential, tau, axis):
     """Returns what a potential p adds to the dual: `<p, mass>`, or with a penalty `tau <1 - exp(-p / tau), mass>`."""
     if tau is None:
         return tf.reduce_sum(potential * mass, axis=axis)
-    # Near 0 the difference would lose its digits; far from it a mass of 0 would meet an infinite factor.
+    # Near 0 a difference would lose digits; far from it a mass of 0 would meet an infinite factor.
     near = -mass * tf.math.expm1(tf.clip_by_value(-potential / tau, -1.0, 1.0))
     far = mass - tf.exp(log_mass - potential / tau)
     return tau * tf.reduce_sum(tf.where(tf.abs(potential) < tau, near, far), axis=axis)

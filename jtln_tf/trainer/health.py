@@ -28,10 +28,10 @@ class Health(keras.layers.Layer):
             aggregation="only_first_replica",
         )
 
-    def note(self, steps_before: tf.Tensor, terms: dict) -> None:
-        """Notes which terms of a step, `Term`s by name, are not finite on any replica."""
+    def note(self, steps_before: tf.Tensor, values: dict[str, tf.Tensor]) -> None:
+        """Notes which values of a step, by name of the term, are not finite on any replica."""
         broken = [
-            tf.logical_not(tf.reduce_all(tf.math.is_finite(terms[name].values))) if name in terms else False
+            tf.logical_not(tf.reduce_all(tf.math.is_finite(values[name]))) if name in values else False
             for name in self._terms
         ]
         counts = tf.cast(tf.stack(broken), tf.int64)

@@ -1,19 +1,21 @@
 """The Keras model that trains the network: forward, losses, gradients, clip after reduction, apply."""
 
-import warnings
+import dataclasses
 
 import keras
 import tensorflow as tf
 
-from jtln_tf.backbones import has_domain_norms, images_of
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.costs.matrix import CostMatrix
-from jtln_tf.methods import DEFAULT_METHOD, Method, Term
-from jtln_tf.methods.base import Moment, Outputs
-from jtln_tf.network import backbone_variables, copy_network, head_variables, outputs_model
+from jtln_tf.methods import DEFAULT_METHOD, Method, Stage
+from jtln_tf.methods.base import Moment
+from jtln_tf.methods.terms import are_probabilities
+from jtln_tf.network import backbone_variables, copy_network, head_variables
 from jtln_tf.trainer.batch import read_batch
+from jtln_tf.trainer.forward import Forward
 from jtln_tf.trainer.health import Health
+from jtln_tf.trainer.optimizers import apply_gradients
 from jtln_tf.trainer.step_functions import make_step_function
 
 
@@ -25,7 +27,7 @@ class JointModel(keras.Model):
     distribution strategy, make and compile the model inside its scope.
 
     Example:
-        >>> import jtln_tf as jt
+        >>> import keras, jtln_tf as jt
         >>> source = jt.load_domain("builtin:mnist5k?per_class=5")
         >>> target = jt.load_domain("builtin:optdigits?per_class=3")
         >>> network = jt.build_network("small_cnn", 10, 10, image_shape=(28, 28, 1))
@@ -64,11 +66,10 @@ class JointModel(keras.Model):
             raise InputError(f"`method` must hold its options itself. Received: also {', '.join(options)}.")
         self.network = network
         self.method = method or DEFAULT_METHOD.from_values(options)
-        self._layers_watched = self.method.watched_layers(network)
-        self._outputs_model = outputs_model(network, self._layers_watched)
-        self._has_domain_norms = has_domain_norms(network)
+        layers = self.method.watched_layers(network)
+        self._forward = Forward(network, layers)
         self.teacher = copy_network(network) if self.method.uses_teacher else None
-        self._teacher_outputs = outputs_model(self.teacher, self._layers_watched) if self.teacher else None
+        self._teacher_forward = Forward(self.teacher, layers) if self.method.uses_teacher else None
         self.method_state = self.method.make_state(network, cost)
         # Counts over all stages of a run: schedules of a method follow it.
         self.steps_seen = self.add_weight(
@@ -154,23 +155,24 @@ class JointModel(keras.Model):
         return self.network(images, training=training)
 
     def train_step(self, data):
-        """Takes one step on a dict of (images, labels) by domain; returns the names of what it reported as keys."""
+        """Takes one step on a dict of (images, labels) by domain; returns a dict whose keys name what it reported."""
         batch = read_batch(data, self.network, self.method.uses_second_view)
         moment = self._moment()
-        variables = self._trained_variables()
+        own = self.method_state.trainable_variables if self.method_state is not None else []
+        variables = self.network.trainable_variables + own
         with tf.GradientTape() as tape:
             outputs = self._look_at(batch, training=True)
             terms = self._find_terms(batch, outputs, moment)
             loss = self._replica_share(terms)
             scaled = self.optimizer.scale_loss(loss)
-        self._apply(tape.gradient(scaled, variables), variables)
+        apply_gradients(self.optimizer, tape.gradient(scaled, variables), variables, self._clip_norm)
         self.method.observe(batch.labels, outputs, moment)
-        self.health.note(moment.step, terms | {"loss": Term(loss)})
+        self.health.note(moment.step, {"loss": loss} | {name: term.values for name, term in terms.items()})
         self.steps_seen.assign_add(1)
         return self._report(batch, outputs, terms, "train_accuracy")
 
     def test_step(self, data):
-        """Returns what `train_step` does, for the network as it is used after training."""
+        """Reports on a dict of (images, labels) by domain what `train_step` does, without training."""
         batch = read_batch(data, self.network, self.method.uses_second_view)
         outputs = self._look_at(batch, training=False)
         return self._report(batch, outputs, self._find_terms(batch, outputs, self._moment()), "accuracy")
@@ -190,7 +192,7 @@ class JointModel(keras.Model):
         if self.test_function is None or force:
             self.test_function = make_step_function(self, self.test_step, self._means)
 
-    def begin_stage(self, stage) -> None:
+    def begin_stage(self, stage: Stage) -> None:
         """Tells the method that a stage begins; the teacher, if there is one, becomes a copy of the network."""
         if self.teacher is not None:
             for own, theirs in zip(self.teacher.variables, self.network.variables, strict=True):
@@ -200,37 +202,15 @@ class JointModel(keras.Model):
     def _moment(self):
         return Moment(tf.convert_to_tensor(self.steps_seen), self.network, self.method_state)
 
-    def _trained_variables(self):
-        own = self.method_state.trainable_variables if self.method_state is not None else []
-        return self.network.trainable_variables + own
-
     def _look_at(self, batch, training):
-        """Returns `Outputs` by domain."""
-        first = self._call(self._outputs_model, batch.images, training)
-        second, teacher = {}, {}
+        outputs = self._forward(batch.images, training)
         if batch.second_images:
-            second = self._call(self._outputs_model, batch.second_images, training)
-        if self._teacher_outputs is not None:
-            teacher = self._call(self._teacher_outputs, batch.images, training=False)
-        return {
-            side: Outputs(**first[side], second=_outputs(second, side), teacher=_outputs(teacher, side))
-            for side in first
-        }
-
-    def _call(self, model, images, training):
-        """Returns a dict of outputs by domain: one pass over all domains, unless they are normalized apart."""
-        # As bytes they came here in a quarter of the time, over the memory of a GPU too.
-        images = {side: tf.cast(pixels, tf.float32) for side, pixels in images.items()}
-        if self._has_domain_norms:
-            by_side = {}
-            for side, pixels in images.items():
-                with images_of(side):
-                    by_side[side] = model(pixels, training=training)
-            return keras.tree.map_structure(_to_float32, by_side)
-        sizes = [tf.shape(pixels)[0] for pixels in images.values()]
-        together = model(tf.concat(list(images.values()), axis=0), training=training)
-        parts = keras.tree.map_structure(lambda output: tf.split(_to_float32(output), sizes), together)
-        return {side: _take(parts, place) for place, side in enumerate(images)}
+            second = self._forward(batch.second_images, training)
+            outputs = {side: dataclasses.replace(one, second=second[side]) for side, one in outputs.items()}
+        if self.teacher is not None:
+            teacher = self._teacher_forward(batch.images, training=False)
+            outputs = {side: dataclasses.replace(one, teacher=teacher[side]) for side, one in outputs.items()}
+        return outputs
 
     def _find_terms(self, batch, outputs, moment):
         terms = self.method.losses(batch.labels, outputs, moment)
@@ -241,51 +221,18 @@ class JointModel(keras.Model):
 
     def _replica_share(self, terms):
         """Returns what this replica minimizes: gradients are summed over the replicas."""
-        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        total = tf.constant(0.0)
-        for values, weight in terms.values():
-            if weight is not None:
-                total += weight * tf.reduce_mean(values) / num_replicas
-        # Keras adds the regularization losses of layers here; they are whole on every replica.
-        return total + (tf.add_n(self.network.losses) / num_replicas if self.network.losses else 0.0)
-
-    def _apply(self, gradients, variables):
-        gradients = self._clip(gradients)
-        if not isinstance(self._unscaled_optimizer(), keras.optimizers.MultiOptimizer):
-            # The head of a domain that is not in the batch has no gradient and is left as it is.
-            pairs = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
-            gradients, variables = zip(*pairs, strict=True)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Gradients do not exist")
-            warnings.filterwarnings("ignore", message="The following variables have no gradients")
-            self.optimizer.apply(list(gradients), list(variables))
-
-    def _unscaled_optimizer(self):
-        return getattr(self.optimizer, "inner_optimizer", self.optimizer)
-
-    def _clip(self, gradients):
-        if not self._clip_norm:
-            return gradients
-        present = [gradient for gradient in gradients if gradient is not None]
-        context = tf.distribute.get_replica_context()
-        num_replicas = context.num_replicas_in_sync
-        if num_replicas > 1:
-            # The norm is that of the whole batch. The optimizer sums over the replicas once more.
-            present = context.all_reduce(tf.distribute.ReduceOp.SUM, present)
-        largest = self.optimizer.scale_loss(tf.constant(self._clip_norm))
-        clipped, _ = tf.clip_by_global_norm(present, largest)
-        clipped = iter([gradient / num_replicas for gradient in clipped] if num_replicas > 1 else clipped)
-        return [None if gradient is None else next(clipped) for gradient in gradients]
+        weighted = [term.weight * tf.reduce_mean(term.values) for term in terms.values() if term.weight is not None]
+        # Keras adds the regularization losses of layers here; like penalties they are whole on every replica.
+        return tf.add_n([*weighted, *self.network.losses]) / tf.distribute.get_strategy().num_replicas_in_sync
 
     def _report(self, batch, outputs, terms, accuracy):
         """Updates the running means; returns a dict with a key for each that was updated."""
-        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        values = {"loss": self._replica_share(terms) * num_replicas}
-        values |= {name: term.values for name, term in terms.items()}
+        loss = self._replica_share(terms) * tf.distribute.get_strategy().num_replicas_in_sync
+        values = {"loss": loss} | {name: term.values for name, term in terms.items()}
         for side, of_side in outputs.items():
             labels = batch.labels[side]
             # A mixed image counts for the class with the larger share.
-            labels = tf.argmax(labels, axis=1) if len(labels.shape) == 2 else labels
+            labels = tf.argmax(labels, axis=1) if are_probabilities(labels) else labels
             # `==` loses the rank of a batch of unknown size.
             hits = tf.equal(tf.argmax(of_side.head(side), axis=1, output_type=labels.dtype), labels)
             values[f"{side}_{accuracy}"] = tf.cast(hits, tf.float32)
@@ -296,19 +243,3 @@ class JointModel(keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # The network is built already, and Keras cannot guess labels and outputs from a pair of batches.
         del iterator, data_batch
-
-
-def _outputs(by_side, side):
-    return Outputs(**by_side[side]) if by_side else None
-
-
-def _to_float32(tensor):
-    return tf.cast(tensor, tf.float32)
-
-
-def _take(parts, place):
-    """Returns one domain's outputs from a structure whose leaves are lists with an entry a domain."""
-    taken = {name: part[place] for name, part in parts.items() if name != "layers"}
-    if "layers" in parts:
-        taken["layers"] = {name: part[place] for name, part in parts["layers"].items()}
-    return taken

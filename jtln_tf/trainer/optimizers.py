@@ -1,6 +1,9 @@
 """Optimizers and learning rate schedules."""
 
+import warnings
+
 import keras
+import tensorflow as tf
 
 from jtln_tf.config import TrainingConfig
 
@@ -24,6 +27,41 @@ def build_optimizer(training: TrainingConfig, learning_rate: float, steps: int) 
         optimizer = keras.optimizers.SGD(schedule, momentum=training.momentum, weight_decay=decay)
     optimizer.exclude_from_weight_decay(var_names=_NOT_DECAYED)
     return optimizer
+
+
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer, gradients: list, variables: list, clip_norm: float = 0.0
+) -> None:
+    """Applies the gradients of a replica, of a loss that the optimizer scaled.
+
+    Args:
+        optimizer: Keras optimizer that sums gradients over the replicas.
+        gradients: One gradient per variable; None for the head of a domain that is not in the batch, which is left as
+            it is.
+        variables: The variables.
+        clip_norm: Largest global norm of the gradient of the whole batch; 0 does not clip.
+    """
+    if clip_norm:
+        gradients = _clip(optimizer, gradients, clip_norm)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not isinstance(inner, keras.optimizers.MultiOptimizer):
+        pairs = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
+        gradients, variables = zip(*pairs, strict=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Gradients do not exist for variables")
+        optimizer.apply(list(gradients), list(variables))
+
+
+def _clip(optimizer, gradients, clip_norm):
+    present = [gradient for gradient in gradients if gradient is not None]
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync > 1:
+        # The norm is that of the whole batch. The optimizer sums over the replicas once more.
+        present = context.all_reduce(tf.distribute.ReduceOp.SUM, present)
+    clipped, _ = tf.clip_by_global_norm(present, optimizer.scale_loss(tf.constant(clip_norm)))
+    clipped = iter(clipped)
+    count = context.num_replicas_in_sync
+    return [None if gradient is None else next(clipped) / count for gradient in gradients]
 
 
 def _build_decay(training, learning_rate, steps):

@@ -20,3 +20,14 @@ def save_model(path, *layers, side=8, channels=3):
     model = keras.Sequential([keras.Input((side, side, channels)), *layers])
     model.save(path)
     return model
+
+
+class Scaled(keras.layers.Layer):
+    """A layer whose configuration is not complete."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * float(self.factor)

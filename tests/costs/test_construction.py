@@ -55,7 +55,7 @@ def build_values(*arguments, **options):
 
 
 def pixels(domain):
-    return domain.train.images.reshape(len(domain.train), -1) / 255.0, domain.train.labels
+    return domain.train.images.values.reshape(len(domain.train), -1) / 255.0, domain.train.labels
 
 
 def standardize(raw):
@@ -114,8 +114,9 @@ def test_linear_time_mkmmd_agrees_with_the_exact_one(source, target):
     np.testing.assert_array_equal(auto.values, exact.values)
 
 
-def test_fisher_vectors_find_the_digits_that_both_have_and_ask_no_network(target, tmp_path):
+def test_fisher_vectors_find_the_digits_that_both_have_and_ask_no_network(monkeypatch):
     pytest.importorskip("skimage")
+    monkeypatch.setattr("jtln_tf.costs.metrics.fisher_mkmmd._FIT_DESCRIPTORS", 2000)
     source, other = (
         load_domain(f"builtin:mnist5k?classes={names}&per_class=12", image_size=14, seed=seed)
         for seed, names in enumerate(("0,1,2,3", "1,3"))
@@ -123,16 +124,6 @@ def test_fisher_vectors_find_the_digits_that_both_have_and_ask_no_network(target
     matrix = build_cost_matrix(source, other, "fisher_mkmmd", backbone="small_cnn", whitening=False)
     assert matrix.nearest(1) == {"1": ["1"], "3": ["3"]}
     assert (matrix.parameters["features"], matrix.backbone) == ("fisher", "") and matrix.data
-
-
-def test_classes_keep_their_costs_in_another_order_and_under_other_names(source, target):
-    rows, plain = [2, 0, 3, 1], build_cost_matrix(source, target)
-    relabelled = dataclasses.replace(source.train, labels=np.argsort(rows).astype("int32")[source.train.labels])
-    mixed = dataclasses.replace(source, class_names=tuple("wxyz"), train=relabelled)
-    np.testing.assert_allclose(build_values(mixed, target), plain.values[rows], rtol=0, atol=1e-3)
-    itself = build_values(source, source)
-    np.testing.assert_allclose(itself, itself.T, atol=1e-6)
-    np.testing.assert_array_equal(itself.argmin(axis=1), range(4))
 
 
 def test_only_the_first_training_images_are_looked_at(source, target):
@@ -149,7 +140,7 @@ def test_degenerate_images(source, target):
     values = build_values(source, target, images_per_class=1)
     assert np.isfinite(values).all() and values.min() == 0 and values.max() == 1
     blank = [
-        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images))
+        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images.values))
         for domain in (source, target)
     ]
     np.testing.assert_array_equal(build_values(*blank), 0)
@@ -171,21 +162,13 @@ def test_augmented_views_agree_with_the_double_loops(source, target, augmented):
             # Few images are filled up; others are not.
             rows = [np.resize(np.flatnonzero(split.labels == label), 8) for label in range(domain.num_classes)]
             rows = np.concatenate(rows)
-        images = split.images[rows]
+        images = split.images.values[rows]
         if side in augmented:
             images = choose_augmentation(split, "flip", 3)(images, step=0).numpy()
         features += [images.reshape(len(rows), -1) / 255.0, split.labels[rows]]
     # The unit is a median over drawn pairs, not over all.
     expected = standardize(reference.mkmmd(*features, 4, 3))
     np.testing.assert_allclose(matrix.values, expected, rtol=0, atol=0.02)
-
-
-def test_what_cannot_be_augmented_is_not(source, target):
-    activations = dataclasses.replace(source.train, images=source.train.images.astype("float32"))
-    assert choose_augmentation(activations, "crop", 0) is None
-    assert choose_augmentation(source.train, "mixup:0.2", 0) is None
-    matrix = build_cost_matrix(source, target, augmentation={"source": "none"})
-    assert matrix.parameters["augmented"] is False
 
 
 def test_images_of_each_domain_are_seen_by_its_own_statistics(source, target, tmp_path):
@@ -214,18 +197,16 @@ def test_kept_features_follow_images_side_and_augmentation(source, target, featu
     for domains, augmentation, seed, files in (
         ((source, target), {}, 0, 2),
         ((source, dataclasses.replace(target, fingerprint="another")), {}, 0, 3),
-        ((target, target), {}, 0, 4),
-        ((target, target), both, 0, 6),
-        ((target, target), {**both, "target": "crop,flip"}, 0, 7),
-        ((target, target), both, 1, 9),
+        ((target, target), both, 0, 5),
+        ((target, target), {**both, "target": "crop,flip"}, 1, 7),
         # Images without a fingerprint are not told from others.
-        ((nameless, nameless), {}, 0, 9),
+        ((nameless, nameless), {}, 0, 7),
     ):
         plain = build_values(*domains, features_model=features_model, augmentation=augmentation, seed=seed)
         for _ in range(2):
             kept = build_values(*domains, augmentation=augmentation, seed=seed, **options)
             np.testing.assert_array_equal(kept, plain)
-            assert len(list(tmp_path.iterdir())) == files
+        assert len(list(tmp_path.iterdir())) == files
 
 
 def test_progress_is_told_by_domain(source, target, features_model):
@@ -324,14 +305,12 @@ def test_online_costs_of_class_means(source, target):
     matrix = build_online_costs(source, target, means, means[[1, 2, 0]] * 0.8 + 0.05, cost)
     assert matrix.nearest(1) == {"1": ["1"], "2": ["2"], "7": ["0"]}
     assert matrix.metric == "online" and matrix.values.min() == 0 and matrix.values.max() == 1
-    unseen = means.copy()
-    unseen[3] = np.nan
-    values = build_online_costs(source, target, unseen, means[[1, 2, 0]], cost).values
+    means[3] = np.nan
+    values = build_online_costs(source, target, means, means[[1, 2, 0]], cost).values
     # A class of which no image has been seen is as near to one class as to another.
     np.testing.assert_allclose(values[3], values[3, 0], atol=1e-6)
     assert values[3].min() > values[:3].min() and values[3].max() < values[:3].max()
-    nothing = np.full((4, 4), np.nan)
-    np.testing.assert_array_equal(build_online_costs(source, target, nothing, means[:3], cost).values, 0)
+    np.testing.assert_array_equal(build_online_costs(source, target, np.nan * means, means[:3], cost).values, 0)
 
 
 @pytest.mark.parametrize(
@@ -341,6 +320,11 @@ def test_online_costs_of_class_means(source, target):
         ("none.npz", {}, "must name an existing file. Received: 'none.npz'"),
         ("online", {"refresh_steps": 1}, "`metric` must be a file or one of mkmmd, .* Received: 'online'"),
         (CostConfig(), {"scale": "std"}, "`options` must be empty with a `CostConfig`. Received: scale"),
+        (
+            "mkmmd",
+            {"augmentation": {"sources": "crop"}},
+            "`augmentation` must have the keys source and target. .*'sources'",
+        ),
         ("mkmmd", {"augmentation": {"source": "spin"}}, "`source_augmentation` must be none, or .* Received: 'spin'"),
     ],
 )

@@ -43,18 +43,12 @@ def test_align_puts_the_names_in_order():
     ("sources", "targets", "message"),
     [
         (("cat", "cow"), TARGETS, "the 2 source classes .* Received: 2 names, missing 'cow', unknown 'dog'"),
-        (SOURCES, (*TARGETS, "bear"), "the 4 target classes of the data. Received: 3 names, missing 'bear'"),
         (SOURCES, tuple("abcde"), "missing 'a', 'b', 'c' and 2 more, unknown 'lynx', 'wolf', 'fox'"),
     ],
 )
 def test_align_refuses_other_names(sources, targets, message):
     with pytest.raises(InputError, match=message):
         build().align(sources, targets)
-
-
-def test_nearest_source_classes_of_each_target_class():
-    assert build().nearest(1) == {"lynx": ["cat"], "wolf": ["cat"], "fox": ["dog"]}
-    assert build().nearest(9) == {"lynx": ["cat", "dog"], "wolf": ["cat", "dog"], "fox": ["dog", "cat"]}
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv"])
@@ -126,25 +120,16 @@ def test_pickled_objects_are_refused(tmp_path):
     assert os.listdir(tmp_path) == ["cost.npz"]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_truncated_npz(tmp_path, share):
-    path = tmp_path / "cost.npz"
-    build().save(path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match="must be a cost matrix file. Received: '.*cost.npz'"):
-        load_cost_matrix(path)
-
-
-def test_damaged_or_endless_npz(tmp_path):
+def test_truncated_damaged_or_endless_npz(tmp_path):
     path = tmp_path / "cost.npz"
     np.savez_compressed(path, values=np.tile(VALUES, (200, 1)), source_classes=[], target_classes=[])
-    content = bytearray(path.read_bytes())
+    content = path.read_bytes()
     start = content.index(b"values.npy") + len(b"values.npy")
-    content[start + 30 : start + 60] = b"\xff" * 30
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="must be a cost matrix file"):
-        load_cost_matrix(path)
+    damaged = content[: start + 30] + b"\xff" * 30 + content[start + 60 :]
+    for part in (b"", content[: len(content) // 2], content[:-1], damaged):
+        path.write_bytes(part)
+        with pytest.raises(InputError, match="must be a cost matrix file. Received: '.*cost.npz'"):
+            load_cost_matrix(path)
     header = io.BytesIO()
     shape = {"descr": "<f4", "fortran_order": False, "shape": (10**15, 2)}
     np.lib.format.write_array_header_1_0(header, shape)
@@ -173,10 +158,3 @@ def test_npz_that_is_no_cost_matrix(tmp_path, changes, message):
     np.savez(path, **{name: value for name, value in content.items() if value is not None})
     with pytest.raises(InputError, match=message):
         load_cost_matrix(path)
-
-
-def test_npz_of_another_program_needs_no_provenance(tmp_path):
-    path = tmp_path / "cost.npz"
-    np.savez(path, values=VALUES.astype("float64"), source_classes=list(SOURCES), target_classes=list(TARGETS))
-    matrix = load_cost_matrix(path)
-    assert matrix.source_classes == SOURCES and matrix.metric == "unknown" and matrix.parameters == {}

@@ -45,15 +45,6 @@ def test_dual_centre_agrees_with_other_solvers(shape, reduce):
     np.testing.assert_array_equal(values, before)
 
 
-@pytest.mark.parametrize("shape", [(5, 5), (5, 7)])
-def test_dual_centre_does_not_see_constants_of_classes_or_the_unit(shape):
-    values = draw_values(*shape)
-    shifted = values + np.arange(shape[0])[:, None] - 3 * np.arange(shape[1])[None]
-    for other in (shifted, 1e-3 * values, 1e6 * values):
-        # Rounding of numbers up to 20, grown by up to thousands of updates.
-        np.testing.assert_allclose(dual_centre(other), dual_centre(values), rtol=0, atol=1e-9)
-
-
 # One row or column, and constant values: nothing tells the classes apart.
 @pytest.mark.parametrize(
     "values", [draw_values(1, 4), draw_values(4, 1), [[7.0]], np.full((3, 4), 0.1), np.full((7, 3), 1e9 / 3)]
@@ -62,12 +53,6 @@ def test_dual_centre_of_nothing_to_choose_is_zero(values):
     reduced = dual_centre(values)
     np.testing.assert_allclose(reduced, 0, atol=1e-15)
     np.testing.assert_array_equal(scale(reduced), 0)
-
-
-def test_dual_centre_ends_if_the_potentials_do_not_settle():
-    # Kernels of exp(-100,000) next to 1.
-    reduced = dual_centre(draw_values(6, 6), epsilon=1e-5)
-    assert np.isfinite(reduced).all() and abs(reduced.mean()) < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 """Images that are in two splits. Oracle: the pixels or bytes of every pair compared, one by one."""
 
-import dataclasses
-import functools
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -93,15 +90,8 @@ def test_files_of_one_size_and_end_are_told_apart(tmp_path):
     assert find_shared(files, files.take([1])).tolist() == [1]
 
 
-def test_sizes_and_channels_that_differ():
-    blank = functools.partial(np.zeros, dtype=np.uint8)
-    for other in (blank((3, 4, 4, 3)), blank((1, 2, 2, 1))):
-        assert find_shared(decoded(blank((3, 4, 4, 1))), decoded(other)).tolist() == []
-
-
-@pytest.mark.parametrize("name", ["mnist5k", "optdigits"])
-def test_builtin_digits_have_no_image_twice(name):
-    domain = load_domain(f"builtin:{name}")
+def test_builtin_digits_have_no_image_twice():
+    domain = load_domain("builtin:optdigits")
     splits = (domain.train, domain.validation, domain.test)
     pixels = np.concatenate([split.images for split in splits])
     digests = [digest for split in splits for digest in digest_pixels(split)[0]]
@@ -114,4 +104,4 @@ def test_digests_of_broken_images_are_none(twins):
     done = []
     digests, bad = digest_pixels(domain.test, done.append)
     assert bad.tolist() == [2] and digests[2] is None and len(set(digests)) == 5 and sum(done) == 4
-    assert digest_pixels(dataclasses.replace(domain.train.take([])))[0] == []
+    assert digest_pixels(domain.train.take([]))[0] == []

@@ -25,10 +25,10 @@ def test_activations_are_those_of_each_image(bars, tmp_path, cache):
     split, trunk = load_bars(bars, cache, cache_dir=str(tmp_path)).train, build_trunk()
     expected = np.concatenate([trunk(images) for images, _ in split.dataset(100)])
     found = extract_activations(trunk, split, batch_size=7)
-    np.testing.assert_allclose(found.images, expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.images.values, expected, rtol=1e-4, atol=1e-3)
     np.testing.assert_array_equal(found.labels, split.labels)
     images, labels = next(iter(found.dataset(100)))
-    np.testing.assert_array_equal(images, found.images)
+    np.testing.assert_array_equal(images, found.images.values)
     np.testing.assert_array_equal(labels, split.labels)
 
 
@@ -38,8 +38,8 @@ def test_further_views_are_augmented_and_taken_in_turn(bars):
     split = extract_activations(
         trunk, domain.train, views=3, augment=lambda images, step: -np.float32(images) - 1000 * step, batch_size=100
     )
-    count, plain = len(domain.train), domain.train.images.astype(np.float32)
-    np.testing.assert_array_equal(split.images, np.concatenate([plain, -plain - 1000, -plain - 2000]))
+    count, plain = len(domain.train), domain.train.images.values.astype(np.float32)
+    np.testing.assert_array_equal(split.images.values, np.concatenate([plain, -plain - 1000, -plain - 2000]))
     batches = pair_domains(dataclasses.replace(domain, train=split), None, source_batch=count, steps=4)
     levels = [float(np.min(images)) for images, _ in (batch["source"] for batch in batches)]
     # The passes see the image, its first view, its second, and the image again.
@@ -56,8 +56,8 @@ def test_a_cached_trunk_replaces_training_and_validation_images(bars, tmp_path, 
         found = cache_trunk(trunk, domains, **options, most_views=most_views, seed=seed)
         assert found["target"] is domains["target"] and found["source"].test is domains["source"].test
         # No more views than passes.
-        assert found["source"].train.views == views and isinstance(found["source"].train.images, np.memmap)
-        assert found["source"].train.images.shape == (views * count, 12, 12, 4)
+        assert found["source"].train.views == views and isinstance(found["source"].train.images.values, np.memmap)
+        assert found["source"].train.images.values.shape == (views * count, 12, 12, 4)
         assert len(list(tmp_path.glob("*.npy"))) == files
     assert "source trunk: 100%" in capfd.readouterr().err
     cache_trunk(build_trunk(seed=1), domains, **options, most_views=1, seed=0)

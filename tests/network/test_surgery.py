@@ -5,12 +5,22 @@ import pytest
 from jtln_tf.backbones import images_of
 from jtln_tf.config import InputError
 from jtln_tf.network import build_network, copy_network, cut_network, head_variables
+from tests.backbones.trunks import Scaled
 from tests.network.networks import IMAGES, build_residual
 
 
 def check_same(actual, expected):
     for side in ("source", "target"):
         np.testing.assert_allclose(actual[side], expected[side], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["image", "conv", "add", "pool"])
+def test_the_two_parts_are_the_network(layer):
+    network = build_residual()
+    trunk, rest = cut_network(network, layer)
+    check_same(rest(trunk(IMAGES)), network(IMAGES))
+    shared = {id(variable) for variable in network.variables}
+    assert {id(variable) for variable in (*trunk.variables, *rest.variables)} == shared
 
 
 def test_both_parts_of_a_cut_network_share_its_weights_and_statistics():
@@ -53,14 +63,6 @@ def test_the_rest_of_a_cut_network_is_copied_too():
 
 
 def test_layers_that_do_not_return_their_configuration_cannot_be_copied():
-    class Scaled(keras.layers.Layer):
-        def __init__(self, factor, **kwargs):
-            super().__init__(**kwargs)
-            self.factor = factor
-
-        def call(self, inputs):
-            return inputs * float(self.factor)
-
     image = keras.Input((4, 4, 1))
     ready = keras.Model(image, keras.layers.Flatten()(Scaled(np.array(2.0))(image)))
     network = build_network(ready, 3, 2, image_shape=(4, 4, 1))

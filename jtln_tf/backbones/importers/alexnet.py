@@ -55,13 +55,12 @@ def import_alexnet_weights(path: str | os.PathLike, output: str | os.PathLike) -
 
 
 def _check_names(path, layers):
-    missing = [name for name in _SHAPES if name not in layers]
-    surplus = [name for name in layers if name not in (*_SHAPES, _CLASSIFIER)]
-    if missing or surplus:
-        differences = [f"no {name}" for name in missing] + [f"also {name[:80]!r}" for name in surplus[:8]]
+    differences = [f"no {name}" for name in _SHAPES if name not in layers]
+    differences += [f"also {name[:80]!r}" for name in layers if name not in (*_SHAPES, _CLASSIFIER)]
+    if differences:
         raise InputError(
             f"`input` must have the layers {', '.join(_SHAPES)}, and may have {_CLASSIFIER}. "
-            f"Received: {str(path)!r} with {', '.join(differences)}."
+            f"Received: {str(path)!r} with {', '.join(differences[:8])}."
         )
 
 

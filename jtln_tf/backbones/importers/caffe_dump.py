@@ -95,14 +95,10 @@ def _check_layers(path, layers):
     if not isinstance(layers, dict):
         raise InputError(f"`input` must hold a dict of layers. Received: {str(path)!r} with a {type(layers).__name__}.")
     for name, parts in layers.items():
-        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, np.ndarray) for part in parts):
+        parts = parts if isinstance(parts, list) else []
+        types = [part.dtype.type if isinstance(part, np.ndarray) else None for part in parts]
+        if len(types) != 2 or not set(types) <= {np.float32, np.float64}:
             raise InputError(
-                f"`input` must hold an array of weights and one of biases for each layer. "
+                "`input` must hold weights and biases, arrays of float32 or float64, for each layer. "
                 f"Received: {str(path)!r}, other values for {name[:80]!r}."
-            )
-        dtypes = [part.dtype for part in parts if part.dtype.type not in (np.float32, np.float64)]
-        if dtypes:
-            raise InputError(
-                f"`input` must have arrays of float32 or float64. "
-                f"Received: {str(path)!r}, {str(dtypes[0])[:80]} for {name[:80]!r}."
             )

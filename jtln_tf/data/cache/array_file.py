@@ -1,8 +1,10 @@
-"""Arrays in files of a cache folder, whole or not there, and read without being loaded. Uses no TensorFlow."""
+"""Arrays in files of a cache folder: whole or not there, and mapped instead of loaded. Uses no TensorFlow."""
 
+import contextlib
 import math
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,19 +12,19 @@ from jtln_tf.config import InputError
 from jtln_tf.files import check_room, lock
 
 
-def cached_array(folder, name, shape, dtype, fill):
-    """Returns an array of a cache folder, made where it is not there yet.
+def cached_array(folder: str, name: str, shape: tuple[int, ...], dtype: type, fill: Callable) -> np.memmap:
+    """Returns an array of a cache folder; makes it first if it is not there.
 
-    The file gets its name when all of it is written: a kill leaves none. Of two processes that want the same array the
-    second waits for the first.
+    The file gets its name when all of it is written, so a kill leaves no array. If two processes want the same array,
+    the second waits for the first.
 
     Args:
-        folder: Cache folder; made where it does not exist.
-        name: Name of the array, which must follow all that its content depends on.
-        shape: Its shape.
-        dtype: Its element type.
-        fill: Called with a function `write(first_row, rows)`, which it calls for all rows in any order. What it raises
-            is passed on, and there is no array then.
+        folder: Cache folder; it need not exist.
+        name: Name of the array; it must change with everything that the content depends on.
+        shape: Shape of the array.
+        dtype: Type of its elements.
+        fill: Called with a function `write(first_row, rows)`, which it calls for all rows in any order. Its errors
+            pass unchanged, and leave no array.
 
     Returns:
         Read-only `np.memmap`.
@@ -33,43 +35,35 @@ def cached_array(folder, name, shape, dtype, fill):
     folder = pathlib.Path(folder)
     found = find_array(folder, name, shape, dtype)
     if found is not None:
-        # Without the lock: the folder may be one that can only be read.
+        # Without the lock: the folder may be read-only.
         return found
-    failures = []
-
-    def fill_or_note(write):
-        try:
-            fill(write)
-        except OSError as error:
-            failures.append(error)
-            raise
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with lock(folder / f"{name}.lock"):
-            if find_array(folder, name, shape, dtype) is None:
-                size = math.prod(shape) * np.dtype(dtype).itemsize
-                check_room(folder, size, "cache_dir", "another folder, or --cache=none")
-                _write(_path(folder, name), shape, dtype, fill_or_note)
-            return find_array(folder, name, shape, dtype)
-    except OSError as error:
-        if error in failures:
-            raise
-        raise _unwritable(folder, error) from error
+    with contextlib.ExitStack() as stack:
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock(folder / f"{name}.lock"))
+        if find_array(folder, name, shape, dtype) is None:
+            size = math.prod(shape) * np.dtype(dtype).itemsize
+            check_room(folder, size, "cache_dir", "another folder, or --cache=none")
+            _write(_path(folder, name), shape, dtype, fill)
+        return find_array(folder, name, shape, dtype)
 
 
 def _path(folder, name):
     return pathlib.Path(folder, f"{name}.npy")
 
 
-def _unwritable(folder, error):
-    return InputError(
-        f"`cache_dir` must be a folder that can be written. Received: {str(folder)!r} ({error.strerror})."
-    )
+@contextlib.contextmanager
+def _writing(folder):
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"`cache_dir` must be a folder that can be written. Received: {str(folder)!r} ({error.strerror})."
+        ) from error
 
 
-def find_array(folder, name, shape, dtype):
-    """Returns what `cached_array` made, or None where it is not there; the arguments are its own."""
+def find_array(folder: str, name: str, shape: tuple[int, ...], dtype: type) -> np.memmap | None:
+    """Returns the array that `cached_array` made with the same arguments, or None if it is not there."""
     try:
         array = np.load(_path(folder, name), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -78,27 +72,28 @@ def find_array(folder, name, shape, dtype):
 
 
 def _write(path, shape, dtype, fill):
-    # One name for all: whoever holds the lock may remove what a killed process left.
+    # One name for all processes: the holder of the lock overwrites what a killed one left.
     unfinished = path.with_name(f"{path.name}.unfinished")
+    start, row_bytes = 0, math.prod(shape[1:]) * np.dtype(dtype).itemsize
     try:
-        with unfinished.open("wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
-            )
-            start, row_bytes = file.tell(), math.prod(shape[1:]) * np.dtype(dtype).itemsize
+        with contextlib.ExitStack() as stack:
 
             def write(first_row, rows):
-                # Not into a memory map: a full disk would kill the process there.
-                try:
+                # Not into a memory map, where a full disk would kill the process.
+                with _writing(path.parent):
                     file.seek(start + int(first_row) * row_bytes)
                     file.write(np.ascontiguousarray(rows, dtype).data)
-                except OSError as error:
-                    raise _unwritable(path.parent, error) from error
 
+            with _writing(path.parent):
+                file = stack.enter_context(unfinished.open("wb"))
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+                start = file.tell()
             fill(write)
-            file.truncate(start + shape[0] * row_bytes)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+            with _writing(path.parent):
+                file.truncate(start + shape[0] * row_bytes)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from jtln_tf.data.reading.split import Split, decode_all
 _DECODER = 2
 
 
-def cached_pixels(split: Split, folder: str | os.PathLike) -> tuple[np.ndarray | None, np.ndarray]:
+def cached_pixels(split: Split, folder: str) -> tuple[np.ndarray | None, np.ndarray]:
     """Decodes the images of a split into a file of the cache folder, or finds them there.
 
     Args:
@@ -22,7 +21,7 @@ def cached_pixels(split: Split, folder: str | os.PathLike) -> tuple[np.ndarray |
 
     Returns:
         `(pixels, bad)`: uint8 pixels [N, image_size, image_size, channels], mapped from the file, and the positions of
-        the images that cannot be decoded. If there are any, pixels is None and no file is kept.
+        images that cannot be decoded. If there are any, pixels is None.
 
     Raises:
         InputError: If the folder cannot be written, or the disk has no room.
@@ -43,14 +42,13 @@ def cached_pixels(split: Split, folder: str | os.PathLike) -> tuple[np.ndarray |
         pixels = cached_array(folder, f"pixels_{digest}", shape, np.uint8, lambda write: _fill(split, write))
         return pixels, np.empty(0, np.int64)
     except _BrokenImages as error:
-        is_broken = np.isin(np.arange(len(split)), error.rows)
-        cached_array(**broken, fill=lambda write: write(0, is_broken))
-        return None, error.rows
+        (bad,) = error.args
+        cached_array(**broken, fill=lambda write: write(0, np.isin(np.arange(len(split)), bad)))
+        return None, bad
 
 
 class _BrokenImages(Exception):
-    def __init__(self, rows):
-        self.rows = rows
+    """Raised with the positions of images that cannot be decoded."""
 
 
 def _fill(split, write):

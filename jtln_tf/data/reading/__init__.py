@@ -1,1 +1,1 @@
-"""From image files to pixels."""
+"""Reads images: what a split holds for them, and how they are decoded."""

@@ -1,46 +1,47 @@
-"""Encoded image bytes to square pixels, in TensorFlow operations: training, evaluation and serving share them."""
+"""Decodes image files to square pixels in TensorFlow operations, which training, evaluation and serving share."""
 
+import numpy as np
 import tensorflow as tf
 
 from jtln_tf.data.reading.orientation import apart, has_exif, turn_upright
 
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
-# Sides that libjpeg can divide by while it decodes, which saves most of the work.
+# libjpeg can divide the sides by these while it decodes, which saves most of the work.
 _JPEG_RATIOS = (1, 2, 4, 8)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Offset of a field of the IHDR chunk, which the PNG standard puts first (ISO/IEC 15948, section 11.2.2).
+# Place of a field of the IHDR chunk, which is the first one (ISO/IEC 15948, section 11.2.2).
 _PNG_BIT_DEPTH = 24
 _BMP_SIGNATURE = b"BM"
-# The file header's last field is where the pixels start; the next header begins with its own size.
+# The last field of the file header is where the pixels start; the next header begins with its own size.
 _BMP_PIXEL_OFFSET, _BMP_HEADER, _BMP_BIT_DEPTH = 10, 14, 28
-# RIFF, the size of the file, WEBP; then a chunk. That of an animation is VP8X, with this bit of its flags set (WebP
+# RIFF, the size of the file, WEBP, then a chunk. An animation has a VP8X chunk with this bit of its flags set (WebP
 # Container Specification, "Extended File Format").
 _RIFF_SIGNATURE, _WEBP_SIGNATURE, _WEBP_OFFSET = b"RIFF", b"WEBP", 8
 _WEBP_EXTENDED, _WEBP_CHUNK, _WEBP_FLAGS, _WEBP_ANIMATED = b"VP8X", 12, 20, 2
 
-# More than any of the fields above needs.
+# All fields above lie within so many bytes.
 _HEADER_BYTES = 32
 
 
-def decode_image(encoded, image_size, channels, crop_bottom=0):
+def decode_image(encoded: tf.Tensor, image_size: int, channels: int, crop_bottom: int = 0) -> tf.Tensor:
     """Decodes one JPEG, PNG, WebP, GIF or BMP image (the first frame) to a square of pixels.
 
-    The central square is cut out and resized to `image_size`: halved, by the mean of 2x2 pixels, while it is at least
-    twice as large, then interpolated bilinearly. A JPEG is halved, and cut, while it is decoded, and turned upright as
-    its EXIF orientation says. Gray becomes RGB by repetition, RGB becomes gray by luma; transparency is laid on white;
-    16-bit samples are reduced to 8; 1-, 2- and 4-bit gray is spread over 0..255.
+    The central square is resized to `image_size`: halved, by the mean of 2x2 pixels, while it is at least twice as
+    large, then interpolated bilinearly. A JPEG is cut and halved while it is decoded, and turned upright as its EXIF
+    orientation says. Gray becomes RGB by repetition and RGB becomes gray by luma. Transparent images get a white
+    background. 16-bit samples are reduced to 8 bits; 1-, 2- and 4-bit gray is spread over 0..255.
 
     Args:
         encoded: Scalar string tensor, the bytes of the file.
         image_size: Side of the result in pixels.
         channels: 1 (gray) or 3 (RGB).
-        crop_bottom: Rows of the file's own pixels to cut off first, at the bottom.
+        crop_bottom: Rows of the file's own pixels that are first cut off at the bottom.
 
     Returns:
         uint8 tensor [image_size, image_size, channels].
 
     Raises:
-        tf.errors.InvalidArgumentError: If the bytes are no complete image, or no row of it is left.
+        tf.errors.InvalidArgumentError: If the bytes are not a complete image, or no row of it is left.
     """
     is_jpeg = _has(encoded, _JPEG_SIGNATURE)
     square = tf.cond(
@@ -55,7 +56,12 @@ def decode_image(encoded, image_size, channels, crop_bottom=0):
     return tf.cond(is_jpeg & has_exif(encoded), lambda: turn_upright(pixels, encoded), lambda: pixels)
 
 
-def resize_images(images, image_size):
+def explain_error(error: tf.errors.OpError) -> str:
+    """Returns TensorFlow's reason for an error in one line, without the place in its graph."""
+    return error.message.partition("\n\t [[")[0].strip().splitlines()[-1].split("}} ")[-1].split(" [Op:")[0]
+
+
+def resize_images(images: np.ndarray, image_size: int) -> tf.Tensor:
     """Resizes uint8 images [N, H, W, C] to [N, image_size, image_size, C] by the same rule as `decode_image`."""
     height, width = images.shape[1:3]
     side = min(height, width)
@@ -99,7 +105,7 @@ def _assert_rows(rows, crop_bottom):
 
 @apart
 def _decode_other(encoded, crop_bottom):
-    # A file may end in its header.
+    # The file may end within its header.
     header = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER_BYTES), tf.constant(bytes(_HEADER_BYTES))])
     is_webp = _has(header, _RIFF_SIGNATURE) & _has(header, _WEBP_SIGNATURE, _WEBP_OFFSET)
     rgb = tf.case(
@@ -125,8 +131,8 @@ def _decode_opaque(encoded):
 def _decode_webp(encoded, header):
     flags = tf.io.decode_raw(tf.strings.substr(header, _WEBP_FLAGS, 1), tf.uint8)[0]
     is_animated = _has(header, _WEBP_EXTENDED, _WEBP_CHUNK) & (flags & _WEBP_ANIMATED > 0)
-    # Asked for as many channels as there are, TensorFlow 2.21 writes beyond its memory where the frames of an animation
-    # are opaque; asked for 4, it refuses them.
+    # With channels=0, TensorFlow 2.21 writes beyond its memory if the frames of an animation are opaque; with 4 it
+    # refuses them.
     frames = tf.cond(
         is_animated,
         lambda: tf.image.decode_webp(encoded, channels=4),
@@ -139,14 +145,14 @@ def _decode_webp(encoded, header):
 def _decode_png(encoded, header):
     rgba = tf.image.decode_png(encoded, channels=4)
     bit_depth = tf.cast(tf.io.decode_raw(tf.strings.substr(header, _PNG_BIT_DEPTH, 1), tf.uint8)[0], tf.int32)
-    # To an opaque image of 1, 2 or 4 bits TensorFlow gives the largest sample of that depth as alpha: 1, 3 or 15.
+    # TensorFlow gives an opaque image of 1, 2 or 4 bits the largest sample of that depth as alpha: 1, 3 or 15.
     opaque_alpha = tf.cast(tf.bitwise.left_shift(1, bit_depth) - 1, tf.uint8)
     is_opaque_low_depth = (bit_depth < 8) & tf.reduce_all(rgba[..., 3] == opaque_alpha)
     return tf.cond(is_opaque_low_depth, lambda: rgba[..., :3], lambda: _lay_on_white(rgba))
 
 
 def _lay_on_white(rgba):
-    # Most images are opaque, and floating-point numbers take four times the memory.
+    # Most images are opaque, and blending takes four times the memory.
     is_opaque = tf.reduce_all(rgba[..., 3] == 255)
     return tf.cond(is_opaque, lambda: rgba[..., :3], lambda: _blend_with_white(rgba))
 
@@ -163,7 +169,7 @@ def _decode_bmp(encoded, header):
 
 
 def _look_up_bmp_palette(encoded, header, indices):
-    # TensorFlow takes the indices for gray samples.
+    # TensorFlow returns the indices as gray samples.
     first_pixel, header_size = tf.unstack(
         tf.io.decode_raw(tf.strings.substr(header, _BMP_PIXEL_OFFSET, 8), tf.int32), num=2
     )
@@ -186,16 +192,16 @@ def _resize(squares, image_size):
 
 
 def _interpolate(squares, image_size):
-    # Not tf.image.resize(antialias=True): it takes three times as long as to decode a small JPEG.
+    # Not tf.image.resize(antialias=True), which takes three times as long as decoding a small JPEG.
     return tf.raw_ops.ResizeBilinear(images=squares, size=[image_size, image_size], half_pixel_centers=True)
 
 
 @apart
 def _halve(squares, image_size):
-    """Takes the means of blocks of 2x2, 4x4, ... pixels, so that less than two times `image_size` is left."""
+    """Takes the means of blocks of 2x2, 4x4, ... pixels until the side is less than twice `image_size`."""
     side = tf.shape(squares)[1]
     ratio = tf.cast(side // image_size, tf.float32)
-    # The largest power of two that is not above the ratio.
+    # The largest power of two up to the ratio.
     block = tf.bitwise.left_shift(1, tf.cast(tf.floor(tf.math.log(ratio) / tf.math.log(2.0) + 1e-5), tf.int32))
     left = side // block
     margin, used = (side - left * block) // 2, left * block

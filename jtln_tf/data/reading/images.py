@@ -1,11 +1,10 @@
-"""What a split holds for its images: arrays, paths of files, or numbers of records in large files."""
+"""The images of a split: arrays, paths of files, or numbers of records in large files."""
 
 import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -21,17 +20,18 @@ _SAMPLED_ROWS, _SAMPLED_BYTES = 4, 512
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Images:
-    """Images of one of the three kinds below; `images[rows]` and `np.asarray(images)` give their values.
+    """Images of one of the three kinds below. `images[rows]` and `np.asarray(images)` give their values.
 
     Attributes:
         values: One entry for each image: pixels, paths or numbers.
-        is_decoded: Whether the values are what a network takes.
-        most_compared: Largest number of images that are compared with each other byte by byte.
     """
 
     values: np.ndarray
-    is_decoded: ClassVar[bool] = False
-    most_compared: ClassVar[float] = float("inf")
+
+    # Whether the values are what a network takes.
+    is_decoded = False
+    # Comparing more images than this takes too long.
+    most_compared = float("inf")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -41,11 +41,6 @@ class Images:
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.values, dtype, copy=copy)
-
-    @property
-    def holds_pixels(self) -> bool:
-        """Whether a network gets pixels, which can be augmented."""
-        return True
 
     def take(self, rows: Sequence[int]) -> "Images":
         """Returns the images at `rows`, in that order."""
@@ -65,44 +60,39 @@ class Images:
 
 
 class Pixels(Images):
-    """Arrays that a network takes unchanged: uint8 pixels [N, H, W, C], or activations of a trunk [N, ...].
+    """Arrays that a network takes unchanged, in memory or mapped from a file.
 
-    They are in memory or mapped from a file.
+    They are uint8 pixels [N, H, W, C], or activations of the frozen part of a network, float32 [N, ...].
     """
 
     is_decoded = True
-
-    @property
-    def holds_pixels(self) -> bool:
-        """Whether these are pixels, which can be augmented, and not activations."""
-        return self.values.dtype == np.uint8
 
     def contents(self, rows: Sequence[int]) -> Iterator[memoryview]:
         """Yields the bytes of the arrays at `rows`."""
         return (np.ascontiguousarray(self.values[row]).data for row in rows)
 
     def samples(self) -> list:
-        """Returns a cheap value for each image; it is the same for equal images."""
+        """Returns a cheap value for each image, which is the same for equal images."""
         # Borders are often blank.
         lines = np.linspace(0, self.values.shape[1] - 1, _SAMPLED_ROWS + 2)[1:-1].astype(int)
         return [hash(image[lines].tobytes()) for image in self.values]
 
     def stream(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the arrays [b, ...] for batches of rows."""
-        # Gathering is cheap next to a training step: one batch at a time is enough.
-        return batches.map(self._gather(), num_parallel_calls=1)
-
-    def _gather(self):
         if isinstance(self.values, np.memmap) or self.values.nbytes > _COPIED_BYTES:
             shape = (None, *self.values.shape[1:])
 
             def gather(rows):
                 found = tf.numpy_function(lambda rows: np.asarray(self.values[rows]), [rows], self.values.dtype)
                 return tf.ensure_shape(found, shape)
+        else:
+            images = constant_on_cpu(self.values)
 
-            return gather
-        images = constant_on_cpu(self.values)
-        return lambda rows: tf.gather(images, rows)
+            def gather(rows):
+                return tf.gather(images, rows)
+
+        # Gathering is cheap next to a training step: one batch at a time is enough.
+        return batches.map(gather, num_parallel_calls=1)
 
     def fingerprint(self, digest) -> None:
         """Updates a hash with all pixels."""
@@ -112,6 +102,7 @@ class Pixels(Images):
 class Files(Images):
     """Paths of image files, [N] texts."""
 
+    # Makes an encoded image of an entry, in TensorFlow.
     to_bytes = staticmethod(tf.io.read_file)
 
     def contents(self, rows: Sequence[int]) -> Iterator[bytes]:
@@ -125,7 +116,7 @@ class Files(Images):
         return [_sample_file(path) for path in self.values]
 
     def entries(self, rows: Sequence[int]) -> list[str]:
-        """Returns the texts that `to_bytes` makes encoded images of."""
+        """Returns the texts that `to_bytes` takes."""
         return self.values[rows].tolist()
 
     def stream(self, batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -139,9 +130,8 @@ class Files(Images):
             digest.update(f"{os.path.getsize(path)},".encode())
 
     def identify(self, digest) -> None:
-        """Updates a hash with what decoded pixels depend on: paths, sizes and times."""
-        for path in self.values:
-            digest.update(json.dumps([path, *_size_and_time(path)]).encode())
+        """Updates a hash with what the decoded pixels depend on: paths, sizes and times."""
+        digest.update(json.dumps(_identify_files(self.values)).encode())
 
     def find_missing(self) -> str:
         """Returns the name of the first file that has gone, or an empty text."""
@@ -157,18 +147,19 @@ class Records(Images):
     """
 
     reader: RecordReader
-    # Records are read one by one as a whole: this many take a few seconds.
+
+    # All of each record must be read; this takes a few seconds.
     most_compared = 20_000
     to_bytes = staticmethod(tf.identity)
 
     def contents(self, rows: Sequence[int]) -> Iterator[bytes]:
         """Yields the records at `rows`; it holds a few of them at a time."""
         for start in range(0, len(rows), _RECORDS_AT_ONCE):
-            yield from self.reader.read(self.values[rows[start : start + _RECORDS_AT_ONCE]])
+            yield from self.entries(rows[start : start + _RECORDS_AT_ONCE])
 
     def samples(self) -> list:
         """Returns the size and the last bytes of each record."""
-        return [(len(encoded), encoded[-_SAMPLED_BYTES:]) for encoded in self.contents(np.arange(len(self)))]
+        return [(len(encoded), encoded[-_SAMPLED_BYTES:]) for encoded in self.contents(range(len(self)))]
 
     def entries(self, rows: Sequence[int]) -> list[bytes]:
         """Returns the encoded images at `rows`."""
@@ -188,9 +179,9 @@ class Records(Images):
         digest.update(self.reader.content.encode())
 
     def identify(self, digest) -> None:
-        """Updates a hash with what decoded pixels depend on: the records' content, or else the files they are in."""
-        known = self.reader.content or [[path, *_size_and_time(path)] for path in self.reader.paths]
-        digest.update(json.dumps([known, self.values.tolist()]).encode())
+        """Updates a hash with what the decoded pixels depend on: the content, or else the files, and the numbers."""
+        content = self.reader.content or _identify_files(self.reader.paths)
+        digest.update(json.dumps([content, self.values.tolist()]).encode())
 
     def describe(self, row: int) -> str:
         """Returns the name of an image in messages."""
@@ -218,10 +209,7 @@ def _sample_file(path):
         return size, file.read()
 
 
-def _size_and_time(path):
-    try:
-        status = os.stat(path)
-    except OSError:
-        # A link to nothing: decoding reports it.
-        return ()
-    return status.st_size, status.st_mtime_ns
+def _identify_files(paths):
+    """Returns the path, size and time of each file; of a link to nothing, which decoding reports, only the path."""
+    found = [(path, os.stat(path) if os.path.exists(path) else None) for path in paths]
+    return [[path, status.st_size, status.st_mtime_ns] if status else [path] for path, status in found]

@@ -1,8 +1,8 @@
-"""Which way up a JPEG is, by its EXIF data, in TensorFlow operations."""
+"""Turns JPEG images upright, as their EXIF data say, in TensorFlow operations."""
 
 import tensorflow as tf
 
-# EXIF data stand in a segment of their own, whose length has 16 bits: the first of a file, or the first behind JFIF.
+# EXIF data have their own segment of at most 64 KiB, the first of the file or the first after the JFIF segment.
 _SEARCHED_BYTES, _SEGMENT_BYTES = 256, 65536
 _TO_EXIF = r"\C*?Exif\x00\x00"
 # TIFF 6.0, section 2: byte order, 42, offset of the first directory; each of its entries has 12 bytes: tag, type,
@@ -10,27 +10,27 @@ _TO_EXIF = r"\C*?Exif\x00\x00"
 _HEADER_BYTES, _ENTRY_BYTES, _ORIENTATION, _SHORT = 8, 12, 274, 3
 
 
-# TensorFlow takes the step over each operation of a branch that is not taken; over a function of its own it takes one.
+# TensorFlow visits each operation of a branch that is not taken; a branch of one function is a single operation.
 apart = tf.function(autograph=False, experimental_attributes={"_noinline": True})
 
 
-def has_exif(encoded):
-    """Returns whether a JPEG file, scalar string tensor, has EXIF data."""
+def has_exif(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns whether a JPEG file, a scalar string tensor, has EXIF data."""
     begin = tf.strings.substr(encoded, 0, _SEARCHED_BYTES)
-    # A search costs less than to walk the segments. \C is a byte, whatever its value.
+    # A search is cheaper than a walk over the segments. \C matches any byte.
     return tf.strings.regex_full_match(begin, _TO_EXIF + r"\C*")
 
 
 @apart
 def turn_upright(pixels, encoded):
-    """Turns, or mirrors, square pixels [S, S, C] the way that the EXIF data of their JPEG file say they are seen.
+    """Turns or mirrors square pixels [S, S, C] as the EXIF data of their JPEG file say.
 
     Args:
-        pixels: What was decoded.
+        pixels: The decoded pixels.
         encoded: Scalar string tensor, the bytes of the file, which has EXIF data.
 
     Returns:
-        The pixels as they are seen; as they were where the data do not say.
+        The upright pixels; the same pixels if the data hold no valid orientation.
     """
     orientation = _read_orientation(encoded)
     swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
@@ -41,10 +41,10 @@ def turn_upright(pixels, encoded):
 
 
 def _read_orientation(encoded):
-    """Returns the orientation of a file with EXIF data, 1 to 8; 1 where they hold none, or no valid one."""
+    """Returns the orientation of a file with EXIF data, 1 to 8; it is 1 if they hold no valid one."""
     begin = tf.strings.substr(encoded, 0, _SEARCHED_BYTES + _SEGMENT_BYTES)
     tiff = tf.strings.regex_replace(begin, _TO_EXIF, "", replace_global=False)
-    # A header cut short is one of zeros, and an offset beyond the end leads to the end.
+    # Zeros complete a header that is cut short; an offset beyond the end leads to the end.
     data = tf.pad(tf.cast(tf.io.decode_raw(tiff, tf.uint8), tf.int32), [[0, _HEADER_BYTES]])
     is_little = tf.strings.substr(tiff, 0, 2) == b"II"
 
@@ -52,7 +52,7 @@ def _read_orientation(encoded):
         first, second = data[..., place], data[..., place + 1]
         return tf.where(is_little, first + 256 * second, 256 * first + second)
 
-    # The upper half of the offset is 0 wherever a segment has room for it.
+    # A segment has no room for offsets of more than 16 bits.
     offset = tf.minimum(number(data, tf.where(is_little, 4, 6)), tf.size(data) - 2)
     entries = data[offset + 2 : offset + 2 + number(data, offset) * _ENTRY_BYTES]
     entries = tf.reshape(entries[: tf.size(entries) // _ENTRY_BYTES * _ENTRY_BYTES], [-1, _ENTRY_BYTES])

@@ -22,20 +22,17 @@ class RecordReader:
         content: Text that changes with the content of the records; empty if there is no such text.
     """
 
-    def __init__(
-        self, paths: Sequence[str], sizes: Sequence[int], content: str = "", open_shard: Callable | None = None
-    ):
+    def __init__(self, paths: Sequence[str], sizes: Sequence[int], content: str = "", open_shard: Callable = None):
         """Opens no file yet.
 
         Args:
             paths: Paths of the files.
-            sizes: Number of records in each.
-            content: See above.
-            open_shard: Called with a path; returns an object with `num_records()` and `read(positions)`. None opens
-                ArrayRecord files.
+            sizes: Number of records in each file.
+            content: As above.
+            open_shard: Opens a path, as `TFRecordShard` does; None opens ArrayRecord files.
         """
-        self.paths, self.content = list(paths), content
-        self._sizes, self._ends = list(sizes), np.cumsum(sizes)
+        self.paths, self.content = paths, content
+        self._sizes, self._ends = sizes, np.cumsum(sizes)
         self._open, self._shards = open_shard or open_array_record, {}
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from jtln_tf.data.reading.decoding import decode_image
+from jtln_tf.data.reading.decoding import decode_image, explain_error
 from jtln_tf.data.reading.images import Images, as_images, constant_on_cpu
 
 _BATCH = 64
@@ -55,7 +55,7 @@ class Split:
     @property
     def holds_images(self) -> bool:
         """Whether a network gets pixels, which can be augmented, and not activations."""
-        return self.images.holds_pixels
+        return not self.is_decoded or self.images.values.dtype == np.uint8
 
     def take(self, indices: Sequence[int]) -> "Split":
         """Returns the split of the images at `indices`, with all views of each."""
@@ -102,8 +102,7 @@ class Split:
         try:
             self.decode([row])
         except tf.errors.OpError as error:
-            # The message names a place in the graph before the reason, and the operation after it.
-            return error.message.partition("\n\t [[")[0].strip().splitlines()[-1].split("}} ")[-1].split(" [Op:")[0]
+            return explain_error(error)
         except _DECODING_ERRORS:
             return "no known image format"
         return "unreadable"

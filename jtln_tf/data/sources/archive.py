@@ -1,4 +1,4 @@
-"""Archives of images, unpacked once into the cache folder. Uses no TensorFlow.
+"""Archives of images, unpacked once into the cache folder.
 
 Anyone may have made an archive: each entry is checked before it is written, and a refused archive leaves nothing.
 """

@@ -1,4 +1,4 @@
-"""Entries of a zip or tar archive, as the standard library reads them. Uses no TensorFlow.
+"""Entries of a zip or tar archive, as the standard library reads them.
 
 Nothing is checked here but what reading may cost: time, memory, and whether the archive is whole.
 """

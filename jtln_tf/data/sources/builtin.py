@@ -1,7 +1,5 @@
 """Real labelled images inside pip packages, which need no download."""
 
-import os
-
 import numpy as np
 
 from jtln_tf.config import DomainSpec, InputError
@@ -9,7 +7,7 @@ from jtln_tf.data.examples import Examples
 from jtln_tf.data.sources.listing import Listing, select_classes
 
 
-def list_builtin(spec: DomainSpec, data_root: str | os.PathLike = "", cache_dir: str | os.PathLike = "") -> Listing:
+def list_builtin(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
     """Lists a `builtin:` domain.
 
     Args:

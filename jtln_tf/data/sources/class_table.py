@@ -1,4 +1,4 @@
-"""What is known about classes beside their names: columns of text. Uses no TensorFlow."""
+"""What is known about classes beside their names: columns of text."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""Images that a table lists: rows of `path,label[,split]` in a CSV or JSONL file beside them. Uses no TensorFlow."""
+"""Images that a table lists: rows of `path,label[,split]` in a CSV or JSONL file beside them."""
 
 import csv
 import json

@@ -1,7 +1,4 @@
-"""Images in a folder, or in an archive of one: a folder for each class, `train/`, `val/` and `test/` above or not.
-
-Uses no TensorFlow.
-"""
+"""Images in a folder, or in an archive of one: a folder for each class, `train/`, `val/` and `test/` above or not."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Image files below a folder, and the folders that name their classes. Uses no TensorFlow.
+"""Image files below a folder, and the folders that name their classes.
 
 Links are followed. Hidden files, and files that systems leave in folders, are passed over.
 """

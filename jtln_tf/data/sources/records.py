@@ -34,7 +34,7 @@ _SHARD_NAME = re.compile(r"[a-z]+-\d{5}-of-\d{5}\.array_record")
 _OWN_NAME = re.compile(rf"{_SHARD_NAME.pattern}|labels_[a-z]+\.npy|{re.escape(_INDEX_FILE)}")
 
 
-def list_records(spec: DomainSpec, data_root: str | os.PathLike = "", cache_dir: str | os.PathLike = "") -> Listing:
+def list_records(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
     """Lists a `records:` domain, a folder that `write_records` wrote; it reads no image.
 
     Args:
@@ -120,12 +120,7 @@ def _read_labels(folder, name, count, num_classes):
 
 
 def write_records(
-    listing: Listing,
-    output: str | os.PathLike,
-    *,
-    images_per_shard: int,
-    overwrite: bool = False,
-    progress: Callable[[int], object] | None = None,
+    listing: Listing, output: str, *, images_per_shard: int, overwrite: bool = False, progress: Callable | None = None
 ) -> None:
     """Writes all images of a domain as records: the files unchanged, no image is decoded.
 

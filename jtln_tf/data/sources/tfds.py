@@ -1,8 +1,7 @@
 """Image classification data sets of TensorFlow Datasets, and those that this package adds to them.
 
-TensorFlow Datasets downloads and prepares; the prepared files are read here, by number, so that memory holds a few
-images whatever the size of the data set. `builder.as_data_source` reads by number too, but not from TFRecord files,
-which is how data sets are prepared by default; `builder.as_dataset` reads in passes, and not from ArrayRecord files.
+Their prepared files are read by number, so that memory holds a few images. TensorFlow Datasets itself reads TFRecord
+files, its default, only in passes (`as_dataset`), and ArrayRecord files only by number (`as_data_source`).
 """
 
 import contextlib
@@ -16,7 +15,8 @@ import tensorflow as tf
 
 from jtln_tf.config import DomainSpec, InputError, MissingInputError
 from jtln_tf.data.examples import Examples
-from jtln_tf.data.reading.images import Records
+from jtln_tf.data.reading.decoding import explain_error
+from jtln_tf.data.reading.images import Records, constant_on_cpu
 from jtln_tf.data.reading.record_reader import RecordReader, TFRecordShard, open_array_record
 from jtln_tf.data.sources.listing import Listing, require_columns, select_classes
 from jtln_tf.files import first_line
@@ -25,7 +25,7 @@ _EXAMPLES_AT_ONCE = 256
 _OPENERS = {"tfrecord": TFRecordShard, "array_record": open_array_record}
 
 
-def list_tfds(spec: DomainSpec, data_root: str | os.PathLike = "", cache_dir: str | os.PathLike = "") -> Listing:
+def list_tfds(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
     """Lists a `tfds:NAME[/CONFIG][:SPLIT]` domain; the data set is downloaded and prepared first if necessary.
 
     All labels are read, and no image is decoded. A named SPLIT is the only one used and is divided like a folder.
@@ -74,7 +74,7 @@ def list_tfds(spec: DomainSpec, data_root: str | os.PathLike = "", cache_dir: st
 
 
 class ExampleReader(RecordReader):
-    """Reads the encoded images of examples of a prepared data set by number, counted through some splits."""
+    """Reads examples of a prepared data set by number, counted through some of its splits."""
 
     def __init__(self, builder, splits: Sequence[str], image_key: str):
         """Opens no file yet.
@@ -90,10 +90,8 @@ class ExampleReader(RecordReader):
             )
         infos = [builder.info.splits[split] for split in splits]
         paths = [os.fspath(path) for info in infos for path in info.filepaths]
-        self._num_examples = sum(info.num_examples for info in infos)
-        self._image_key = image_key
-        sizes = [size for info in infos for size in info.shard_lengths]
-        super().__init__(paths, sizes, open_shard=_OPENERS[file_format])
+        self._sizes, self._image_key = [size for info in infos for size in info.shard_lengths], image_key
+        super().__init__(paths, self._sizes, open_shard=_OPENERS[file_format])
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
         """Returns the encoded images at `numbers`, an object array of bytes [N]."""
@@ -101,24 +99,19 @@ class ExampleReader(RecordReader):
 
     def read_labels(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """Returns some class labels of all examples: int64 [N] by feature."""
-        features = dict.fromkeys(keys, tf.int64)
-        starts = range(0, self._num_examples, _EXAMPLES_AT_ONCE)
-        parts = [
-            self._parse(np.arange(start, min(start + _EXAMPLES_AT_ONCE, self._num_examples)), features)
-            for start in starts
-        ]
-        return {key: np.concatenate([np.empty(0, np.int64), *(part[key] for part in parts)]) for key in keys}
+        numbers = np.arange(sum(self._sizes))
+        chunks = np.split(numbers, numbers[_EXAMPLES_AT_ONCE::_EXAMPLES_AT_ONCE])
+        parts = [self._parse(chunk, dict.fromkeys(keys, tf.int64)) for chunk in chunks]
+        return {key: np.concatenate([part[key] for part in parts]) for key in keys}
 
-    def _parse(self, numbers, features):
-        records = super().read(numbers).tolist()
+    def _parse(self, numbers, types):
+        records = constant_on_cpu(super().read(numbers).tolist(), tf.string)
         # Not `features.deserialize_example_np`: it parses all features, one example at a time.
-        spec = {key: tf.io.FixedLenFeature([], dtype) for key, dtype in features.items()}
         try:
-            with tf.device("CPU:0"):
-                parsed = tf.io.parse_example(tf.constant(records, tf.string), spec)
+            parsed = tf.io.parse_example(records, {key: tf.io.FixedLenFeature([], kind) for key, kind in types.items()})
         except tf.errors.InvalidArgumentError as error:
             folder = os.path.dirname(self.paths[0])
-            raise InputError(f"A shard must be whole. Received: one in {folder!r} ({first_line(error)}).") from error
+            raise InputError(f"A shard must be whole. Received: one in {folder!r} ({explain_error(error)}).") from error
         return {key: values.numpy() for key, values in parsed.items()}
 
 

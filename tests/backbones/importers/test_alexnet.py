@@ -20,28 +20,19 @@ SHAPES = {
 }
 
 
-def zero_layers(**changes):
-    """AlexNet's convolutions, and dense layers of another shape: what is wrong before them is told first."""
-    shapes = {name: shape if name.startswith("conv") else (2, 3) for name, shape in SHAPES.items()}
-    layers = {name: [np.zeros(shape, "f4"), np.zeros(shape[-1:], "f4")] for name, shape in shapes.items()}
-    return {name: arrays for name, arrays in (layers | changes).items() if arrays is not None}
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"conv2": None, "fc7": None}, "the layers conv1, .*fc7, and may have fc8. Received: .* with no conv2, no fc7"),
-        ({"fc9": [np.zeros(1), np.zeros(1)]}, "Received: .* with also 'fc9'"),
-        (
-            {"conv3": [np.zeros(SHAPES["conv3"]), np.zeros(3)]},
-            r"biases of shape \[384\] for conv3. Received: .* with \[3\]",
-        ),
+        ({"conv2": None, "fc9": [np.ones(1), np.ones(1)]}, "conv1, .*, and may have fc8. .*no conv2, also 'fc9'"),
+        ({"conv3": [np.zeros(SHAPES["conv3"]), np.zeros(3)]}, r"biases of shape \[384\] for conv3. .* with \[3\]"),
         ({"conv4": [np.zeros(SHAPES["conv4"]), np.full(384, np.nan)]}, "finite biases for conv4"),
         ({}, r"weights of shape \[9216, 4096\] for fc6. Received: .* with \[2, 3\]"),
     ],
 )
 def test_what_is_not_alexnet_is_told_and_nothing_written(changes, message, tmp_path):
-    dump = write_dump(tmp_path / "dump.npy", zero_layers(**changes))
+    shapes = {name: shape if name.startswith("conv") else (2, 3) for name, shape in SHAPES.items()}
+    layers = {name: [np.zeros(shape, "f4"), np.zeros(shape[-1:], "f4")] for name, shape in shapes.items()} | changes
+    dump = write_dump(tmp_path / "dump.npy", {name: pair for name, pair in layers.items() if pair is not None})
     with pytest.raises(InputError, match=message):
         import_alexnet_weights(dump, tmp_path / "out.weights.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["dump.npy"]

@@ -1,7 +1,6 @@
 import warnings
 
 import numpy as np
-import ot
 import pytest
 import scipy.linalg
 
@@ -43,19 +42,13 @@ def cost_by_matrix_roots(source, target):
     return cost
 
 
-def cost_by_pot(source, target):
-    (means, covariances), (target_means, target_covariances) = gaussians(*source), gaussians(*target)
-    return ot.gaussian.bures_wasserstein_distance(means, target_means, covariances, target_covariances) ** 2
-
-
-@pytest.mark.parametrize("oracle", [cost_by_matrix_roots, cost_by_pot])
 @pytest.mark.parametrize(("dimension", "spread"), [(1, 0.5), (3, 5.0), (5, 1.0)])
-def test_agrees_with_other_solvers(oracle, dimension, spread):
+def test_agrees_with_matrix_roots(dimension, spread):
     source = draw([8, 12, 9], dimension, spread=spread)
     target = draw([11, 7, 7, 30], dimension, seed=1, spread=spread)
     cost = wasserstein_cost(source, target)
     assert cost.shape == (3, 4) and cost.dtype == np.float64
-    np.testing.assert_allclose(cost, oracle(source, target), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(cost, cost_by_matrix_roots(source, target), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(wasserstein_cost(target, source), cost.T, rtol=1e-10)
     order = np.random.default_rng(2).permutation(len(source[1]))
     np.testing.assert_allclose(wasserstein_cost((source[0][order], source[1][order]), target), cost, rtol=1e-10)

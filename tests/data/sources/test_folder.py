@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from PIL import Image
 
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.data import list_domain, load_domain
 
 NFC, NFD = (unicodedata.normalize(form, "Käse") for form in ("NFC", "NFD"))
@@ -77,6 +77,49 @@ def test_a_class_may_be_called_train(tmp_path):
     write_images(tmp_path / "parts", "train/1.png", "test/1.png")
     with pytest.raises(InputError, match="one folder of images for each class"):
         listed(tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["a.png", ".hidden/1.png"], "one folder of images for each class. Received: '.*photos' with none"),
+        (["cat/notes.txt", "cat/._1.png"], r"A folder must hold images \(.jpg.*with none"),
+        (["cat/1.png", "dog/notes.txt"], "A class must have training images. Received: '.*/dog' with none"),
+        (["train/cat/1.png", "val/eel/1.png"], "A class must be in the train split too. Received: '.*val/eel'"),
+        (["train/cat/1.png", "val/cat/1.png", "Valid/cat/1.png"], "each split once. Received: '.*val' and '.*Valid'"),
+        (["cat/\udce9.png"], r"A file name must be UTF-8. Received: '.*udce9.png'"),
+    ],
+)
+def test_folders_that_do_not_fit(tmp_path, paths, message):
+    try:
+        write_images(tmp_path / "photos", *paths)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(InputError, match=message):
+        listed(tmp_path / "photos")
+
+
+def test_a_folder_that_is_missing_or_partly_used(tmp_path):
+    write_images(tmp_path, "cat/1.png", "dog/notes.txt")
+    assert listed(tmp_path, "?exclude=dog") == {"train": ["cat:cat/1.png"]}
+    for name in ("nowhere", "cat/1.png"):
+        with pytest.raises(MissingInputError, match=f"must name an existing folder.*{name}"):
+            list_domain(f"folder:{name}", data_root=str(tmp_path))
+
+
+def test_classes_csv(tmp_path):
+    write_images(tmp_path, "Apple/1.png", "Leek/1.png", "Milk/1.png")
+    table = "class,family,kind\nApple,Fruit,old\nLeek,Vegetables,new,surplus\nMilk,Packages\nGhost,Meat\n"
+    (tmp_path / "classes.csv").write_text(table, "utf-8-sig")
+    assert list_domain(f"folder:{tmp_path}?family=Fruit,Packages").class_names == ("Apple", "Milk")
+    damages = {
+        "Leek,Gem\udcfcse\n": "must be a UTF-8 table.*classes.csv",
+        "": "a column of a classes.csv in the folder",
+    }
+    for text, message in damages.items():
+        (tmp_path / "classes.csv").write_text(text, errors="surrogateescape")
+        with pytest.raises(InputError, match=message):
+            listed(tmp_path, "?family=Fruit")
 
 
 def test_class_depth_names_classes_by_several_folders(tmp_path, caplog):

@@ -36,34 +36,23 @@ class TinyShapes(tfds.core.GeneratorBasedBuilder):
 
 
 class TinyUnlabelledTest(TinyShapes):
-    """Its test images have no labels."""
-
     def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(0, 30), "test": self._generate_unlabelled()}
-
-    def _generate_unlabelled(self):
-        for value in range(5):
-            yield value, example(value, -1)
+        unlabelled = ((value, example(value, -1)) for value in range(5))
+        return {"train": self._generate_examples(0, 30), "test": unlabelled}
 
 
 class TinyTestOnly(TinyShapes):
-    """Has no split called train."""
-
     def _split_generators(self, dl_manager):
         return {"test": self._generate_examples(0, 30)}
 
 
 class TinyWithoutLabel(TinyShapes):
-    """Has images and no class label."""
-
     def _info(self):
         features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 3)), "label": np.int64})
         return tfds.core.DatasetInfo(builder=self, features=features)
 
 
 class TinyConfigured(TinyShapes):
-    """Has two configurations."""
-
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="plain"), tfds.core.BuilderConfig(name="fancy")]
 
 
@@ -71,14 +60,10 @@ class TinyRelated(TinyShapes):
     """Has further labels: the number of corners, shared by a class, and the parity, which is not."""
 
     def _info(self):
-        label = tfds.features.ClassLabel(names=CLASS_NAMES)
-        corners = tfds.features.ClassLabel(names=["none", "some"])
-        parity = tfds.features.ClassLabel(names=["even", "odd"])
-        image = tfds.features.Image(shape=(8, 8, 3))
-        features = {"image": image, "label": label, "corners": corners, "parity": parity}
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
-        )
+        names = {"label": CLASS_NAMES, "corners": ["none", "some"], "parity": ["even", "odd"]}
+        features = {key: tfds.features.ClassLabel(names=one) for key, one in names.items()}
+        features = tfds.features.FeaturesDict(features | {"image": tfds.features.Image(shape=(8, 8, 3))})
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
 
     def _generate_examples(self, begin, end):
         for key, row in super()._generate_examples(begin, end):
@@ -86,8 +71,6 @@ class TinyRelated(TinyShapes):
 
 
 class TinyUnreachable(TinyShapes):
-    """Its download fails."""
-
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="plain")]
 
     def _split_generators(self, dl_manager):
@@ -95,8 +78,6 @@ class TinyUnreachable(TinyShapes):
 
 
 class TinyManual(TinyShapes):
-    """Its files are downloaded by hand."""
-
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Put shapes.zip
     into manual_dir.
@@ -188,55 +169,48 @@ def test_examples_without_the_image_are_told(data_root):
 
 def test_choice_of_classes_and_labels(data_root):
     domain = load(data_root, "tiny_shapes?classes=st*,circle&per_class=4", seed=3)
-    assert domain.class_names == ("circle", "star")
+    assert domain.class_names == ("circle", "star") and np.bincount(domain.test.labels).tolist() == [3, 3]
     values, labels = values_and_labels(domain.train)
     assert sorted(labels) == [0] * 4 + [1] * 4
     assert [value % 3 for value in values] == [0 if label == 0 else 2 for label in labels]
-    assert np.bincount(domain.test.labels).tolist() == [3, 3]
-    with pytest.raises(InputError, match="`classes` must name classes of the domain, for example star.*'stars'"):
-        load(data_root, "tiny_shapes?classes=stars")
-    with pytest.raises(InputError, match="`per_class` must not exceed.*class 'circle' has 9"):
-        load(data_root, "tiny_shapes?per_class=10")
 
 
-def test_named_split_is_the_only_one_and_is_divided(data_root):
-    domain = load(data_root, "tiny_shapes:test?validation_fraction=0")
+@pytest.mark.parametrize(
+    ("name", "expected", "sizes"),
+    [
+        ("tiny_shapes:test", range(100, 109), [6, 0, 3]),
+        ("tiny_test_only:test", range(30), [24, 0, 6]),
+        ("tiny_configured/fancy:test", range(100, 109), [6, 0, 3]),
+        # Images without a label are left out.
+        ("tiny_unlabelled_test", range(30), [24, 0, 6]),
+    ],
+)
+def test_a_single_split_is_divided(data_root, name, expected, sizes):
+    domain = load(data_root, f"{name}?validation_fraction=0")
     values = [values_and_labels(split)[0] for split in (domain.train, domain.validation, domain.test)]
-    assert sorted(sum(values, [])) == list(range(100, 109))
-    assert [len(one) for one in values] == [6, 0, 3]
-    with pytest.raises(InputError, match="A split must be one of .*train.* Received: 'validation'"):
-        load(data_root, "tiny_shapes:validation")
+    assert sorted(sum(values, [])) == list(expected) and [len(one) for one in values] == sizes
 
 
-def test_images_without_label_are_left_out(data_root):
-    domain = load(data_root, "tiny_unlabelled_test?validation_fraction=0")
-    values = [values_and_labels(split)[0] for split in (domain.train, domain.test)]
-    assert sorted(sum(values, [])) == list(range(30)) and len(values[1]) == 6
-
-
-def test_data_set_without_train_split(data_root):
-    with pytest.raises(
-        InputError, match="without a train split needs tfds:NAME:SPLIT. Received: 'tfds:tiny_test_only'"
-    ):
-        load(data_root, "tiny_test_only")
-    assert len(load(data_root, "tiny_test_only:test").train) > 0
-
-
-def test_data_set_without_class_label(data_root):
-    with pytest.raises(InputError, match=r"one image and one class label.*tiny_without_label.*labels \[\]"):
-        load(data_root, "tiny_without_label")
-
-
-def test_configuration_of_a_data_set(data_root):
-    assert len(load(data_root, "tiny_configured/fancy:test").test) > 0
-    with pytest.raises(InputError, match="must name a data set and its CONFIG. Received: 'tiny_configured/nope'.*nope"):
-        load(data_root, "tiny_configured/nope")
-
-
-@pytest.mark.parametrize("name", ["no_such_data_set", "no_such_data_set/plain", "No Name"])
-def test_unknown_data_set(data_root, name):
-    with pytest.raises(InputError, match=f"`tfds:` must name a data set.* Received: '{name}'"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tiny_shapes:validation", "A split must be one of .*train.* Received: 'validation'"),
+        ("tiny_test_only", "without a train split needs tfds:NAME:SPLIT. Received: 'tfds:tiny_test_only'"),
+        ("tiny_without_label", r"one image and one class label.*tiny_without_label.*labels \[\]"),
+        ("tiny_configured/nope", "must name a data set and its CONFIG. Received: 'tiny_configured/nope'.*nope"),
+        ("no_such_data_set/plain", "must name a data set of TensorFlow Datasets. Received: 'no_such_data_set/plain'"),
+        ("No Name", "must name a data set.* Received: 'No Name'"),
+        ("tiny_related?corners=soma", "`corners` must be a value in the data set, for example some, .*'soma' in"),
+        ("tiny_related?parity=odd", r"or a column of the data set \(corners, label\). Received: 'parity'"),
+        # Before gigabytes are downloaded.
+        ("cifar10?per_clas=3", "must be one of classes, .*, crop_bottom. Received: 'per_clas' in 'tfds:cifar10"),
+        ("cifar100?coarse=trees", r"or a column of the data set \(coarse_label, label\). Received: 'coarse'"),
+    ],
+)
+def test_data_sets_that_do_not_fit(data_root, name, message):
+    with pytest.raises(InputError, match=message):
         load(data_root, name)
+    assert not list(pathlib.Path(data_root).glob("cifar*"))
 
 
 def test_shared_labels_are_columns_of_the_class_table(data_root):
@@ -247,45 +221,22 @@ def test_shared_labels_are_columns_of_the_class_table(data_root):
     chosen = load(data_root, "tiny_related?corners=some&exclude=star")
     assert chosen.class_names == ("square",)
     assert {value % 3 for value in values_and_labels(chosen.train)[0]} == {1}
-    with pytest.raises(InputError, match="`corners` must be a value in the data set, for example some, .*'soma' in"):
-        load(data_root, "tiny_related?corners=soma")
-    with pytest.raises(InputError, match=r"or a column of the data set \(corners, label\). Received: 'parity'"):
-        load(data_root, "tiny_related?parity=odd")
 
 
-def test_misspelt_option_is_told_before_the_download(data_root):
-    options = "classes, exclude, per_class, test_fraction, validation_fraction, crop_bottom"
-    with pytest.raises(InputError, match=f"must be one of {options}. Received: 'per_clas' in 'tfds:cifar10"):
-        load(data_root, "cifar10?per_clas=3")
-    match = rf"must be one of {options}, or a column of the data set \(coarse_label, label\). Received: 'coarse'"
-    with pytest.raises(InputError, match=match):
-        load(data_root, "cifar100?coarse=trees")
-    assert not pathlib.Path(data_root, "cifar100").exists()
-
-
-def test_failed_download_is_one_line_and_leaves_nothing(tmp_path):
-    with pytest.raises(InputError) as caught:
-        load(tmp_path, "tiny_unreachable")
-    message = str(caught.value)
-    assert (
-        "`tfds:tiny_unreachable` must be prepared in" in message and "Received: Max retries exceeded. Hint" in message
-    )
-    assert "\n" not in message and not isinstance(caught.value, MissingInputError)
-    assert not (tmp_path / "tiny_unreachable").exists()
-
-
-@pytest.mark.parametrize("content", ["link", "folder", "none"])
-def test_a_folder_that_was_there_stays_when_the_download_fails(tmp_path, content):
+@pytest.mark.parametrize("content", [None, "link", "folder", "none"])
+def test_failed_download_is_one_line_and_leaves_what_was_there(tmp_path, content):
     mine = tmp_path / "root" / "tiny_unreachable"
-    mine.mkdir(parents=True)
     (tmp_path / "photos").mkdir()
+    if content:
+        mine.mkdir(parents=True)
     if content == "link":
         (mine / "photos").symlink_to(tmp_path / "photos")
     if content == "folder":
         (mine / "photos").mkdir()
-    with pytest.raises(InputError, match="`tfds:tiny_unreachable` must be prepared in"):
+    with pytest.raises(InputError, match="^`tfds:tiny_unreachable` must be .*: Max retries exceeded. Hint") as caught:
         load(tmp_path / "root", "tiny_unreachable")
-    assert mine.is_dir() and (mine / "photos").is_dir() == (content != "none")
+    assert "\n" not in str(caught.value) and not isinstance(caught.value, MissingInputError)
+    assert mine.exists() == bool(content) and (mine / "photos").is_dir() == (content in ("link", "folder"))
 
 
 @pytest.mark.parametrize("other", [False, True])

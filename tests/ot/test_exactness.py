@@ -5,14 +5,13 @@ import functools
 import numpy as np
 import ot
 import pytest
-from tests import reference
 import tensorflow as tf
 
 from jtln_tf.ot import blocks, sinkhorn, sinkhorn_from_logits
-from jtln_tf.ot.problem import Problem
+from tests import reference
 
 # In units of the range of the costs. The seams of the forms are at 1 / 60 and 1 / 600.
-EPSILONS = (10.0, 1.0, 0.1, 0.05, 0.02, 1 / 59.9, 1 / 60.1, 0.01, 0.005, 1 / 599.0, 1 / 601.0, 0.001)
+EPSILONS = (10.0, 0.1, 0.02, 1 / 59.9, 1 / 60.1, 0.005, 1 / 599.0, 1 / 601.0, 0.001)
 DTYPES = ("float32", "float64")
 
 
@@ -64,18 +63,6 @@ def test_values_and_gradients_are_exact(dtype, epsilon):
             assert error.max() <= 1e-3 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("epsilon", EPSILONS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_values_at_the_default_threshold(dtype, epsilon):
-    output = sinkhorn_from_logits(*(x.astype(dtype) for x in draw_problems()), epsilon)
-    assert output.converged.numpy().all()
-    expected = [solution.regularized_cost for solution in reference_solutions(epsilon)]
-    # The threshold 1e-4 times the range of the costs, which is 1; float32 of terms of the size of epsilon.
-    np.testing.assert_allclose(
-        output.regularized_cost, expected, rtol=0, atol=1e-4 + np.finfo(dtype).eps * 30 * epsilon
-    )
-
-
 @functools.cache
 def draw_assignments():
     """Masses that are all equal, and few values of masses, of which many subsets have equal sums."""
@@ -95,8 +82,7 @@ def reference_assignments(epsilon):
 
 
 @pytest.mark.parametrize("epsilon", (0.02, 0.005, 0.001))
-@pytest.mark.parametrize("threshold", (1e-4, 1e-6))
-def test_assignments_converge(threshold, epsilon):
+def test_assignments_converge(epsilon, threshold=1e-4):
     # Their dual is degenerate: the error of plain updates falls as 1 / iterations.
     output = sinkhorn(*draw_assignments(), epsilon, threshold=threshold)
     assert output.converged.numpy().all(), f"{output.n_iters=} {output.marginal_error=}"
@@ -110,9 +96,8 @@ def test_assignments_converge(threshold, epsilon):
 
 
 @pytest.mark.parametrize("seam", [60.0, 600.0])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_both_sides_of_a_ratio_agree(dtype, seam):
-    a_logits, b_logits, cost = (x.astype(dtype) for x in draw_problems())
+def test_both_sides_of_a_ratio_agree(seam):
+    a_logits, b_logits, cost = (x.copy() for x in draw_problems())
     # A row without mass decides about the range of the costs, and so about the form.
     a_logits[:, 0] = -1e4
     epsilon = 1.1 / seam
@@ -127,20 +112,7 @@ def test_both_sides_of_a_ratio_agree(dtype, seam):
     np.testing.assert_allclose(below.plan(), above.plan(), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("epsilon", [1.0, 0.1, 0.02])
-def test_both_sides_of_a_threshold_agree(epsilon):
-    inputs = draw_problems()
-    in_float32, in_float64 = (
-        sinkhorn_from_logits(*inputs, epsilon, threshold=threshold) for threshold in (1e-5, 0.99e-5)
-    )
-    assert in_float32.converged.numpy().all() and in_float64.converged.numpy().all()
-    # Each is within the threshold 1e-5 times the distance of the potentials, and float32.
-    np.testing.assert_allclose(in_float32.regularized_cost, in_float64.regularized_cost, rtol=1e-6, atol=2e-5)
-    np.testing.assert_allclose(in_float32.plan(), in_float64.plan(), rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("epsilon", (0.1, 0.005, 0.001))
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("transposed", "epsilon"), [(False, 0.1), (True, 0.005), (False, 0.001)])
 def test_the_solution_is_a_start_that_is_solved_at_once(transposed, epsilon):
     a_logits, b_logits, cost = draw_problems()
     inputs = (b_logits, a_logits, cost.T) if transposed else (a_logits, b_logits, cost)
@@ -149,48 +121,6 @@ def test_the_solution_is_a_start_that_is_solved_at_once(transposed, epsilon):
     warm = sinkhorn_from_logits(*inputs, epsilon, threshold=3e-4, initial_potentials=(cold.f, cold.g))
     assert np.all(warm.n_iters <= 1) and np.any(cold.n_iters > 1)
     np.testing.assert_allclose(warm.regularized_cost, cold.regularized_cost, rtol=1e-6, atol=2e-5)
-
-
-@pytest.mark.parametrize("epsilon", (10.0, 0.1, 0.005, 0.001))
-@pytest.mark.parametrize("size", [0.0, 1.0, 30.0, 1000.0])
-def test_any_start_converges(size, epsilon):
-    a_logits, b_logits, cost = draw_problems()
-    rng = np.random.default_rng(2)
-    start = [size * rng.normal(size=x.shape).astype("float32") for x in (a_logits, b_logits)]
-    output = sinkhorn_from_logits(a_logits, b_logits, cost, epsilon, initial_potentials=start)
-    assert output.converged.numpy().all(), f"{output.n_iters=} {output.marginal_error=}"
-    expected = [solution.regularized_cost for solution in reference_solutions(epsilon)]
-    # The default threshold 1e-4 times the range of the costs; float32 of terms of the size of epsilon, and of the level
-    # of the start (up to 3 sizes), which the potentials keep.
-    atol = 1e-4 + 5e-6 * epsilon + 4e-7 * size
-    np.testing.assert_allclose(output.regularized_cost, expected, rtol=0, atol=atol)
-
-
-def make_problem(batch, n, m):
-    masses = [np.full((batch, size), 1 / size) for size in (n, m)]
-    fields = (*masses, *(np.log(x) for x in masses), np.zeros((n, m)), 1.0)
-    return Problem(*(tf.constant(x, tf.float64) for x in fields), None, None)
-
-
-@pytest.mark.parametrize(("entries", "size"), [(1 / 8, 8), (1 / 3, 3), (1 / 2, 2), (1, 1), (3, 1)])
-@pytest.mark.parametrize("wanted", [[1, 1, 1, 1, 1], [0, 1, 0, 1, 1], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]])
-def test_blocks_visit_each_problem_that_is_wanted_once(wanted, entries, size):
-    def body(indices, fresh, visits, count):
-        visits = tf.tensor_scatter_nd_add(visits, indices[:, None], tf.cast(fresh, tf.int32))
-        return [visits, count + 1]
-
-    start = [tf.zeros(5, tf.int32), tf.constant(0)]
-    problem = make_problem(5, int(entries * blocks._BLOCK_ENTRIES), 1)
-    visits, count = blocks.for_each_block(problem, tf.constant(np.array(wanted, bool)), body, start)
-    np.testing.assert_array_equal(visits, wanted)
-    assert count == -(-sum(wanted) // size)
-
-
-def test_rows_are_put_where_they_are_fresh():
-    results = tf.zeros([4, 2])
-    new = tf.constant([[1.0, 1.0], [2.0, 2.0], [9.0, 9.0]])
-    put = blocks.put(results, tf.constant([3, 0, 0]), tf.constant([True, True, False]), new)
-    np.testing.assert_array_equal(put, [[2, 2], [0, 0], [0, 0], [1, 1]])
 
 
 def test_problems_may_share_a_block_with_any_other():
@@ -236,7 +166,7 @@ def draw_batch(batch, n, m, seed=2):
 
 def test_marginal_error_bounds_that_of_the_plan_wherever_it_stops():
     a, b, cost = draw_batch(400, 12, 10)
-    for max_iterations in (2, 7, 20, 71, 75):
+    for max_iterations in (2, 20, 75):
         output = sinkhorn(a, b, cost, 0.01, threshold=1e-9, max_iterations=max_iterations)
         error = np.abs(output.plan().numpy().sum(1) - b).sum(1)
         # float64 over epsilon.
@@ -254,74 +184,9 @@ def test_random_problems_converge_at_small_epsilon(epsilon):
     assert np.all(output.regularized_cost >= exact - epsilon * np.log(cost.size) - 1e-4)
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-def test_the_value_with_penalties_is_a_lower_bound_before_convergence(transposed):
-    a, b, cost = draw_batch(50, 7, 5)
-    a, b, cost = (b, a, np.ascontiguousarray(cost.T)) if transposed else (a, b, cost)
-    options = {"tau_a": 0.5, "tau_b": 0.3}
-    loose = sinkhorn(a, b, cost, 0.05, threshold=1e-2, **options)
-    log_masses = zip(np.log(a), np.log(b), strict=True)
-    exact = np.array(
-        [reference.unbalanced_sinkhorn(x, y, cost, 0.05, **options).regularized_cost for x, y in log_masses]
-    )
-    # A dual value: second order in the error 1e-2, and never above the optimum.
-    difference = exact - loose.regularized_cost.numpy()
-    assert np.all(difference >= -1e-12) and difference.max() < 1e-4
-
-
-@pytest.mark.parametrize("epsilon", [0.1, 0.001])
-def test_a_loss_that_is_not_finite_is_not_hidden(epsilon):
-    a, b, cost = (tf.constant(x) for x in draw_batch(3, 4, 3))
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(cost)
-        output = sinkhorn(a, b, cost, epsilon)
-        broken = [
-            tf.reduce_sum(values * tf.constant([1.0, np.nan, 1.0], tf.float64))
-            for values in (output.regularized_cost, output.transport_cost)
-        ]
-    for loss in broken:
-        assert np.isnan(tape.gradient(loss, cost)).all()
-
-
 def test_a_broken_problem_costs_no_iterations():
     a, b, cost = draw_batch(3, 4, 3)
     a[1] = np.nan
     output = sinkhorn(a, b, cost, 0.001)
     np.testing.assert_array_equal(output.converged, [True, False, True])
     assert output.n_iters[1] == 0
-
-
-def test_masses_that_differ_between_the_sides_stay_finite_and_open():
-    a, b, cost = draw_batch(3, 4, 3)
-    output = sinkhorn(a, 1.001 * b, cost, 0.01)
-    assert not output.converged.numpy().any()
-    exact = sinkhorn(a, b, cost, 0.01)
-    # The surplus is in the columns: 1e-3 of the mass, at potentials of the size of the costs.
-    np.testing.assert_allclose(output.marginal_error, 1e-3, rtol=0.01)
-    np.testing.assert_allclose(output.regularized_cost, exact.regularized_cost, rtol=0, atol=1e-2)
-
-
-@pytest.mark.parametrize("name", ["threshold", "max_iterations"])
-def test_limits_are_python_numbers(name):
-    with pytest.raises(ValueError, match=f"`{name}` must be a Python number"):
-        sinkhorn(*draw_batch(3, 4, 3), **{name: tf.constant(1)})
-
-
-def test_no_problems():
-    a, b, cost = draw_batch(3, 4, 3)
-    with pytest.raises(ValueError, match=r"at least one problem. Received: a.shape=\(0, 4\)"):
-        sinkhorn(a[:0], b[:0], cost)
-
-
-def test_initial_potentials_of_another_shape():
-    a, b, cost = draw_batch(3, 4, 3)
-    with pytest.raises(ValueError, match=r"`initial_potentials` must have shapes .* \[B, m\] is \(3, 3\)"):
-        sinkhorn(a, b, cost, initial_potentials=(a, a))
-
-
-def test_lists_are_taken_with_all_their_digits():
-    a, b, cost = draw_batch(3, 4, 3)
-    of_lists = sinkhorn(a, b, cost.tolist(), 0.1, threshold=1e-10)
-    np.testing.assert_array_equal(
-        of_lists.regularized_cost, sinkhorn(a, b, cost, 0.1, threshold=1e-10).regularized_cost
-    )

@@ -3,10 +3,10 @@
 import numpy as np
 import ot
 import pytest
-from tests import reference
 import tensorflow as tf
 
 from jtln_tf.ot import sinkhorn, sinkhorn_from_logits
+from tests import reference
 
 # The costs have range 1: the kernel in float32, in float64, and log-sum-exp.
 FORMS = (0.1, 0.005, 0.001)
@@ -55,14 +55,10 @@ def centred(gradient):
     return gradient - gradient.mean(axis=1, keepdims=True) if np.ndim(gradient) == 2 else gradient
 
 
-def step_sizes(epsilon):
-    """Relative step: the costs are smooth on the scale of epsilon, so that the error is its square (1e-6)."""
-    return 1e-3 * min(1.0, 10 * epsilon)
-
-
 @pytest.mark.parametrize("epsilon", FORMS)
-@pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("penalty", "transposed"), [("balanced", False), ("balanced", True), ("unbalanced", False), ("columns_free", True)]
+)
 @pytest.mark.parametrize("name", COSTS)
 def test_agree_with_central_differences(name, transposed, penalty, epsilon):
     a, b, cost = draw_problems(transposed)
@@ -70,7 +66,8 @@ def test_agree_with_central_differences(name, transposed, penalty, epsilon):
     inputs = (a, b, cost, epsilon)
     a_gradient, b_gradient, cost_gradient, epsilon_gradient = gradients(name, *inputs, **options)
     rng = np.random.default_rng(1)
-    step = step_sizes(epsilon)
+    # The costs are smooth on the scale of epsilon, so that the error is the square of this (1e-6).
+    step = 1e-3 * min(1.0, 10 * epsilon)
 
     def assert_agree(gradient_along, moves):
         difference = central_differences(name, inputs, moves, **options)
@@ -95,45 +92,6 @@ def test_agree_with_central_differences(name, transposed, penalty, epsilon):
 
 @pytest.mark.parametrize("epsilon", FORMS)
 @pytest.mark.parametrize("name", COSTS)
-def test_logits_agree_with_central_differences(name, epsilon):
-    a, b, cost = draw_problems()
-    rng = np.random.default_rng(2)
-    logits = [np.log(x) + 3.0 for x in (a, b)]
-    analytic = gradients(name, *logits, cost, epsilon, solve=sinkhorn_from_logits, **TIGHT)
-    step = step_sizes(epsilon)
-    for side in (0, 1):
-        direction = rng.normal(size=logits[side].shape)
-        moves = [0.0, 0.0, 0.0, 0.0]
-        moves[side] = step * direction
-        difference = central_differences(name, (*logits, cost, epsilon), moves, solve=sinkhorn_from_logits, **TIGHT)
-        # The square of the step; the threshold 1e-11 over a step of 1e-5 times the conditioning.
-        along = (analytic[side] * direction).sum(axis=1)
-        np.testing.assert_allclose(along, WEIGHTS * difference / step, rtol=1e-4, atol=1e-4)
-        # The masses do not change when all logits do: rounding of the products of the softmax gradient.
-        np.testing.assert_allclose(analytic[side].sum(axis=1), 0.0, atol=1e-12)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-@pytest.mark.parametrize("penalty", PENALTIES)
-def test_regularized_cost_has_the_plans_as_gradient(penalty, epsilon):
-    a, b, cost = draw_problems()
-    output = sinkhorn(a, b, cost, epsilon, **penalties(penalty), **TIGHT)
-    plans = output.plan().numpy()
-    _, _, cost_gradient, epsilon_gradient = gradients(
-        "regularized_cost", a, b, cost, epsilon, **penalties(penalty), **TIGHT
-    )
-    # float64 over epsilon.
-    np.testing.assert_allclose(cost_gradient, np.einsum("b,bnm->nm", WEIGHTS, plans), rtol=0, atol=1e-11)
-    # sum P log P, and where masses are free sum P (log P - 1) + 1.
-    negative_entropy = (plans * np.log(np.maximum(plans, 1e-300))).sum((1, 2))
-    if penalty != "balanced":
-        negative_entropy += 1 - plans.sum((1, 2))
-    # float64 over epsilon twice: the logarithms are of the size of 1 / epsilon.
-    np.testing.assert_allclose(epsilon_gradient, WEIGHTS @ negative_entropy, rtol=0, atol=1e-8)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-@pytest.mark.parametrize("name", COSTS)
 def test_float32_agrees_with_float64(name, epsilon):
     inputs = [x.astype("float32") for x in draw_problems()]
     found = gradients(name, *inputs, epsilon, threshold=1e-6)
@@ -145,38 +103,6 @@ def test_float32_agrees_with_float64(name, epsilon):
         # The threshold 1e-6 over the least mass (0.03 here) times the conditioning.
         largest = np.abs(expected_gradient).max()
         np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-6 + 1e-3 * largest)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-@pytest.mark.parametrize("name", COSTS)
-def test_upstream_factors(name, epsilon):
-    inputs = (*draw_problems(), epsilon)
-    each = np.eye(4)
-    alone = [gradients(name, *inputs, weights=factor) for factor in each]
-    together = gradients(name, *inputs)
-    for side in (0, 1):
-        for index in range(4):
-            # A problem's masses concern its own cost only.
-            np.testing.assert_array_equal(np.delete(alone[index][side], index, axis=0), 0.0)
-            np.testing.assert_allclose(together[side][index], WEIGHTS[index] * alone[index][side][index], rtol=1e-12)
-    for shared in (2, 3):
-        expected = sum(weight * gradient[shared] for weight, gradient in zip(WEIGHTS, alone, strict=True))
-        # float64, of terms that cancel.
-        largest = max(np.abs(gradient[shared]).max() for gradient in alone)
-        np.testing.assert_allclose(together[shared], expected, rtol=0, atol=1e-11 * largest)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-@pytest.mark.parametrize("name", COSTS)
-def test_other_problems_do_not_matter(name, epsilon):
-    a, b, cost = draw_problems()
-    first = gradients(name, a, b, cost, epsilon, weights=np.ones(4))
-    others_a, others_b = a.copy(), b.copy()
-    others_a[1:], others_b[1:] = np.eye(6)[:3], [[0.2] * 5, [1.0, 0.0, 0.0, 0.0, 0.0], [np.nan] * 5]
-    second = gradients(name, others_a, others_b, cost, epsilon, weights=np.ones(4))
-    for side in (0, 1):
-        # A sum may run in another order in a loop that goes on longer: float64 over epsilon.
-        np.testing.assert_allclose(second[side][0], first[side][0], rtol=1e-9, atol=1e-9)
 
 
 def degenerate_masses(dtype):
@@ -195,7 +121,7 @@ def underflowed_logits(dtype):
 @pytest.mark.parametrize("epsilon", FORMS)
 @pytest.mark.parametrize(
     ("penalty", "dtype"),
-    [("balanced", "float32"), ("unbalanced", "float32"), ("balanced", "float64"), ("columns_free", "float64")],
+    [("balanced", "float32"), ("unbalanced", "float32"), ("columns_free", "float64")],
 )
 @pytest.mark.parametrize("draw", [degenerate_masses, underflowed_logits])
 def test_masses_of_zero_have_finite_gradients(draw, penalty, dtype, epsilon):
@@ -216,8 +142,7 @@ def test_masses_of_zero_have_finite_gradients(draw, penalty, dtype, epsilon):
             assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_transport_between_two_parts_that_hardly_exchange_mass(dtype):
+def test_transport_between_two_parts_that_hardly_exchange_mass(dtype="float64"):
     # Each column takes just the mass of four rows, and no plan entry joins the two parts but those that underflow.
     cost = np.array(
         [[0.55, 0.5, 0.6, 0.8, 0.03, 0.04, 0.09, 0.29], [0.1, 0.29, 0.32, 0.91, 0.4, 0.8, 0.84, 0.82]], dtype
@@ -236,20 +161,6 @@ def test_transport_between_two_parts_that_hardly_exchange_mass(dtype):
     np.testing.assert_allclose(moved[plan > 0], cost[plan > 0], rtol=0, atol=1e-3)
     # From one part to the other, it costs no more than the longest path.
     assert np.ptp(a_gradient) <= 10
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_transport_under_a_constant_cost(dtype):
-    rng = np.random.default_rng(3)
-    a = rng.dirichlet(np.ones(4), 64).astype(dtype)
-    # Masses whose products are hardly rounded leave a right side that is exactly, or almost, zero.
-    b = np.tile(np.array([1, 1, 3, 3], dtype) / 8, (64, 1))
-    for constant in rng.uniform(size=10):
-        cost = np.full((4, 4), constant, dtype)
-        a_gradient, b_gradient, _, _ = gradients("transport_cost", a, b, cost, 1.0, weights=np.ones(64))
-        # Masses that move within the simplex cost the same. Only rounding is left, of terms of the size of the cost.
-        for gradient in (a_gradient, b_gradient):
-            np.testing.assert_allclose(centred(gradient), 0.0, rtol=0, atol=100 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("epsilon", FORMS)
@@ -274,45 +185,8 @@ def test_a_mass_next_to_zero_has_the_gradient_of_its_limit(epsilon):
         np.testing.assert_allclose(a_gradient[index, 0] - shift, expected, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize(("penalty", "jit_compile"), [("balanced", True), ("unbalanced", False)])
-def test_inside_a_function(penalty, jit_compile):
-    @tf.function(jit_compile=jit_compile)
-    def differentiate(a, b, cost, epsilon):
-        with tf.GradientTape() as tape:
-            tape.watch([a, b, cost, epsilon])
-            output = sinkhorn(a, b, cost, epsilon, **penalties(penalty), **TIGHT)
-            loss = tf.reduce_sum(WEIGHTS * output.regularized_cost + output.transport_cost)
-        return tape.gradient(loss, [a, b, cost, epsilon])
-
-    inputs = draw_problems()
-    for epsilon in FORMS:
-        regularized, transport = (
-            gradients(name, *inputs, epsilon, weights, **penalties(penalty), **TIGHT)
-            for name, weights in zip(COSTS, (WEIGHTS, np.ones(4)), strict=True)
-        )
-        found = differentiate(*(tf.constant(x, tf.float64) for x in (*inputs, epsilon)))
-        for side, (gradient, *parts) in enumerate(zip(found, regularized, transport, strict=True)):
-            gradient, expected = gradient.numpy(), sum(parts)
-            if side < 2 and penalty == "balanced":
-                gradient, expected = centred(gradient), centred(expected)
-            # The compiler may fuse sums, and end with another update: the threshold 1e-11 times the conditioning.
-            np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
-
-
-def test_nothing_else_carries_a_gradient():
-    inputs = [tf.constant(x) for x in draw_problems()]
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(inputs)
-        output = sinkhorn(*inputs, 0.1)
-        held_fixed = (output.f, output.g, output.plan(), output.marginal_error)
-    for tensor in held_fixed:
-        for gradient in tape.gradient(tensor, inputs):
-            assert gradient is None or not np.any(gradient)
-
-
 @pytest.mark.parametrize("epsilon", FORMS)
-@pytest.mark.parametrize("taus", [(0.7, 0.4), (None, 0.5), (0.01, 20.0)])
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("taus", "transposed"), [((0.7, 0.4), False), ((None, 0.5), True), ((0.01, 20.0), False)])
 def test_unbalanced_agrees_with_the_reference(transposed, taus, epsilon):
     a, b, cost = draw_problems(transposed)
     if None not in taus:
@@ -330,7 +204,7 @@ def test_unbalanced_agrees_with_the_reference(transposed, taus, epsilon):
         np.testing.assert_allclose(output.g[index], solution.g, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize(("dtype", "lowest"), [("float32", 1.0), ("float32", -1.0), ("float64", 20.0)])
+@pytest.mark.parametrize(("dtype", "lowest"), [("float32", -1.0), ("float64", 20.0)])
 @pytest.mark.parametrize("rows_free", [False, True])
 def test_penalties_under_costs_far_from_zero(rows_free, dtype, lowest):
     # Fixed marginals do not feel a constant in the costs, and a kernel may leave it out, but free ones do.
@@ -363,13 +237,3 @@ def test_unbalanced_agrees_with_pot(taus):
         # POT's divergences are sum p log(p / q) alone. All masses are 1 but that of the plan.
         value = log["total_cost"] + (1 - plan.sum()) * (0.1 + (tau_a or 0.0) + tau_b)
         np.testing.assert_allclose(output.regularized_cost[index], value, rtol=0, atol=1e-8)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-def test_penalties_without_bound_fix_the_marginals(epsilon):
-    a, b, cost = draw_problems()
-    fixed = sinkhorn(a, b, cost, epsilon, **TIGHT)
-    free = sinkhorn(a, b, cost, epsilon, tau_a=1e6, tau_b=1e6, **TIGHT)
-    # The marginals give way by a potential (below 1) over tau.
-    np.testing.assert_allclose(free.plan(), fixed.plan(), rtol=0, atol=1e-4)
-    np.testing.assert_allclose(free.regularized_cost, fixed.regularized_cost, rtol=0, atol=1e-5)

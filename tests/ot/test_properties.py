@@ -3,11 +3,11 @@
 import hypothesis
 import numpy as np
 import pytest
-from tests import reference
 import tensorflow as tf
 from hypothesis import strategies as st
 
 from jtln_tf.ot import sinkhorn, sinkhorn_from_logits
+from tests import reference
 
 BATCH = 32
 # A new shape is compiled anew, so that there are few: more rows, more columns, as many, one row, one of each.
@@ -15,73 +15,29 @@ SHAPES = ((6, 5), (3, 5), (4, 4), (1, 5), (1, 1))
 RATIOS = (10.0, 1.0, 0.1, 0.05, 0.02, 1 / 59.9, 1 / 60.1, 0.01, 0.005, 1 / 599.0, 1 / 601.0, 0.001)
 THRESHOLD = 1e-4  # the default of the solver
 
-
-def equal(rng, size):
-    return np.ones(size)
-
-
-def one_hot(rng, size):
-    return np.eye(size)[rng.integers(size)]
-
-
-def zeros(rng, size):
-    masses = rng.exponential(size=size) * (rng.random(size) < 0.5)
-    return masses if masses.any() else one_hot(rng, size)
-
-
-def equal_sums(rng, size):
-    """Small integers: many subsets of rows have the mass of some subset of columns."""
-    return rng.integers(1, 4, size)
-
-
-def even(rng, size):
-    return rng.exponential(size=size)
-
-
-def uneven(rng, size):
-    return np.exp(10 * rng.normal(size=size))
-
-
-def vanishing(rng, size):
-    return np.exp(rng.choice([0.0, -30.0, -60.0], size) + 0.1 * rng.normal(size=size))
-
-
-MASSES = (equal, one_hot, zeros, equal_sums, even, uneven, vanishing)
-
-
-def constant(rng, n, m):
-    return np.full((n, m), rng.normal())
-
-
-def duplicate_rows(rng, n, m):
-    return rng.random((n, m))[rng.integers(n, size=n)]
-
-
-def duplicate_columns(rng, n, m):
-    return rng.random((n, m))[:, rng.integers(m, size=m)]
-
-
-def few_values(rng, n, m):
-    return rng.integers(0, 3, (n, m))
-
-
-def distances(rng, n, m):
-    return np.abs(np.subtract.outer(np.arange(n) / n, np.arange(m) / m))
-
-
-def uniform(rng, n, m):
-    return rng.random((n, m))
-
-
-def negative(rng, n, m):
-    return -rng.random((n, m))
-
-
-def heavy_tails(rng, n, m):
-    return rng.normal(size=(n, m)) ** 3
-
-
-COSTS = (constant, duplicate_rows, duplicate_columns, few_values, distances, uniform, negative, heavy_tails)
+# Masses of one side of a problem, before they are divided by their sum.
+MASSES = (
+    lambda rng, size: np.ones(size),
+    lambda rng, size: np.eye(size)[rng.integers(size)],
+    # Zeros among the masses, though not all of them.
+    lambda rng, size: rng.exponential(size=size) * (rng.random(size) < 0.5) + np.eye(size)[rng.integers(size)],
+    # Small integers: many subsets of rows have the mass of some subset of columns.
+    lambda rng, size: rng.integers(1, 4, size),
+    lambda rng, size: rng.exponential(size=size),
+    lambda rng, size: np.exp(10 * rng.normal(size=size)),
+    lambda rng, size: np.exp(rng.choice([0.0, -30.0, -60.0], size) + 0.1 * rng.normal(size=size)),
+)
+# Costs: constant, with duplicate rows or columns, with few values, distances, negative, and with heavy tails.
+COSTS = (
+    lambda rng, n, m: np.full((n, m), rng.normal()),
+    lambda rng, n, m: rng.random((n, m))[rng.integers(n, size=n)],
+    lambda rng, n, m: rng.random((n, m))[:, rng.integers(m, size=m)],
+    lambda rng, n, m: rng.integers(0, 3, (n, m)),
+    lambda rng, n, m: np.abs(np.subtract.outer(np.arange(n) / n, np.arange(m) / m)),
+    lambda rng, n, m: rng.random((n, m)),
+    lambda rng, n, m: -rng.random((n, m)),
+    lambda rng, n, m: rng.normal(size=(n, m)) ** 3,
+)
 
 
 class Batch:
@@ -129,10 +85,6 @@ def batches(draw, shape, dtype):
         a, b = (np.array([rng.choice(MASSES)(rng, k) for _ in range(BATCH)], np.float64) for k in shape)
         a, b = (x / x.sum(axis=1, keepdims=True) for x in (a, b))
     return Batch(a.astype(dtype), b.astype(dtype), cost.astype(dtype), float(epsilon), of_logits)
-
-
-def each_type(test):
-    return pytest.mark.parametrize("dtype", ["float32", "float64"])(test)
 
 
 def cheap(examples):
@@ -221,76 +173,21 @@ def check_gradients(batch):
     most = (entropies(a) + entropies(b)).sum()
     slack *= 1 + np.abs(np.log(np.maximum(plan, 1e-300))).max()
     assert -most - slack <= gradients["epsilon"] <= slack
-    if batch.of_logits:
-        return
-    # The gradient of the transport cost averages costs along paths through the classes: none is longer than all.
-    longest = (a.shape[1] + b.shape[1]) * batch.cost_range() + 1e-3 * np.abs(batch.cost).max()
-    sides = [(masses, np.float64(transport_gradients[name])) for name, masses in (("a", a), ("b", b))]
-    for masses, gradient in sides:
-        along_simplex = gradient - (masses * gradient).sum(axis=1, keepdims=True)
-        assert np.all(np.abs(along_simplex * masses) <= longest)
-        # By itself, an entry of hardly any mass is known to fewer digits.
-        assert np.all(np.abs(along_simplex[masses > 1e-6]) <= longest)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@each_type
-@hypothesis.given(data=st.data())
-@cheap(8)
-def test_solution(shape, dtype, data):
-    check_solution(data.draw(batches(shape, dtype)))
-
-
-@pytest.mark.parametrize("shape", [(6, 5), (4, 4), (1, 5)])
-@each_type
+@pytest.mark.parametrize("shape", SHAPES[:3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @hypothesis.given(data=st.data())
 @cheap(10)
-def test_gradients(shape, dtype, data):
-    check_gradients(data.draw(batches(shape, dtype)))
-
-
-@each_type
-@hypothesis.given(data=st.data())
-@cheap(15)
-def test_transposed(dtype, data):
-    # As many rows as columns: else the solver itself exchanges them.
-    batch = data.draw(batches((4, 4), dtype))
-    plain = batch.solve()
-    swapped = batch.solve(a=batch.b, b=batch.a, cost=np.ascontiguousarray(batch.cost.T))
-    tolerance = 2 * value_tolerance(batch, plain)
-    assert np.all(np.abs(np.float64(plain.regularized_cost) - swapped.regularized_cost) <= tolerance)
-
-
-@each_type
-@hypothesis.given(data=st.data())
-@cheap(15)
-def test_permuted(dtype, data):
-    batch = data.draw(batches((6, 5), dtype))
-    rows, columns = data.draw(st.permutations(range(6))), data.draw(st.permutations(range(5)))
-    plain = batch.solve()
-    mixed = batch.solve(a=batch.a[:, rows], b=batch.b[:, columns], cost=batch.cost[rows][:, columns])
-    tolerance = value_tolerance(batch, plain) + value_tolerance(batch, mixed)
-    assert np.all(np.abs(np.float64(plain.regularized_cost) - mixed.regularized_cost) <= tolerance)
-
-
-@each_type
-@hypothesis.given(data=st.data())
-@cheap(15)
-def test_constant_added(dtype, data):
-    batch, factor = data.draw(batches((6, 5), dtype)), data.draw(st.sampled_from([-3.0, 0.5, 10.0]))
-    plain = batch.solve()
-    # In units of the costs, and rounded to their type.
-    shift = batch.cost.dtype.type(factor * np.abs(batch.cost).max())
-    moved = batch.solve(cost=batch.cost + shift)
-    difference = np.float64(moved.regularized_cost) - plain.regularized_cost - shift
-    tolerance = value_tolerance(batch, plain) + value_tolerance(batch, moved)
-    # A cost that is rounded moves the value as much.
-    assert np.all(np.abs(difference) <= tolerance + batch.unit_roundoff() * np.abs(batch.cost + shift).max())
+def test_solutions_and_gradients(shape, dtype, data):
+    batch = data.draw(batches(shape, dtype))
+    check_solution(batch)
+    check_gradients(batch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
-@each_type
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @hypothesis.given(data=st.data())
 @cheap(200)
 def test_many_solutions_and_gradients(shape, dtype, data):

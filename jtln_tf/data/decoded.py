@@ -1,7 +1,5 @@
 """Splits whose images were all decoded once, so that a broken image is found before training."""
 
-import os
-
 import numpy as np
 import tensorflow as tf
 
@@ -13,14 +11,7 @@ from jtln_tf.data.reading.split import Split, decode_all
 
 
 def open_split(examples: Examples, image_size: int, channels: int, *, crop_bottom: int = 0) -> Split:
-    """Returns the `Split` of some examples; files and records are not decoded yet.
-
-    Args:
-        examples: `Examples`.
-        image_size: Side of the square images in pixels.
-        channels: 1 or 3.
-        crop_bottom: Rows cut off the bottom of an image file before anything else.
-    """
+    """Returns the `Split` of some examples; files and records are not decoded. See `load_split` for the arguments."""
     images = examples.images
     if images.is_decoded:
         images, crop_bottom = Pixels(_fit(images.values, image_size, channels)), 0
@@ -34,7 +25,7 @@ def load_split(
     *,
     crop_bottom: int = 0,
     cache: str = "memory",
-    cache_dir: str | os.PathLike = "",
+    cache_dir: str = "",
 ) -> tuple[Split, dict[str, str]]:
     """Decodes the images of a split once.
 

@@ -1,0 +1,46 @@
+"""The forward pass over the images of both domains."""
+
+import keras
+import tensorflow as tf
+
+from jtln_tf.backbones import has_domain_norms, images_of
+from jtln_tf.methods.base import Outputs
+from jtln_tf.network import outputs_model
+
+
+class Forward:
+    """Looks at the images of each domain through a network.
+
+    One pass over the images of all domains is the fast way; BatchNormalization of each domain's own needs a pass each.
+    """
+
+    def __init__(self, network: keras.Model, layers: tuple[str, ...] = ()):
+        """Prepares the pass.
+
+        Args:
+            network: The network.
+            layers: Names of backbone layers whose outputs are wanted too.
+        """
+        self._model, self._is_split = outputs_model(network, layers), has_domain_norms(network)
+
+    def __call__(self, images: dict[str, tf.Tensor], training: bool) -> dict[str, Outputs]:
+        """Returns `Outputs`, in float32, of the images [B, H, W, C] of each domain."""
+        # Images arrive as bytes, which takes a quarter of the time, over the memory of a GPU too.
+        images = {side: tf.cast(pixels, tf.float32) for side, pixels in images.items()}
+        if self._is_split or len(images) == 1:
+            return {side: self._look(side, pixels, training) for side, pixels in images.items()}
+        both = self._model(tf.concat(list(images.values()), axis=0), training=training)
+        parts, first = {}, 0
+        for side, pixels in images.items():
+            last = first + tf.shape(pixels)[0]
+            parts[side] = Outputs(**keras.tree.map_structure(lambda x, a=first, b=last: _float32(x[a:b]), both))
+            first = last
+        return parts
+
+    def _look(self, side, pixels, training):
+        with images_of(side):
+            return Outputs(**keras.tree.map_structure(_float32, self._model(pixels, training=training)))
+
+
+def _float32(tensor):
+    return tf.cast(tensor, tf.float32)

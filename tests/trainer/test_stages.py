@@ -1,0 +1,179 @@
+"""Stages with their callbacks, checkpoints and optimizers."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import jtln_tf as jt
+from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError, TrainingConfig
+from jtln_tf.costs.config import CostConfig
+from jtln_tf.methods import METHODS, Stage
+from jtln_tf.trainer.callbacks import Refresh, StepCounter, ValidateAndSave
+from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState, read_state, restore_network
+from jtln_tf.trainer.optimizers import build_optimizer
+from jtln_tf.trainer.stages import compile_for_stage, train_stage
+from tests.trainer.conftest import make_costs, make_network, make_pairs, values_of
+
+BOTH = ("source", "target")
+
+
+def rates(steps=100, **options):
+    schedule = build_optimizer(TrainingConfig(**options), 0.1, steps)._learning_rate
+    return np.array([float(schedule(step)) for step in range(steps)])
+
+
+def test_schedules_follow_their_formulas():
+    step = np.arange(100)
+    cosine = 0.1 * 0.5 * (1 + np.cos(np.pi * step / 100)) * np.minimum(1, (step + 1) / 10)
+    np.testing.assert_allclose(rates(schedule="cosine", warmup_steps=10), cosine, atol=1e-7)
+    np.testing.assert_allclose(rates(schedule="step"), np.repeat([0.1, 0.01, 0.001], [50, 25, 25]), rtol=1e-5)
+    np.testing.assert_allclose(rates(schedule="constant", optimizer="sgd"), 0.1, rtol=1e-6)
+
+
+def test_weight_decay_spares_biases():
+    variables = make_network().trainable_variables
+    optimizer = build_optimizer(TrainingConfig(weight_decay=0.5, schedule="constant"), 0.1, 10)
+    optimizer.build(variables)
+    before = values_of(variables)
+    optimizer.apply([tf.zeros_like(variable.value) for variable in variables], variables)
+    for variable, old in zip(variables, before, strict=True):
+        expected = old if variable.path.endswith("bias") else old * (1 - 0.1 * 0.5)
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-5)
+
+
+class FakeLog:
+    def __init__(self):
+        self.entries = []
+
+    def write(self, step, scalars):
+        self.entries.append((step, scalars))
+
+    def flush(self):
+        pass
+
+
+def make_model(seed=0, value=1.0, **options):
+    model = jt.JointModel(make_network(seed), cost_matrix=make_costs(value), **options)
+    compile_for_stage(model, TrainingConfig(), Stage("joint", 20, BOTH))
+    return model
+
+
+def train(folder, accuracies, *, steps=20, patience=0, every=4):
+    state, log, model = TrainingState(), FakeLog(), make_model()
+    checkpoints = Checkpoints(folder, model, state, model.network)
+    validate = iter(accuracies).__next__
+    save = ValidateAndSave(
+        state, checkpoints, log, validate=validate, steps_per_epoch=every, patience=patience, last_step=steps
+    )
+    callbacks = [StepCounter(state, check_steps=2), save]
+    train_stage(model, make_pairs(), Stage("joint", steps, BOTH), first_step=0, callbacks=callbacks)
+    return model, state, checkpoints, log
+
+
+def test_validation_comes_at_every_epoch_and_early_stopping_comes_back_to_the_best(tmp_path):
+    _, state, _, log = train(tmp_path, [0.1, 0.3, 0.2], steps=10)
+    assert [step for step, _ in log.entries] == [4, 8, 10]
+    assert (state.best_accuracy, state.best_step, state.epochs_since_best) == (0.3, 8, 1)
+    model, state, checkpoints, _ = train(tmp_path, [0.1, 0.5, 0.4, 0.3, 0.9], patience=2)
+    assert (state.step, state.best_step) == (16, 8)
+    last = values_of(model.network.variables)
+    assert checkpoints.restore_best()
+    assert any((one != other).any() for one, other in zip(last, values_of(model.network.variables), strict=True))
+
+
+def test_a_checkpoint_brings_back_weights_optimizers_costs_and_state(tmp_path):
+    folder = tmp_path / "seed[1] ünï"
+    folder.mkdir()
+    model, state, _, _ = train(folder, [0.1, 0.3], steps=8)
+    parts = ("network", "optimizer", "method_state")
+    expected = {part: values_of(getattr(model, part).variables) for part in parts}
+    restored = read_state(folder)
+    assert restored == state and restored.step == 8
+    fresh = make_model(seed=1, value=0.5)
+    Checkpoints(folder, fresh, restored, fresh.network).restore_last()
+    for part, wanted in expected.items():
+        for old, new in zip(wanted, values_of(getattr(fresh, part).variables), strict=True):
+            np.testing.assert_array_equal(old, new)
+    assert int(fresh.steps_seen.numpy()) == 8
+    network = make_network(seed=2)
+    assert restore_network(folder, network)
+    for old, new in zip(expected["network"], values_of(network.variables), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert sorted(path.name for path in folder.iterdir()) == ["best.npz", "last.npz"]
+
+
+def test_class_means_are_in_a_checkpoint(tmp_path):
+    model, fresh = (make_model(seed, cost=CostConfig(matrix="online", refresh_steps=5)) for seed in (0, 1))
+    model.fit(make_pairs(), steps_per_epoch=3, verbose=0)
+    Checkpoints(tmp_path, model, TrainingState(step=3), model.network).save_last()
+    Checkpoints(tmp_path, fresh, TrainingState(), fresh.network).restore_last()
+    for side in BOTH:
+        np.testing.assert_array_equal(
+            fresh.method_state.class_means[side].numpy(), model.method_state.class_means[side].numpy()
+        )
+
+
+def test_a_damaged_or_foreign_checkpoint_is_told_and_changes_nothing(tmp_path, small_disk):
+    assert read_state(tmp_path) is None and not restore_network(tmp_path, make_network())
+    model, state, checkpoints, _ = train(tmp_path, [0.1], steps=4)
+    path = tmp_path / "last.npz"
+    image = keras.Input((8, 8, 1))
+    other = jt.build_network(keras.Model(image, keras.layers.Flatten()(image)), 3, 2, image_shape=(8, 8, 1))
+    before = values_of(other.variables)
+    with pytest.raises(InputError, match="A checkpoint must be whole and of this run"):
+        restore_network(tmp_path, other)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(InputError, match="A checkpoint must be whole and of this run. Received: .*last.npz"):
+        read_state(tmp_path)
+    for old, new in zip(before, values_of(other.variables), strict=True):
+        np.testing.assert_array_equal(old, new)
+    (small_disk / "filler").write_bytes(bytes(2**20 - 8192))
+    with pytest.raises(RunStoppedError, match=r"A checkpoint must be writable.* at step 4 \(No space left"):
+        Checkpoints(small_disk, model, state, model.network).save_last()
+    assert [one.name for one in small_disk.iterdir()] == ["filler"]
+
+
+def test_a_loss_that_is_not_finite_stops_training_with_its_step_and_term_and_is_not_saved(tmp_path):
+    state, model = TrainingState(), make_model()
+    checkpoints = Checkpoints(tmp_path, model, state, model.network)
+    save = ValidateAndSave(state, checkpoints, FakeLog(), validate=None, steps_per_epoch=3, patience=0, last_step=9)
+    good, bad = make_pairs().map(_make_shares).take(4), make_pairs().map(_make_shares).map(_spoil_the_source)
+    callbacks = [StepCounter(state, check_steps=100), save]
+    with pytest.raises(NonFiniteLossError, match=r"Received: loss, source_loss not finite at step 5\. Hint"):
+        stage = Stage("joint", 9, BOTH)
+        train_stage(model, good.concatenate(bad), stage, first_step=0, callbacks=callbacks)
+    assert read_state(tmp_path).step == 3
+
+
+def _make_shares(pair):
+    images, labels = pair["source"]
+    return {**pair, "source": (images, tf.one_hot(labels, 3))}
+
+
+def _spoil_the_source(pair):
+    images, shares = pair["source"]
+    return {**pair, "source": (images, shares * np.nan)}
+
+
+def test_a_method_refreshes_its_costs_at_its_steps():
+    method = METHODS["jtln"](transport_start_step=3)
+    seen = []
+
+    class Setup:
+        cost = CostConfig(refresh_steps=4)
+
+    def estimate(step, state, setup):
+        seen.append(step)
+        return make_costs(value=float(len(seen)))
+
+    model, state, told = make_model(method=method), TrainingState(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jtln_tf.methods.jtln.costs.current_costs", estimate)
+        refresh = Refresh(state, Setup, on_costs=lambda step, costs, before: told.append((step, before.max())))
+        callbacks = [StepCounter(state, check_steps=5), refresh]
+        train_stage(model, make_pairs(), Stage("joint", 12, BOTH), first_step=0, callbacks=callbacks)
+    assert seen == [3, 7, 11]
+    np.testing.assert_allclose(model.method_state.cost_values.numpy(), make_costs(3.0).values)
+    # Each is told with the costs that it replaces.
+    assert told == [(3, pytest.approx(5 / 6)), (7, pytest.approx(5 / 6)), (11, pytest.approx(10 / 6))]
