@@ -180,36 +180,18 @@ def test_jtln_finds_the_digits_and_beats_joint_training_on_embedded_real_data(re
         assert plot.width > 500
 
 
-DESCRIBED = """\
-Domain        folder:source?per_class=2
-Images        20: train 8, validation 4, test 8
-Formats       PNG 95 %, unknown 5 %; gray 100 %
-Sizes         16 x 16 (width x height)
-Classes       4; training images: 2 of each
-
-class       train  validation        test
-s0              2           1           2
-s1              2           1           2
-s2              2           1           2
-s3              2           1           2
-
-Bad files     1 (a run stops at them; --skip_bad_images leaves them out)
-  source/s3/009.png (test): Unknown image file format. One of JPEG, JPEG XL, PNG, GIF, BMP, WebP required.
-
-Duplicates    none (images of the same pixels at 224 x 224)
-
-Shared        no images also in folder:target
-
-Picture       """
-
-
 @pytest.mark.slow
 def test_describe_data_prints_and_draws_what_a_run_would_use(repository, tmp_path, bars):
     shutil.copytree(bars, tmp_path / "bars")
     (tmp_path / "bars" / "source" / "s3" / "009.png").write_bytes(b"no image")
     flags = ["--domain=folder:source?per_class=2", f"--data_root={tmp_path / 'bars'}", "--against=folder:target"]
     shown = succeed(repository, "describe_data", *flags, f"--output={tmp_path / 'new' / 'sheet.png'}")
-    assert shown == f"{DESCRIBED}{tmp_path / 'new' / 'sheet.png'}\n"
+    assert shown.startswith(
+        "Domain        folder:source?per_class=2\nImages        20: train 8, validation 4, test 8\n"
+    )
+    assert "\n  source/s3/009.png (test): Unknown image file format." in shown
+    assert "\nShared        no images also in folder:target\n" in shown
+    assert shown.endswith(f"\nPicture       {tmp_path / 'new' / 'sheet.png'}\n")
     with Image.open(tmp_path / "new" / "sheet.png") as image:
         assert image.format == "PNG"
 
