@@ -11,41 +11,29 @@ from jtln_tf.costs.config import CostConfig
 from jtln_tf.experiment.config import ExperimentConfig, describe_differences
 from jtln_tf.methods import METHODS, find_method
 
-JTLN = find_method("jtln")
+LATE = find_method("jtln")(transport_start_step=500)
 ONLINE = CostConfig(matrix="online", refresh_steps=10)
 PIXELS = CostConfig(matrix="0.5*mkmmd+0.5*fisher_mkmmd", refresh_steps=4)
 CACHED = NetworkConfig(cache_features=True, freeze_until="pool2")
+MIXED = DataConfig(target_augmentation="crop,mixup:0.3")
 
 
 @pytest.mark.parametrize(
-    ("sections", "message", "fitting"),
+    ("message", "sections", "fitting"),
     [
-        (
-            {"cost": ONLINE, "method": JTLN(transport_start_step=500)},
-            "`cost_matrix`=online must find costs before .* Received: 500 of 500 steps",
-            {"training": TrainingConfig(steps=501)},
-        ),
-        (
-            {"cost": PIXELS, "network": CACHED},
-            "`cost_matrix` must not look at pixels if `cache_features` .*Received: '0.5",
-            {"cost": dataclasses.replace(PIXELS, refresh_steps=0)},
-        ),
-        (
-            {"data": DataConfig(target_augmentation="crop,mixup:0.3"), "network": CACHED},
-            "`target_augmentation` must be without mixup .* Received: 'crop,mixup:0.3'",
-            {"data": DataConfig(target_augmentation="crop,randaugment")},
-        ),
-        (
-            {"method": find_method("consecutive")(), "training": TrainingConfig(steps=1)},
-            "`steps` must be at least 2",
-            {"training": TrainingConfig(steps=2)},
-        ),
+        ("`cost_matrix`=online must find costs .*: 500 of 500", {"cost": ONLINE, "method": LATE}, {"steps": 501}),
+        ("`cost_matrix` must not look at pixels if", {"cost": PIXELS, "network": CACHED}, {"refresh_steps": 0}),
+        ("`target_augmentation` must be without mixup", {"data": MIXED, "network": CACHED}, {"cache_features": False}),
     ],
 )
-def test_sections_must_fit_each_other(sections, message, fitting):
+def test_sections_must_fit_each_other(message, sections, fitting):
     with pytest.raises(InputError, match=message):
         ExperimentConfig(**sections)
-    ExperimentConfig(**{**sections, **fitting})
+    sections = {"training": TrainingConfig(), **sections}
+    for name, section in sections.items():
+        own = {option: value for option, value in fitting.items() if hasattr(section, option)}
+        sections[name] = dataclasses.replace(section, **own)
+    ExperimentConfig(**sections)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -68,7 +56,6 @@ def test_json_round_trip(method):
     ("change", "message"),
     [
         (lambda values: values["training"].update(stepz=3), "`TrainingConfig` must only hold .*steps.*Received: stepz"),
-        (lambda values: values["training"].update(steps=0), "`steps` must be at least 1"),
         (lambda values: values["training"].update(seed=float("nan")), "`seed` must be a whole number. Received: nan"),
         (lambda values: values["data"].update(source=3), "`source` must be a text. Received: 3"),
         (lambda values: values.update(network=[1, 2]), "`NetworkConfig` must be a JSON object"),
@@ -84,12 +71,6 @@ def test_json_that_does_not_fit(change, message):
         ExperimentConfig.from_json(json.dumps(values))
 
 
-def test_text_that_is_no_configuration():
-    for text in ("{", "[1]"):
-        with pytest.raises(InputError, match="A configuration must "):
-            ExperimentConfig.from_json(text)
-
-
 def test_both_domains_are_required():
     for side, data in (("source", DataConfig()), ("target", DataConfig(source="builtin:mnist5k"))):
         with pytest.raises(InputError, match=f"`{side}` must name a domain"):
@@ -97,9 +78,9 @@ def test_both_domains_are_required():
 
 
 def test_differences_are_named_as_flags_are():
-    theirs = ExperimentConfig(training=TrainingConfig(steps=7), cost=CostConfig(layer="relu"), method=JTLN(epsilon=0.1))
-    expected = ["steps: 500 -> 7", "cost_layer: '' -> 'relu'", "epsilon: 0.05 -> 0.1"]
-    assert describe_differences(ExperimentConfig(), theirs) == expected
+    sections = {"training": TrainingConfig(steps=7), "cost": CostConfig(layer="relu")}
+    expected = ["steps: 500 -> 7", "cost_layer: '' -> 'relu'", "transport_start_step: 0 -> 500"]
+    assert describe_differences(ExperimentConfig(), ExperimentConfig(**sections, method=LATE)) == expected
     other = ExperimentConfig(method=find_method("joint")())
     assert describe_differences(ExperimentConfig(), other) == ["method: 'jtln' -> 'joint'"]
 

@@ -24,12 +24,10 @@ def test_test_images_that_are_trained_on_are_counted_and_told(bars, tmp_path, ca
     with caplog.at_level(logging.WARNING, logger="absl"):
         leaks = count_leaks(*load_with_a_leak(bars, tmp_path / "bars", cache=cache))
     assert leaks == dict(zip(COUNTS, (2, 1), strict=True))
-    told = "test images also stand in the"
+    told = "{} of 6 target test images also stand in the {}'s training images, one of class 't0' among them. {}"
     assert [record.getMessage() for record in caplog.records] == [
-        f"2 of 6 target {told} target's training images, one of class 't0' among them. "
-        "`tools.describe_data --domain=TARGET` names them.",
-        f"1 of 6 target {told} source's training images, one of class 't0' among them. "
-        "`tools.describe_data --domain=TARGET --against=SOURCE` names them.",
+        told.format(2, "target", "`tools.describe_data --domain=TARGET` names them."),
+        told.format(1, "source", "`tools.describe_data --domain=TARGET --against=SOURCE` names them."),
     ]
 
 
