@@ -104,10 +104,13 @@ def test_a_run_that_stopped_early_is_not_trained_on_when_it_is_resumed(bars, tmp
 
 
 @pytest.mark.slow
-def test_streamed_and_cached_images_train_alike(bars, tmp_path):
+def test_streamed_and_cached_images_train_alike_with_the_costs_of_a_file(bars, tmp_path):
+    CostMatrix(np.eye(4, 3), ("s3", "s1", "s2", "s0"), ("t0", "t1", "t2")).save(tmp_path / "cost.npz")
     for cache in ("memory", "none"):
-        config = make_config(bars, "joint", data={"cache": cache, "source_augmentation": "crop"})
-        run_experiment(config, tmp_path / cache, export=False)
+        data, cost = {"cache": cache, "source_augmentation": "crop"}, (str(tmp_path / "cost.npz"), 0)
+        run_experiment(make_config(bars, "jtln", cost=cost, data=data), tmp_path / cache, export=False)
+        # In the order of the run's classes.
+        np.testing.assert_array_equal(Run.open(tmp_path / cache).read_costs().values[:, 0], [0, 0, 0, 1])
     cached, streamed = (read_losses(tmp_path / cache) for cache in ("memory", "none"))
     np.testing.assert_allclose(list(cached.values()), list(streamed.values()), rtol=1e-3)
 
