@@ -32,7 +32,7 @@ def test_test_images_that_are_trained_on_are_counted_and_told(bars, tmp_path, ca
 
 
 def test_pixels_and_files_are_not_compared_and_nothing_is_said_without_a_leak(bars, caplog):
-    source = load_domain("builtin:mnist5k?per_class=5", image_size=16)
+    source = load_domain("builtin:optdigits?per_class=5", image_size=16)
     target = load_domain(f"folder:{bars}/target", image_size=16, channels=1, cache="none")
     with caplog.at_level(logging.WARNING, logger="absl"):
         assert count_leaks(source, target) == dict(zip(COUNTS, (0, None), strict=True))

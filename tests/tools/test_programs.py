@@ -25,7 +25,7 @@ MATRIX = [*DIGITS, "--output=unused.npz"]
 DOMAIN = "--domain=builtin:optdigits"
 
 
-def run(repository, program, *arguments, timeout=240):
+def run(repository, program, *arguments, timeout=600):
     command = [sys.executable, "-m", f"tools.{program}", *map(str, arguments)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=timeout)
