@@ -46,7 +46,8 @@ class L2SP(Consecutive):
             )
         start = keras.layers.Layer(name="starting_point", trainable=False)
         for number, variable in enumerate(variables):
-            start.add_weight(shape=variable.shape, initializer="zeros", trainable=False, name=f"start_{number}")
+            own = start.add_weight(shape=variable.shape, initializer="zeros", trainable=False, name=f"start_{number}")
+            own.assign(variable)
         return start
 
     def begin_stage(self, stage, moment):
