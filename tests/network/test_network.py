@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from jtln_tf.config import InputError, NetworkConfig
+from jtln_tf.config import SIDES, InputError, NetworkConfig
 from jtln_tf.network import build_network, features_model, head_variables, outputs_model
 from tests.network.networks import IMAGES, build_residual, build_small
 
@@ -19,18 +19,16 @@ def test_a_configuration_says_what_arguments_say():
     by_config = build_network(NetworkConfig(**options), 5, 3, image_shape=(12, 12, 1))
     network = build_small(**options)
     assert [each.name for each in by_config.layers] == [each.name for each in network.layers]
-    for side in ("source", "target"):
-        assert network.get_layer(f"{side}_hidden1").kernel.shape == (128, 7)
-        assert network.get_layer(f"{side}_hidden2").kernel.shape == (7, 6)
-        assert network.get_layer(f"{side}_dropout").rate == 0.5
-    assert len(head_variables(network)) == 2 * 3 * 2
+    assert all(network.get_layer(f"{side}_dropout").rate == 0.5 for side in SIDES)
+    for side, num_classes in zip(SIDES, (5, 3), strict=True):
+        shapes = [variable.shape for variable in head_variables(network, side)]
+        assert shapes == [(128, 7), (7,), (7, 6), (6,), (6, num_classes), (num_classes,)]
 
 
 def test_saves_and_reloads(tmp_path):
     network = build_residual("per_domain")
     network.save(tmp_path / "network.keras")
     again = keras.saving.load_model(tmp_path / "network.keras", safe_mode=True, compile=False)
-    np.testing.assert_allclose(again(IMAGES)["target"], network(IMAGES)["target"], rtol=1e-5, atol=1e-7)
     expected = outputs_model(network)(IMAGES)["source"]
     np.testing.assert_allclose(outputs_model(again)(IMAGES)["source"], expected, rtol=1e-4, atol=1e-6)
     assert len(head_variables(again)) == len(head_variables(network))
@@ -43,6 +41,8 @@ def test_mixed_precision_gives_float32():
         network = build_small(head_hidden_units=[4])
     finally:
         keras.config.set_dtype_policy(policy)
+    # A float16 pixel would lose the fractions that augmentation makes.
+    assert features_model(network).get_layer("pixel_scaling").compute_dtype == "float32"
     assert features_model(network)(IMAGES).dtype == tf.float16
     for outputs in (network(IMAGES), outputs_model(network)(IMAGES)):
         assert outputs["source"].dtype == outputs["target"].dtype == tf.float32
@@ -76,8 +76,6 @@ class Subclassed(keras.Model):
             r"`image_shape` .*\[12, 12, 1\] of .*\[13,",
         ),
         ("small_cnn", {"num_source_classes": 1}, "`num_source_classes` must be at least 2. Received: 1"),
-        ("small_cnn", {"head_hidden_units": (8, 0)}, "`head_hidden_units` must be at least 1. Received: 0"),
-        ("small_cnn", {"batchnorm": "auto"}, "`batchnorm` must be one of train, frozen, per_domain. Received: 'auto'"),
         ("small_cnn", {"units": 3}, "must only hold the options .*head_dropout. Received: units"),
         (pathlib.Path("no.keras"), {}, "`backbone` must name an existing file. Received: 'no.keras'"),
         (NetworkConfig(), {"head_dropout": 0.1}, "`head_dropout` must be a field of the `NetworkConfig`"),

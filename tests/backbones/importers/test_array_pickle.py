@@ -47,12 +47,10 @@ CALL, STATE, ITEMS = (
 OPCODE, SHAPE, BYTES = "an opcode that no dump", "without a proper shape", "whose bytes do not fit"
 HOSTILE = {
     "a global of os": (pickle.dumps(Calls(__import__("os").system, "touch owned"), 2), "'posix.system'"),
-    "a global by text": (b"cos\nsystem\n(S'touch owned'\ntR.", "'os.system'"),
     "text of old": (b"(S'touch owned'\nios\nsystem\n.", OPCODE),
     "a new object": (b"\x80\x02cnumpy\nndarray\n)\x81.", OPCODE),
     "a persistent id": (b"Pid\n.", OPCODE),
     "a call of a number": (b"\x80\x02K\x01)R.", CALL),
-    "a call of a text": (b"\x80\x02U\x04evalU\x011\x85R.", CALL),
     "an array by its class": (b"\x80\x02cnumpy\nndarray\n(K\x01tR.", CALL),
     "the state of a name": (b"\x80\x02cnumpy\nndarray\n}b.", STATE),
     "a state that is a dict": (with_state({"__array_interface__": 1}), STATE),
