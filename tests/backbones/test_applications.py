@@ -80,8 +80,8 @@ def test_imagenet_efficientnet_has_the_graph_of_the_plain_one(monkeypatch, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ConvNeXtTiny", "EfficientNetV2B0"])
-def test_saved_backbone_is_a_backbone_at_another_size(name, tmp_path):
+def test_saved_backbone_is_a_backbone_at_another_size(tmp_path):
+    name = "ConvNeXtTiny"
     backbone = build(name, (32, 32, 3))
     backbone.save(tmp_path / "trunk.keras")
     rebuilt = build(str(tmp_path / "trunk.keras"), (64, 64, 3))

@@ -6,8 +6,8 @@ import pytest
 
 from jtln_tf.backbones import has_domain_norms, images_of
 from jtln_tf.backbones.batch_norm import set_batchnorm_policy
-from jtln_tf.config import BATCHNORM_POLICIES, SIDES, InputError
-from tests.backbones.trunks import Scaled, build
+from jtln_tf.config import SIDES, InputError
+from tests.backbones.trunks import Scaled
 
 SHAPE = (6, 6, 1)
 RNG = np.random.default_rng(0)
@@ -51,22 +51,13 @@ def test_each_domain_has_statistics_of_its_own():
     np.testing.assert_allclose(backbone(SOURCE), normalized(SOURCE, TARGET), rtol=1e-3, atol=2e-3)
 
 
-@pytest.mark.slow
-def test_real_backbones_take_every_policy():
-    backbones = {policy: build("MobileNetV2", (32, 32, 3), batchnorm=policy) for policy in BATCHNORM_POLICIES}
-    norms = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in backbones["train"].layers)
-    trained, frozen, separate = (len(backbone.trainable_variables) for backbone in backbones.values())
-    assert frozen == trained - 2 * norms and separate == trained + 2 * norms
-    assert [has_domain_norms(backbone) for backbone in backbones.values()] == [False, False, True]
-    last = backbones["train"].layers[-2].name
-    assert not build("MobileNetV2", (32, 32, 3), batchnorm="per_domain", freeze_until=last).trainable_variables
-
-
 def test_nested_models_are_reached():
     inner = norm_backbone()
     image = keras.Input(SHAPE, name="image")
     outer = keras.Model(image, keras.Model(inner.input, inner.output, name="inner")(image), name="backbone")
-    assert has_domain_norms(set_batchnorm_policy(outer, "per_domain"))
+    # Scale and offset of each domain.
+    assert len(set_batchnorm_policy(outer, "per_domain").trainable_variables) == 4
+    assert set_batchnorm_policy(outer, "train") is outer and not has_domain_norms(outer)
     assert not set_batchnorm_policy(outer, "frozen").trainable_variables
 
 

@@ -48,17 +48,6 @@ def test_a_nested_model_of_two_inputs_keeps_its_weights(tmp_path):
     assert len(backbone.trainable_variables) == 4
 
 
-def test_frozen_batch_norm_keeps_its_statistics(tmp_path):
-    path = str(tmp_path / "normalized.keras")
-    save_model(path, layers.Conv2D(4, 3), layers.BatchNormalization(name="norm1"), layers.Conv2D(4, 3))
-    backbone = build(path, (8, 8, 3), freeze_until="norm1")
-    assert len(backbone.trainable_variables) == 2
-    images = draw_images(3, 8, 8, 3)
-    before = backbone(images).numpy()
-    for training in (True, False):
-        np.testing.assert_array_equal(backbone(images, training=training), before)
-
-
 WRONG = {
     "Lambda": ([layers.Lambda(lambda x: x * 2)], "must be a saved Keras model.*Lambda"),
     "fixed size": ([layers.Flatten(), layers.Dense(4)], r"rebuilt for images of \[9, 9, 3\]. .*saved for \[8, 8, 3\]"),

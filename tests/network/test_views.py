@@ -1,14 +1,12 @@
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from jtln_tf.backbones import images_of
-from jtln_tf.config import SIDES, InputError
-from jtln_tf.network import (
+from jtln_tf.config import SIDES
+from jtln_tf.network import build_network, cut_network
+from jtln_tf.network.views import (
     backbone_variables,
-    build_network,
-    cut_network,
     domain_view,
     features_model,
     head_variables,
@@ -48,14 +46,6 @@ def test_outputs_share_the_weights_and_every_one_has_a_gradient():
     assert {id(v) for v in backbone + heads} == {id(v) for v in network.trainable_variables}
 
 
-def test_outputs_of_the_rest_of_a_cut_network_are_those_of_the_whole():
-    network = build_small()
-    trunk, rest = cut_network(network, "pool1")
-    outputs, expected = outputs_model(rest, ["conv3"])(trunk(IMAGES)), outputs_model(network, ["conv3"])(IMAGES)
-    for actual, wanted in zip(tf.nest.flatten(outputs), tf.nest.flatten(expected), strict=True):
-        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
-
-
 def test_layers_that_stood_in_another_model_before():
     shared = keras.layers.Conv2D(6, 3, name="shared")
     shared(keras.Input((20, 20, 1)))
@@ -66,11 +56,6 @@ def test_layers_that_stood_in_another_model_before():
         np.testing.assert_allclose(outputs["layers"]["shared"], shared(IMAGES), rtol=1e-5, atol=1e-4)
         trunk, rest = cut_network(network, "shared")
         np.testing.assert_allclose(rest(trunk(IMAGES))["source"], network(IMAGES)["source"], rtol=1e-5)
-
-
-def test_outputs_of_no_layer():
-    with pytest.raises(InputError, match="`layers` must name a layer of the backbone, such as features. .*'pool22'"):
-        outputs_model(build_small(), ["pool22"])
 
 
 def test_a_view_knows_from_which_domain_its_images_are():
