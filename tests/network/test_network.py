@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from jtln_tf.config import SIDES, InputError, NetworkConfig
-from jtln_tf.network import build_network, features_model, head_variables, outputs_model
+from jtln_tf.network import build_network, cut_network, features_model, head_variables, outputs_model
 from tests.network.networks import IMAGES, build_residual, build_small
 
 
@@ -49,14 +49,18 @@ def test_mixed_precision_gives_float32():
 
 
 @pytest.mark.parametrize("name", ["mine", "backbone"])
-def test_a_ready_backbone_is_trained_itself(name):
-    ready = ready_model(keras.layers.Conv2D(6, 3), keras.layers.GlobalAveragePooling2D(), name=name)
-    network = build_network(ready, 5, 3, image_shape=(12, 12, 1))
-    outputs = outputs_model(network, [ready.layers[0].name])(IMAGES)
-    np.testing.assert_allclose(outputs["features"], ready(IMAGES))
-    np.testing.assert_allclose(outputs["layers"][ready.layers[0].name], ready.layers[0](IMAGES))
-    trained = {id(variable) for variable in features_model(network).trainable_variables}
-    assert trained == {id(variable) for variable in ready.trainable_variables}
+def test_a_ready_backbone_is_trained_itself_whatever_its_layers_were_in_before(name):
+    shared = keras.layers.Conv2D(6, 3, name="shared")
+    shared(keras.Input((20, 20, 1)))
+    ready = ready_model(shared, keras.layers.GlobalAveragePooling2D(), name=name)
+    for network in [build_network(ready, 5, 3, image_shape=(12, 12, 1)) for _ in range(2)]:
+        outputs = outputs_model(network, ["shared"])(IMAGES)
+        np.testing.assert_allclose(outputs["features"], ready(IMAGES), rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(outputs["layers"]["shared"], shared(IMAGES), rtol=1e-5, atol=1e-4)
+        trunk, rest = cut_network(network, "shared")
+        np.testing.assert_allclose(rest(trunk(IMAGES))["source"], network(IMAGES)["source"], rtol=1e-5)
+        trained = features_model(network).trainable_variables
+        assert [id(v) for v in trained] == [id(v) for v in ready.trainable_variables]
 
 
 class Subclassed(keras.Model):

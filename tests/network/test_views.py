@@ -4,15 +4,7 @@ import tensorflow as tf
 
 from jtln_tf.backbones import images_of
 from jtln_tf.config import SIDES
-from jtln_tf.network import build_network, cut_network
-from jtln_tf.network.views import (
-    backbone_variables,
-    domain_view,
-    features_model,
-    head_variables,
-    outputs_model,
-    predictions_model,
-)
+from jtln_tf.network import domain_view, features_model, head_variables, outputs_model, predictions_model
 from tests.network.networks import IMAGES, build_residual, build_small
 
 
@@ -40,22 +32,10 @@ def test_outputs_share_the_weights_and_every_one_has_a_gradient():
         loss = sum(tf.reduce_mean(outputs[side] ** 2) for side in SIDES)
     for gradient in tape.gradient(loss, network.trainable_variables):
         assert gradient is not None and np.isfinite(gradient.numpy()).all()
-    backbone, heads = backbone_variables(network), head_variables(network)
+    backbone, heads = features_model(network).trainable_variables, head_variables(network)
     # Kernel and bias of three convolutions, less the frozen one, and of the dense layer.
     assert len(heads) == 4 and len(backbone) == 2 * 2 + 2
     assert {id(v) for v in backbone + heads} == {id(v) for v in network.trainable_variables}
-
-
-def test_layers_that_stood_in_another_model_before():
-    shared = keras.layers.Conv2D(6, 3, name="shared")
-    shared(keras.Input((20, 20, 1)))
-    image = keras.Input((12, 12, 1))
-    ready = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(shared(image)), name="backbone")
-    for network in [build_network(ready, 5, 3, image_shape=(12, 12, 1)) for _ in range(2)]:
-        outputs = outputs_model(network, ["shared"])(IMAGES)
-        np.testing.assert_allclose(outputs["layers"]["shared"], shared(IMAGES), rtol=1e-5, atol=1e-4)
-        trunk, rest = cut_network(network, "shared")
-        np.testing.assert_allclose(rest(trunk(IMAGES))["source"], network(IMAGES)["source"], rtol=1e-5)
 
 
 def test_a_view_knows_from_which_domain_its_images_are():
