@@ -12,11 +12,11 @@ demo: $(VENV)/installed
 	$(BIN)/python -m tools.compare --preset=digits --seeds=$(SEEDS) --output=demo/seeds$(SEEDS)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # The fast tests and those that train for real.
 test-all: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -34,9 +34,8 @@ flags.DEFINE_float("seconds", 2.0, "Time of a measurement.", lower_bound=0.01)
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then measures."""
-    del arguments
     values = flags.FLAGS
     for policy in values.policy:
         parse_augmentation(policy)

@@ -27,9 +27,8 @@ flags.DEFINE_integer("cached_steps", 100, "Steps of a block behind the trunk.", 
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then measures."""
-    del arguments
     values = flags.FLAGS
     config = config_from_flags()
     config.require_domains()

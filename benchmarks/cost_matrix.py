@@ -51,9 +51,8 @@ flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 flags.DEFINE_string("measure", "", "For the processes it starts: a method and a size, as JSON.")
 
 
-def main(arguments):
+def main():
     """Measures, or starts the processes that do."""
-    del arguments
     values = flags.FLAGS
     if values.measure:
         print(json.dumps(measure_size(*json.loads(values.measure))))

@@ -25,9 +25,8 @@ flags.DEFINE_integer("rounds", 7, "Measurements of each.", lower_bound=1)
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then measures."""
-    del arguments
     values = flags.FLAGS
     if not values.domain:
         raise InputError("`domain` must be given. Received: nothing.")
@@ -46,19 +45,19 @@ def main(arguments):
 
 def measure(values):
     """Returns the figures of one run, a dict."""
-    from jtln_tf.data import load_domain
+    from jtln_tf.data import Files, load_domain
 
     options = {"image_size": values.image_size, "data_root": values.data_root}
     domains = {"none": load_domain(values.domain, cache="none", **options)}
     train = domains["none"].train
-    if train.is_decoded or train.reader is not None or not all(isinstance(image, str) for image in train.images):
+    if not isinstance(train.images, Files):
         raise InputError(f"`domain` must be of images in files of their own. Received: {values.domain!r}.")
     if len(train) < 2 * values.batch:
         raise InputError(
             f"`domain` must have training images for two batches of {values.batch}. Received: {len(train)} images."
         )
     domains["memory"] = load_domain(values.domain, cache="memory", **options)
-    paths = train.images.tolist()
+    paths = train.images.values.tolist()
     steps = values.passes * (len(paths) // values.batch)
     streams = _bare_streams(paths, values.image_size, values.batch, steps) | _own_streams(domains, values.batch, steps)
     seconds = {name: [] for name in streams}

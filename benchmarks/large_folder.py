@@ -2,8 +2,8 @@
 
     python -m benchmarks.large_folder --images=200000
 
-Makes the folder where it is not there yet: 32 x 32 JPEGs in 100 classes, and 10 more as the target. Then runs
-`tools.train --cache=none` on it, as a process of its own.
+Makes the folder if it does not exist: 32 x 32 JPEGs in 100 classes, and 10 more classes as the target. Then runs
+`tools.train --cache=none` on it in its own process.
 """
 
 import json
@@ -27,9 +27,8 @@ flags.DEFINE_integer("steps", 200, "Steps of the run.", lower_bound=1)
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
-    """Makes the images where that is needed, then measures."""
-    del arguments
+def main():
+    """Makes the images if needed, then measures."""
     values = flags.FLAGS
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(values.folder or temporary)

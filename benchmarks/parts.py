@@ -34,16 +34,7 @@ def training_batches(config, domains, steps=None):
     """Returns an iterator over the batches of a run on two domains, a dict by side."""
     from jtln_tf.batches import pair_domains
 
-    data = config.data
-    return iter(
-        pair_domains(
-            *domains.values(),
-            source_batch=data.source_batch,
-            target_batch=data.target_batch,
-            steps=steps,
-            seed=config.training.seed,
-            source_augmentation=data.source_augmentation,
-            target_augmentation=data.target_augmentation,
-            second_view=config.method.uses_second_view,
-        )
-    )
+    names = ("source_batch", "target_batch", "source_augmentation", "target_augmentation")
+    options = {name: getattr(config.data, name) for name in names}
+    options |= {"seed": config.training.seed, "second_view": config.method.uses_second_view}
+    return iter(pair_domains(*domains.values(), steps=steps, **options))

@@ -27,9 +27,8 @@ flags.DEFINE_string("feature_cache", "", "Folder of the features; empty keeps no
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Builds the matrices and counts."""
-    del arguments
     values = flags.FLAGS
     for metric in values.metrics:
         parse_cost_spec(metric)
@@ -39,10 +38,10 @@ def main(arguments):
         raise InputError("`kind` must name a column of the class table. Received: nothing.")
 
     load_tensorflow()
-    from jtln_tf.experiment import build_costs, load_domains
+    from jtln_tf.experiment.assembly import load_run_domains
+    from jtln_tf.experiment.cost_matrix import build_costs
 
-    source, target = load_domains(config)
-    kinds = [_kinds(domain, values.kind) for domain in (source, target)]
+    kinds = [_kinds(domain, values.kind) for domain in load_run_domains(config).values()]
     rows = []
     for metric in values.metrics:
         # A preset's refreshing is for training with its own matrix.

@@ -1,4 +1,4 @@
-"""Rows of the solver benchmark to a table and a plot."""
+"""Turns the rows of the solver benchmark into a table and a plot."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from benchmarks.solvers import OURS, SOLVERS
 
 
 def fastest_peer(rows, row):
-    """Returns the fastest other solver that reached the tolerance there, or None."""
+    """Returns the row of the fastest other solver that reached the tolerance on the same problem, or None."""
     there = [
         other
         for other in rows
@@ -20,7 +20,7 @@ def fastest_peer(rows, row):
 
 
 def summarize(rows):
-    """Returns a dict for each problem that ours solved: its time, the best peer's, and that of the matrix products."""
+    """Returns a dict per problem that ours solved: its time, the best peer's, and that of its matrix products."""
     summary = []
     for row in rows:
         if row["solver"] != OURS or "failed" in row:
@@ -65,7 +65,7 @@ def format_table(rows):
 
 
 def format_cell(row):
-    """Returns milliseconds, or why there are none; an error above the tolerance in brackets."""
+    """Returns the milliseconds, or why there are none, with an error above the tolerance in brackets."""
     if row is None:
         return "-"
     if "failed" in row:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.solver --json=solver.json --plot=solver.png
 
-Prints a table. Each solver has a process of its own for each size, one after the other. `make bench-solver` sets the
-peers up and runs it; solvers that are not installed are left out and named.
+Prints a table. Each solver runs in its own process for each size, one after the other. `make bench-solver` installs the
+peers and runs it; solvers that are not installed are left out and named.
 """
 
 import importlib.util
@@ -26,12 +26,11 @@ from benchmarks.solvers import OURS, PACKAGES, SOLVERS
 from jtln_tf.config import InputError
 from tools.program import run_program
 
-# A solve may take this long; what it would take is foreseen from the next larger epsilon, as iterations grow like
-# 1 / epsilon.
+# A solve may take this long. Its time is foreseen from the next larger epsilon: iterations grow like 1 / epsilon.
 LIMIT_SECONDS = 60.0
 # Time to load and compile.
 START_SECONDS = 30.0
-# Beyond this the first solve counts, which compiles; below it, the median of those that fit into some seconds.
+# If the first solve, which compiles, takes longer, it counts; else the median of the solves of some seconds.
 ONCE_SECONDS = 20.0
 
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
@@ -41,9 +40,8 @@ flags.DEFINE_integer("sizes", len(SIZES), "How many of the sizes, from the small
 flags.DEFINE_string("measure", "", "For the processes it starts: one solver at one size, as JSON.")
 
 
-def main(arguments):
+def main():
     """Measures, or starts the processes that do."""
-    del arguments
     values = flags.FLAGS
     if values.measure:
         name, size = json.loads(values.measure)
@@ -70,14 +68,14 @@ def main(arguments):
 
 
 def write_json(rows):
-    """Writes what there is so far, where a file was asked for."""
+    """Writes what there is so far, if a file was asked for."""
     if flags.FLAGS.json:
         results = {"rows": summarize(rows), "peak_mib": peaks(rows), "all": rows, "versions": describe_versions()}
         pathlib.Path(flags.FLAGS.json).write_text(json.dumps(results, indent=1))
 
 
 def run_process(name, size):
-    """Returns the rows of one solver at one size; where it is given up, the rest are `failed` rows."""
+    """Returns the rows of one solver at one size; once it is given up, the rest are `failed` rows."""
     command = [sys.executable, "-m", "benchmarks.solver", f"--measure={json.dumps([name, size])}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     lines = queue.Queue()
@@ -124,14 +122,14 @@ def measure(name, size):
             "milliseconds": milliseconds,
             "first_call_seconds": first,
             "marginal_error": marginal_error(a, b, cost_matrix, epsilon, f, g),
-            # What the process took beyond what it had: compilation and the first solve.
+            # Beyond what the process had: compilation and the first solve.
             "peak_mib": peak - before if can_reset else None,
             **(describe_iterations(a, b, cost_matrix, epsilon, n_iters) if name == OURS else {}),
         }
 
 
 def describe_iterations(a, b, cost_matrix, epsilon, n_iters):
-    """Returns the iterations of ours, and the time of one beside that of its two matrix products alone."""
+    """Returns the iterations of ours, and the time of one next to that of its two matrix products alone."""
     import tensorflow as tf
 
     from jtln_tf.ot import forms, scaling
@@ -147,7 +145,7 @@ def describe_iterations(a, b, cost_matrix, epsilon, n_iters):
         transposed = tf.transpose(kernel)
 
         def step(index, v):
-            # The factor keeps the numbers from growing, in the least that a loop can do beside the products.
+            # The factor keeps the numbers from growing: the least that a loop can do beside the products.
             return index + 1, tf.linalg.matmul(transposed, tf.linalg.matmul(kernel, v)) * 1e-3
 
         return tf.while_loop(lambda index, v: index < count, step, (0, v))[1]
@@ -160,7 +158,7 @@ def describe_iterations(a, b, cost_matrix, epsilon, n_iters):
     }
     few, many = tf.constant(10), tf.constant(60)
     slopes = {name: [] for name in calls}
-    # In turns, so that what else the machine does weighs on both.
+    # In turns, so that other work of the machine slows both alike.
     for _ in range(11):
         for name, call in calls.items():
             seconds = []
@@ -180,7 +178,7 @@ def describe_iterations(a, b, cost_matrix, epsilon, n_iters):
 
 
 def resident_mib(field):
-    """Returns `VmRSS` (now) or `VmHWM` (peak) of this process in MiB; None where the system does not tell."""
+    """Returns `VmRSS` (now) or `VmHWM` (peak) of this process in MiB; None if the system does not tell."""
     try:
         lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -189,7 +187,7 @@ def resident_mib(field):
 
 
 def reset_peak():
-    """Lets the peak start from what is resident now; returns whether the system allows that."""
+    """Resets the peak to what is resident now; returns whether the system allows that."""
     try:
         pathlib.Path("/proc/self/clear_refs").write_text("5")
     except OSError:

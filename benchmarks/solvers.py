@@ -2,14 +2,14 @@
 
 `prepare(a, b, cost_matrix, epsilon)` returns a function without arguments that solves, differentiates the mean of the
 regularized cost in both marginals, waits for the result and returns `(f, g, n_iters)`. POT's solver has no such
-gradient: there it is the value alone, in its favour. Both peers look at the error every 10 iterations, as they come.
+gradient, so only its value is timed, in its favour. Both peers check the error every 10 iterations, their default.
 """
 
 from benchmarks.problems import TOLERANCE
 
 MAX_ITERATIONS = 2000
 OURS = "jtln_tf"
-# What each imports.
+# The package that each imports.
 PACKAGES = {OURS: "tensorflow", "ott": "ott", "pot": "ot"}
 
 
@@ -70,8 +70,8 @@ def prepare_pot(a, b, cost_matrix, epsilon, method):
 
     a, b, cost_matrix = (torch.tensor(x) for x in (a, b, cost_matrix))
     costs = cost_matrix.expand(len(a), *cost_matrix.shape)
-    # Its threshold is on the L2 norm. That of an error spread evenly is smaller than its L1 norm by this factor, and by
-    # less where it is not: a third of the factor made it reach the tolerance without going far below.
+    # Its threshold is on the L2 norm, which is smaller than the L1 norm by at most the root of the number of classes. A
+    # third of that factor made it reach the tolerance without going far below.
     threshold = TOLERANCE * 3 / cost_matrix.shape[0] ** 0.5
 
     def solve():

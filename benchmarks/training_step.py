@@ -30,9 +30,8 @@ flags.DEFINE_integer("replayed_steps", 100, "Steps whose predictions are solved 
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
-def main(arguments):
+def main():
     """Checks the flags, then measures."""
-    del arguments
     values = flags.FLAGS
     config = config_from_flags()
     config.require_domains()

@@ -76,21 +76,17 @@ def _define_section(section, flag_values):
 
 def _define_flag(name, field, annotation, flag_values):
     limits = field.metadata
-    bounds = {"lower_bound": limits["minimum"], "upper_bound": limits["maximum"]}
     arguments = {"name": name, "default": field.default, "help": limits["help"], "flag_values": flag_values}
     if typing.get_origin(annotation) is tuple:
-        arguments["default"] = [str(element) for element in field.default]
-        flags.DEFINE_list(**arguments)
+        flags.DEFINE_list(**{**arguments, "default": [str(element) for element in field.default]})
     elif limits["choices"]:
         flags.DEFINE_enum(**arguments, enum_values=limits["choices"])
-    elif annotation is bool:
-        flags.DEFINE_bool(**arguments)
-    elif annotation is int:
-        flags.DEFINE_integer(**arguments, **bounds)
-    elif annotation is float:
-        flags.DEFINE_float(**arguments, **bounds)
+    elif annotation in (int, float):
+        define = flags.DEFINE_integer if annotation is int else flags.DEFINE_float
+        define(**arguments, lower_bound=limits["minimum"], upper_bound=limits["maximum"])
     else:
-        flags.DEFINE_string(**arguments)
+        define = flags.DEFINE_bool if annotation is bool else flags.DEFINE_string
+        define(**arguments)
 
 
 def _values(section, flag_values, only_given=False):

@@ -49,11 +49,7 @@ def write_json(path: str | os.PathLike, values: object) -> None:
 
 @contextlib.contextmanager
 def lock(path: pathlib.Path) -> Iterator[None]:
-    """Lets one process in at a time; the others wait.
-
-    Args:
-        path: The lock's file, which stays.
-    """
+    """Lets one process in at a time; the others wait. The lock's file stays."""
     # The kernel releases the lock of a process that is killed.
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -61,16 +57,13 @@ def lock(path: pathlib.Path) -> Iterator[None]:
 
 
 def check_room(folder: str | os.PathLike, needed_bytes: int, option: str, hint: str = "") -> None:
-    """Checks that a disk has room.
+    """Raises `InputError` if a disk has no room for so many bytes and a small reserve.
 
     Args:
         folder: Folder on the disk; need not exist yet.
         needed_bytes: What is going to be written.
         option: The argument that named the folder.
         hint: What else the user can do.
-
-    Raises:
-        InputError: If there is less room than that and a small reserve.
     """
     free, needed = shutil.disk_usage(nearest_existing(folder)).free, needed_bytes + _SPARE_BYTES
     if free < needed:
@@ -98,15 +91,7 @@ def escape_name(text: str, can_show: Callable[[str], bool] = str.isprintable) ->
 
 
 def mark_folder(folder: str | os.PathLike, kind: str, version: int = 1) -> None:
-    """Marks a folder as written by this program.
-
-    Only what carries the mark is ever removed or replaced; see `remove_marked`.
-
-    Args:
-        folder: An existing folder.
-        kind: What it holds, for example `run` or `export`.
-        version: Format of what it holds.
-    """
+    """Marks a folder as written by this program: only what carries the mark is ever removed, see `remove_marked`."""
     write_json(pathlib.Path(folder) / _MARK_FILE, {"program": "jtln_tf", "kind": kind, "version": version})
 
 
@@ -159,15 +144,7 @@ def check_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...
 
 @contextlib.contextmanager
 def sole_writer(path: str | os.PathLike, option: str) -> Iterator[None]:
-    """Holds a lock on a file while a folder is written.
-
-    Args:
-        path: The lock's file, which stays.
-        option: The argument that named the folder, for messages.
-
-    Raises:
-        InputError: If another process holds it.
-    """
+    """Holds a lock on a file, which stays, while its folder is written; raises `InputError` if another process does."""
     with pathlib.Path(path).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -34,8 +34,8 @@ def main():
     """Checks the flags, then builds, writes and shows the matrix."""
     values = flags.FLAGS
     output, plot = pathlib.Path(values.output), pathlib.Path(values.plot)
-    nearest = output.with_name(f"{output.stem}.nearest.md")
     check_output(values.output, (".npz", ".csv"))
+    nearest = output.with_name(f"{output.stem}.nearest.md")
     check_output(nearest, (".md",))
     if values.plot:
         check_output(values.plot, (".png",), option="plot")

@@ -44,8 +44,7 @@ def main():
             f"Received: methods={','.join(values.methods)}."
         )
     configs = [config_from_flags(method) for method in values.methods]
-    config = configs[0]
-    config.require_domains()
+    configs[0].require_domains()
 
     load_tensorflow()
     from jtln_tf.comparison.plan import plan_variants
@@ -58,8 +57,8 @@ def main():
     if values.json:
         print(json.dumps(rows))
         return
-    pair = f"{config.data.source.text} -> {config.data.target.text}"
-    print(f"\n{pair}, {config.training.steps} steps, {len(seeds)} seed(s)\n")
+    data = configs[0].data
+    print(f"\n{data.source.text} -> {data.target.text}, {values.steps} steps, {len(seeds)} seed(s)\n")
     print(format_table(rows))
     last = run_folder(values.output, variants[-1], seeds[-1])
     print(f"\nPlot          {values.output}/accuracy.png")

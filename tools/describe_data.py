@@ -32,8 +32,7 @@ def main():
     """Checks the flags, then describes and draws."""
     values = flags.FLAGS
     require_flags("domain")
-    for spec in filter(None, (values.domain, values.against)):
-        parse_domain_spec(spec)
+    domain, against = (parse_domain_spec(text) if text else None for text in (values.domain, values.against))
     if values.output:
         check_output(values.output, (".png",))
 
@@ -42,8 +41,7 @@ def main():
     from jtln_tf.report.contact_sheet import save_contact_sheet
 
     options = {"data_root": values.data_root, "cache_dir": values.cache_dir, "seed": values.seed}
-    domain = divide_domain(values.domain, **options)
-    against = divide_domain(values.against, **options) if values.against else None
+    domain, against = (divide_domain(spec, **options) if spec else None for spec in (domain, against))
     if values.output:
         # First, because a file that cannot be written is found before all images are decoded.
         pathlib.Path(values.output).parent.mkdir(parents=True, exist_ok=True)

@@ -62,9 +62,6 @@ def parse_augmentation(policy: str | tuple[str, ...] | AugmentationSpec, option:
             nothing. A parsed policy is returned unchanged.
         option: Name of the argument, for messages.
 
-    Returns:
-        An `AugmentationSpec`.
-
     Raises:
         InputError: If a name is unknown or stands twice, or a number does not fit.
     """

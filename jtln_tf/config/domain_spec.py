@@ -74,18 +74,10 @@ def domain_options(kind: str) -> tuple[str, ...]:
 
 
 def parse_domain_spec(text: str | DomainSpec) -> DomainSpec:
-    """Parses a domain specification.
+    """Parses a domain specification, such as `folder:photos?classes=A,B&per_class=3&family=Fruit`.
 
-    `KIND:NAME?classes=A,B&exclude=C&per_class=K&test_fraction=F&validation_fraction=F&crop_bottom=R`. Names with a
-    comma or an ampersand are written percent-encoded. A `folder:` has `class_depth=N` too. Any other option of a
-    `folder:` is taken for a column of its `classes.csv` (`?family=Fruit`), of a `list:` for a further column of it, and
-    of a `tfds:` for another class label of the data set (`?coarse_label=trees`).
-
-    Args:
-        text: The specification. A parsed one is returned unchanged.
-
-    Returns:
-        A `DomainSpec`.
+    Names with a comma or an ampersand are written percent-encoded. An option that is no attribute of `DomainSpec` is
+    one of its `filters`. A parsed specification is returned unchanged.
 
     Raises:
         InputError: If the kind or an option is unknown, the name is empty, or a value does not fit.

@@ -2,7 +2,16 @@
 
 
 class InputError(ValueError):
-    """A value that a user gave does not fit. The message names it, says what it must be, and what was received."""
+    """A value that a user gave does not fit. The message names it, says what it must be, and what was received.
+
+    Example:
+        >>> import jtln_tf as jt
+        >>> try:
+        ...     jt.load_domain("builtin:letters")
+        ... except jt.InputError as error:
+        ...     print(error)
+        A builtin domain must be one of mnist5k, optdigits. Received: 'letters'.
+    """
 
 
 class MissingInputError(InputError, FileNotFoundError):

@@ -1,10 +1,10 @@
 """Domains: labelled images with class names, from packages, folders or TensorFlow Datasets."""
 
 from jtln_tf.data.cache.array_file import cached_array
+from jtln_tf.data.decoded import open_split
 from jtln_tf.data.domain import Domain, default_cache_folder, divide_listing, list_domain, load_domain, load_domains
 from jtln_tf.data.duplicates import digest_files, digest_pixels, find_shared, read_files
 from jtln_tf.data.examples import Examples
-from jtln_tf.data.reading.decoded import open_split
 from jtln_tf.data.reading.decoding import decode_image
 from jtln_tf.data.reading.images import Files, Images, Pixels, Records
 from jtln_tf.data.reading.split import Split, decode_all

@@ -9,8 +9,8 @@ import numpy as np
 from absl import logging
 
 from jtln_tf.config import CACHES, DataConfig, DomainSpec, InputError, parse_domain_spec
+from jtln_tf.data.decoded import load_split
 from jtln_tf.data.examples import Examples, fingerprint, hold_out, sample_per_class
-from jtln_tf.data.reading.decoded import load_split
 from jtln_tf.data.reading.split import Split
 from jtln_tf.data.sources import LISTERS
 from jtln_tf.data.sources.listing import Listing

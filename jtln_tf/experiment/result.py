@@ -9,7 +9,8 @@ import tensorflow as tf
 from jtln_tf.evaluation import evaluate
 from jtln_tf.experiment.assembly import Assembly
 from jtln_tf.experiment.workdir import Run
-from jtln_tf.export import check_export, export_network
+from jtln_tf.export.check import check_export
+from jtln_tf.export.saved_model import export_network
 from jtln_tf.trainer.checkpoints import TrainingState
 
 

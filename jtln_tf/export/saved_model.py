@@ -46,7 +46,7 @@ def export_network(
         RunStoppedError: If the disk does not take it.
 
     Example:
-        >>> import tempfile, jtln_tf as jt
+        >>> import os, tempfile, jtln_tf as jt
         >>> network = jt.build_network("small_cnn", 3, 2, image_shape=(8, 8, 1))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     jt.export_network(network, folder + "/out", source_classes=["a", "b", "c"], target_classes=["x", "y"])

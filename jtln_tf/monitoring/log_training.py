@@ -17,14 +17,7 @@ class LogTraining(keras.callbacks.Callback):
     """
 
     def __init__(self, state, log, *, every_steps: int, count_passes: Callable[[int], dict[str, float]]):
-        """Prepares the callback.
-
-        Args:
-            state: `TrainingState`.
-            log: `RunLog`.
-            every_steps: Steps between two entries.
-            count_passes: Maps a step of the run to the passes over each domain, by name.
-        """
+        """Writes to a `RunLog`; `count_passes` maps a step of the run to the passes over each domain, by name."""
         super().__init__()
         self._state, self._log, self._every_steps, self._count_passes = state, log, every_steps, count_passes
         self._has_warned = False

@@ -11,13 +11,7 @@ class ProgressBar(keras.callbacks.Callback):
     """One bar over all stages of a run, with the loss and the training accuracy on the target."""
 
     def __init__(self, state, *, title: str, steps: int):
-        """Shows the bar.
-
-        Args:
-            state: `TrainingState`; the bar begins at its step.
-            title: Text before the bar.
-            steps: Steps of the whole run.
-        """
+        """Shows the bar from the step of a `TrainingState` to the `steps` of the whole run."""
         super().__init__()
         self._state, self._shown_at = state, 0.0
         # A log file gets a line now and then instead of a bar that redraws itself.

@@ -1,5 +1,5 @@
 """The solver of entropic optimal transport. Floor 1."""
 
-from jtln_tf.ot.sinkhorn import SinkhornOutput, sinkhorn, sinkhorn_from_logits
+from jtln_tf.ot.solver import SinkhornOutput, sinkhorn, sinkhorn_from_logits
 
 __all__ = ["SinkhornOutput", "sinkhorn", "sinkhorn_from_logits"]

@@ -7,7 +7,9 @@ import keras
 from absl import logging
 
 from jtln_tf.config import NonFiniteLossError
+from jtln_tf.methods.base import Setup
 from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState
+from jtln_tf.trainer.model import JointModel
 
 
 class StepCounter(keras.callbacks.Callback):
@@ -17,12 +19,7 @@ class StepCounter(keras.callbacks.Callback):
     """
 
     def __init__(self, state: TrainingState, check_steps: int):
-        """Prepares the callback.
-
-        Args:
-            state: `TrainingState`.
-            check_steps: Steps between two looks at what the device noted of the loss.
-        """
+        """Looks every `check_steps` steps at what the device noted of the loss."""
         super().__init__()
         self._state, self._check_steps = state, check_steps
         self._started = None
@@ -40,12 +37,8 @@ class StepCounter(keras.callbacks.Callback):
         self._state.seconds += time.perf_counter() - self._started
 
 
-def check_loss(model) -> None:
-    """Checks what the device noted of the terms of the loss.
-
-    Raises:
-        NonFiniteLossError: If a term was NaN or infinite in a step so far; the message names the first step.
-    """
+def check_loss(model: JointModel) -> None:
+    """Raises `NonFiniteLossError` if a term of the loss was NaN or infinite so far; the message tells since when."""
     step, names = model.health.broken_terms()
     if names:
         raise NonFiniteLossError(
@@ -71,11 +64,10 @@ class ValidateAndSave(keras.callbacks.Callback):
         """Prepares the callback.
 
         Args:
-            state: `TrainingState`.
-            checkpoints: `Checkpoints`.
+            state: How far the run has come.
+            checkpoints: What is saved.
             log: `RunLog` that the validation accuracy is written to.
-            validate: Returns the target validation accuracy in [0, 1]; None if the stage does not train the target, or
-                there are no validation images.
+            validate: Returns the target validation accuracy in [0, 1]; None validates nothing.
             steps_per_epoch: Steps between two validations.
             patience: Epochs without a better accuracy after which training stops; 0 is never.
             last_step: Step at which the stage ends.
@@ -86,11 +78,7 @@ class ValidateAndSave(keras.callbacks.Callback):
         self._last_step = last_step
 
     def on_train_batch_end(self, batch, logs=None):
-        """Validates and saves if an epoch ends.
-
-        Raises:
-            NonFiniteLossError: If a term of the loss was not finite: such weights are not saved.
-        """
+        """Validates and saves if an epoch ends; weights of a loss that is not finite are not saved."""
         state = self._state
         if state.step % self._steps_per_epoch and state.step != self._last_step:
             return
@@ -113,15 +101,8 @@ class ValidateAndSave(keras.callbacks.Callback):
 class Refresh(keras.callbacks.Callback):
     """Lets the method estimate anew what it has to, before each step."""
 
-    def __init__(self, state: TrainingState, setup, *, on_costs: Callable):
-        """Prepares the callback.
-
-        Args:
-            state: `TrainingState`.
-            setup: `Setup` of the run.
-            on_costs: Called as `on_costs(step, costs, before)` with a new `CostMatrix` and the values [n, m] of the one
-                that it replaces, or None.
-        """
+    def __init__(self, state: TrainingState, setup: Setup, *, on_costs: Callable):
+        """Calls `on_costs(step, costs, before)` with each new `CostMatrix` and the values [n, m] before it, or None."""
         super().__init__()
         self._state, self._setup, self._on_costs = state, setup, on_costs
         self._before = None

@@ -45,14 +45,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | pathlib.Path, model: keras.Model, state: TrainingState, network: keras.Model):
-        """Prepares to save and restore; touches no file.
-
-        Args:
-            folder: Folder of the run's checkpoints.
-            model: A compiled `JointModel`.
-            state: `TrainingState`.
-            network: The whole network, of which the model may train only a part.
-        """
+        """Prepares to save and restore a compiled `JointModel` and the whole network, of which it may train a part."""
         self._folder, self._state = pathlib.Path(folder), state
         self._network = {f"network/{number}": one for number, one in enumerate(network.variables)}
         parts = {
@@ -64,11 +57,7 @@ class Checkpoints:
         self._others = {f"{part}/{number}": one for part, all_ in parts.items() for number, one in enumerate(all_)}
 
     def save_last(self) -> None:
-        """Saves everything that training needs to go on.
-
-        Raises:
-            RunStoppedError: If the file cannot be written; the one before is kept.
-        """
+        """Saves all that training needs to go on; raises `RunStoppedError`, and keeps the one before, if it cannot."""
         state = {f"state/{name}": value for name, value in dataclasses.asdict(self._state).items()}
         self._save(_LAST_FILE, {**_to_arrays(self._network), **_to_arrays(self._others), **state})
 
@@ -78,11 +67,7 @@ class Checkpoints:
         self._save(_BEST_FILE, _to_arrays(self._network))
 
     def restore_last(self) -> None:
-        """Restores everything from the last checkpoint.
-
-        Raises:
-            InputError: If the file is damaged or was written for other variables.
-        """
+        """Restores everything; raises `InputError` if the file is damaged or was written for other variables."""
         _restore(self._folder / _LAST_FILE, {**self._network, **self._others})
 
     def restore_best(self) -> bool:
@@ -106,11 +91,7 @@ class Checkpoints:
 
 
 def read_state(folder: str | pathlib.Path) -> TrainingState | None:
-    """Reads the `TrainingState` of the last checkpoint in a folder; None if there is none.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
+    """Returns the `TrainingState` of the last checkpoint in a folder, or None; raises `InputError` if damaged."""
     path = pathlib.Path(folder) / _LAST_FILE
     if not path.is_file():
         return None

@@ -15,12 +15,7 @@ class Forward:
     """
 
     def __init__(self, network: keras.Model, layers: tuple[str, ...] = ()):
-        """Prepares the pass.
-
-        Args:
-            network: The network.
-            layers: Names of backbone layers whose outputs are wanted too.
-        """
+        """Prepares the pass; `layers` are backbone layers whose outputs are wanted too."""
         self._model, self._is_split = outputs_model(network, layers), has_domain_norms(network)
 
     def __call__(self, images: dict[str, tf.Tensor], training: bool) -> dict[str, Outputs]:

@@ -11,11 +11,7 @@ class Health(keras.layers.Layer):
     """
 
     def __init__(self, terms: tuple[str, ...]):
-        """Makes the note.
-
-        Args:
-            terms: Names of the terms.
-        """
+        """Makes the note for terms of these names."""
         super().__init__(name="health", trainable=False)
         self._terms = terms
         # 0 is "never": steps count from 1 here.

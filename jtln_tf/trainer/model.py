@@ -27,7 +27,7 @@ class JointModel(keras.Model):
     distribution strategy, make and compile the model inside its scope.
 
     Example:
-        >>> import jtln_tf as jt
+        >>> import keras, jtln_tf as jt
         >>> source = jt.load_domain("builtin:mnist5k?per_class=5")
         >>> target = jt.load_domain("builtin:optdigits?per_class=3")
         >>> network = jt.build_network("small_cnn", 10, 10, image_shape=(28, 28, 1))
@@ -233,7 +233,8 @@ class JointModel(keras.Model):
             labels = batch.labels[side]
             # A mixed image counts for the class with the larger share.
             labels = tf.argmax(labels, axis=1) if are_probabilities(labels) else labels
-            hits = tf.argmax(of_side.head(side), axis=1, output_type=labels.dtype) == labels
+            # `==` loses the rank of a batch of unknown size.
+            hits = tf.equal(tf.argmax(of_side.head(side), axis=1, output_type=labels.dtype), labels)
             values[f"{side}_{accuracy}"] = tf.cast(hits, tf.float32)
         for name, value in values.items():
             self._means[name].update_state(value)

@@ -12,13 +12,7 @@ _NOT_DECAYED = ["bias", "gamma", "beta"]
 
 
 def build_optimizer(training: TrainingConfig, learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
-    """Builds the optimizer of one part of the network for one stage.
-
-    Args:
-        training: `TrainingConfig`.
-        learning_rate: Peak learning rate.
-        steps: Steps of the stage, over which the schedule runs.
-    """
+    """Builds the optimizer of one part of the network, its schedule running over the `steps` of a stage."""
     schedule = WarmUp(_build_decay(training, learning_rate, steps), training.warmup_steps)
     if training.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay)

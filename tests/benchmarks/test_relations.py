@@ -9,7 +9,9 @@ import pytest
 
 import jtln_tf as jt
 from jtln_tf.config import DataConfig, TrainingConfig
-from jtln_tf.experiment import build_costs, run_experiment
+from jtln_tf.experiment.cost_matrix import build_costs
+from jtln_tf.experiment.run import run_experiment
+from jtln_tf.methods import find_method
 from tests.conftest import make_image_folder
 
 SHARED = os.environ.get("JTLN_SHARED")
@@ -19,8 +21,9 @@ SHARED = os.environ.get("JTLN_SHARED")
 def test_a_backbone_that_knows_mnist_relates_other_scans_of_the_same_digit(tmp_path):
     crop = {"source_augmentation": "crop", "target_augmentation": "crop"}
     data = DataConfig(source="builtin:mnist5k", target="builtin:mnist5k", channels=1, **crop)
-    training = TrainingConfig(method="target_only", steps=500, head_learning_rate=3e-3, backbone_learning_rate=3e-3)
-    run_experiment(jt.ExperimentConfig(data=data, training=training), tmp_path / "run", export=False)
+    training = TrainingConfig(steps=500, head_learning_rate=3e-3, backbone_learning_rate=3e-3)
+    config = jt.ExperimentConfig(data=data, training=training, method=find_method("target_only")())
+    run_experiment(config, tmp_path / "run", export=False)
     for seed in range(2):
         config = jt.ExperimentConfig(
             data=dataclasses.replace(data, target="builtin:optdigits?per_class=10"),

@@ -55,7 +55,7 @@ def build_values(*arguments, **options):
 
 
 def pixels(domain):
-    return domain.train.images.reshape(len(domain.train), -1) / 255.0, domain.train.labels
+    return domain.train.images.values.reshape(len(domain.train), -1) / 255.0, domain.train.labels
 
 
 def standardize(raw):
@@ -140,7 +140,7 @@ def test_degenerate_images(source, target):
     values = build_values(source, target, images_per_class=1)
     assert np.isfinite(values).all() and values.min() == 0 and values.max() == 1
     blank = [
-        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images))
+        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images.values))
         for domain in (source, target)
     ]
     np.testing.assert_array_equal(build_values(*blank), 0)
@@ -162,7 +162,7 @@ def test_augmented_views_agree_with_the_double_loops(source, target, augmented):
             # Few images are filled up; others are not.
             rows = [np.resize(np.flatnonzero(split.labels == label), 8) for label in range(domain.num_classes)]
             rows = np.concatenate(rows)
-        images = split.images[rows]
+        images = split.images.values[rows]
         if side in augmented:
             images = choose_augmentation(split, "flip", 3)(images, step=0).numpy()
         features += [images.reshape(len(rows), -1) / 255.0, split.labels[rows]]

@@ -25,10 +25,10 @@ def test_activations_are_those_of_each_image(bars, tmp_path, cache):
     split, trunk = load_bars(bars, cache, cache_dir=str(tmp_path)).train, build_trunk()
     expected = np.concatenate([trunk(images) for images, _ in split.dataset(100)])
     found = extract_activations(trunk, split, batch_size=7)
-    np.testing.assert_allclose(found.images, expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.images.values, expected, rtol=1e-4, atol=1e-3)
     np.testing.assert_array_equal(found.labels, split.labels)
     images, labels = next(iter(found.dataset(100)))
-    np.testing.assert_array_equal(images, found.images)
+    np.testing.assert_array_equal(images, found.images.values)
     np.testing.assert_array_equal(labels, split.labels)
 
 
@@ -39,7 +39,7 @@ def test_further_views_are_augmented_and_taken_in_turn(bars):
         trunk, domain.train, views=3, augment=lambda images, step: -np.float32(images) - 1000 * step, batch_size=100
     )
     count, plain = len(domain.train), domain.train.images.values.astype(np.float32)
-    np.testing.assert_array_equal(split.images, np.concatenate([plain, -plain - 1000, -plain - 2000]))
+    np.testing.assert_array_equal(split.images.values, np.concatenate([plain, -plain - 1000, -plain - 2000]))
     batches = pair_domains(dataclasses.replace(domain, train=split), None, source_batch=count, steps=4)
     levels = [float(np.min(images)) for images, _ in (batch["source"] for batch in batches)]
     # The passes see the image, its first view, its second, and the image again.

@@ -50,7 +50,7 @@ class CountingModel:
 def put_on_disk(split, folder):
     """The same split, its images decoded each time they are read."""
     paths = [str(folder / f"{row}.png") for row in range(len(split))]
-    for path, image in zip(paths, split.images, strict=True):
+    for path, image in zip(paths, split.images.values, strict=True):
         keras.utils.save_img(path, image, scale=False)
     return dataclasses.replace(split, images=np.array(paths, object))
 
@@ -72,10 +72,10 @@ def test_features_are_of_the_first_images_class_by_class(split, tmp_path, on_dis
     pixels, labels = extract_class_features(None, read, 4, batch_size=batch_size)
     np.testing.assert_array_equal(np.bincount(labels), [4, 4, 4, 2, 4, 4, 4, 4, 0, 4])
     assert labels.dtype == np.int32 and pixels.dtype == np.float32
-    np.testing.assert_allclose(pixels, split.images[rows].reshape(len(rows), -1) / 255.0, rtol=1e-6)
+    np.testing.assert_allclose(pixels, split.images.values[rows].reshape(len(rows), -1) / 255.0, rtol=1e-6)
     features, _ = extract_class_features(model, read, 4, batch_size=batch_size)
     # Batches of another size may sum float32 in another order.
-    np.testing.assert_allclose(features, model(split.images[rows].astype("float32")), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(features, model(split.images.values[rows].astype("float32")), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -97,7 +97,7 @@ def test_augmented_views_cycle_through_the_images_and_each_is_read_once(split, t
     # Of each class 12 views of 5 images.
     assert [len(rows) for rows in read[0]] == [len(set(rows)) for rows in read[0]] == [11, 12, 13, 14, 10]
     rows = np.concatenate([np.resize(np.flatnonzero(split.labels == label), 12) for label in range(10)])
-    expected = split.images[rows][:, :, ::-1] + (np.arange(120) // 25)[:, None, None, None].astype("float32")
+    expected = split.images.values[rows][:, :, ::-1] + (np.arange(120) // 25)[:, None, None, None].astype("float32")
     np.testing.assert_allclose(features, expected.reshape(120, -1) / 255, rtol=1e-6)
     np.testing.assert_array_equal(labels, np.repeat(np.arange(10), 12))
 

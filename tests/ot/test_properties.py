@@ -173,16 +173,6 @@ def check_gradients(batch):
     most = (entropies(a) + entropies(b)).sum()
     slack *= 1 + np.abs(np.log(np.maximum(plan, 1e-300))).max()
     assert -most - slack <= gradients["epsilon"] <= slack
-    if batch.of_logits:
-        return
-    # The gradient of the transport cost averages costs along paths through the classes: none is longer than all.
-    longest = (a.shape[1] + b.shape[1]) * batch.cost_range() + 1e-3 * np.abs(batch.cost).max()
-    sides = [(masses, np.float64(transport_gradients[name])) for name, masses in (("a", a), ("b", b))]
-    for masses, gradient in sides:
-        along_simplex = gradient - (masses * gradient).sum(axis=1, keepdims=True)
-        assert np.all(np.abs(along_simplex * masses) <= longest)
-        # By itself, an entry of hardly any mass is known to fewer digits.
-        assert np.all(np.abs(along_simplex[masses > 1e-6]) <= longest)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3])

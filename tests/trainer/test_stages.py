@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_training_with_its_step_and_term_and_is_
     state, model = TrainingState(), make_model()
     checkpoints = Checkpoints(tmp_path, model, state, model.network)
     save = ValidateAndSave(state, checkpoints, FakeLog(), validate=None, steps_per_epoch=3, patience=0, last_step=9)
-    good, bad = make_pairs().take(4), make_pairs().map(_spoil_the_source)
+    good, bad = make_pairs().map(_make_shares).take(4), make_pairs().map(_make_shares).map(_spoil_the_source)
     callbacks = [StepCounter(state, check_steps=100), save]
     with pytest.raises(NonFiniteLossError, match=r"Received: loss, source_loss not finite at step 5\. Hint"):
         stage = Stage("joint", 9, BOTH)
@@ -146,9 +146,14 @@ def test_a_loss_that_is_not_finite_stops_training_with_its_step_and_term_and_is_
     assert read_state(tmp_path).step == 3
 
 
-def _spoil_the_source(pair):
+def _make_shares(pair):
     images, labels = pair["source"]
-    return {**pair, "source": (images, tf.one_hot(labels, 3) * np.nan)}
+    return {**pair, "source": (images, tf.one_hot(labels, 3))}
+
+
+def _spoil_the_source(pair):
+    images, shares = pair["source"]
+    return {**pair, "source": (images, shares * np.nan)}
 
 
 def test_a_method_refreshes_its_costs_at_its_steps():

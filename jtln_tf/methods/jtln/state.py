@@ -18,12 +18,7 @@ class TransportState(keras.layers.Layer):
     """
 
     def __init__(self, network: keras.Model, memory_steps: int = 0):
-        """Makes the variables.
-
-        Args:
-            network: The network with heads for n source and m target classes.
-            memory_steps: Steps over which class means are gathered; 0 gathers none.
-        """
+        """Makes the variables for the network's heads; with `memory_steps` 0 no class means are gathered."""
         super().__init__(name="transport_state", trainable=False)
         self._num_classes = tuple(network.output[side].shape[-1] for side in SIDES)
         options = {"initializer": "zeros", "trainable": False, "dtype": "float32"}
@@ -38,11 +33,7 @@ class TransportState(keras.layers.Layer):
         }
 
     def set_costs(self, cost_matrix) -> None:
-        """Sets the class costs; training goes on with them from the next step.
-
-        Raises:
-            InputError: If the `CostMatrix` does not have a row per source class and a column per target class.
-        """
+        """Sets the class costs of the next steps; raises `InputError` if a `CostMatrix` does not fit the heads."""
         if cost_matrix.values.shape != self._num_classes:
             raise InputError(
                 "`cost_matrix` must have shape [num_source_classes, num_target_classes] = "
@@ -69,14 +60,7 @@ class ClassMeans(keras.layers.Layer):
     """
 
     def __init__(self, num_classes: int, width: int, memory_steps: int, name: str):
-        """Makes the variables.
-
-        Args:
-            num_classes: Number of classes, K.
-            width: Width of the features, D.
-            memory_steps: Steps in which an image's weight falls to about a third.
-            name: Name of the layer.
-        """
+        """Makes the variables for K classes and features [B, D]; a weight falls to a third in `memory_steps` steps."""
         super().__init__(name=name, trainable=False)
         self._kept = 1.0 - 1.0 / memory_steps
         # Each replica sees other images. Sums and counts are both averaged: their quotient is the mean of all images.

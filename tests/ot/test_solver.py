@@ -1,8 +1,5 @@
 """The solution against a plain float64 reference and POT, its invariances, and every way to call the solver."""
 
-import subprocess
-import sys
-
 import numpy as np
 import ot
 import pytest
@@ -180,16 +177,6 @@ def test_constants_and_scales_of_the_cost(epsilon):
     np.testing.assert_allclose(scaled.regularized_cost, 64 * plain.regularized_cost, rtol=1e-5, atol=1e-4)
 
 
-def test_marginal_error_of_the_first_update():
-    output = sinkhorn_from_logits(*INPUTS64, 0.1, max_iterations=1)
-    a, b = (reference.softmax(x) for x in INPUTS64[:2])
-    # From g = epsilon log b, that is P proportional to exp(-C / epsilon) b, with exact rows.
-    plan = np.exp(-INPUTS64[2] / 0.1) * b[:, None, :]
-    plan *= (a / plan.sum(2))[:, :, None]
-    # float64 over epsilon.
-    np.testing.assert_allclose(output.marginal_error, np.abs(plan.sum(1) - b).sum(1), rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("epsilon", (0.02, 0.005, 0.001))
 def test_too_few_iterations_are_told_and_finite(epsilon):
     output, *gradients = value_and_gradients(A_LOGITS, B_LOGITS, COST, epsilon, threshold=1e-6, max_iterations=3)
@@ -263,42 +250,3 @@ def test_marginals_and_logits_and_lists_give_the_same():
 def test_arguments_that_do_not_fit(solve, shapes, options, message):
     with pytest.raises(ValueError, match=message):
         solve(*(tf.ones(shape) for shape in shapes), **options)
-
-
-def test_two_dtypes():
-    with pytest.raises(ValueError, match="must have one dtype. Received: float32 and float64"):
-        sinkhorn(A_LOGITS, np.float64(B_LOGITS), COST)
-
-
-TWO_REPLICAS = """
-import numpy as np, tensorflow as tf
-from jtln_tf.ot import sinkhorn_from_logits
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-rng = np.random.default_rng(0)
-a, b, cost = (rng.normal(size=s).astype("f") for s in ((4, 6), (4, 5), (6, 5)))
-
-def solve(a, b):
-    with tf.GradientTape() as tape:
-        tape.watch(a)
-        value = sinkhorn_from_logits(a, b, cost, 0.1, threshold=1e-6).regularized_cost
-    return value, tape.gradient(value, a)
-
-@tf.function
-def step(batch):
-    return strategy.run(solve, args=batch)
-
-dataset = strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices((a, b)).batch(4))
-results = step(next(iter(dataset)))
-values, gradients = (tf.concat(strategy.experimental_local_results(part), 0) for part in results)
-assert strategy.num_replicas_in_sync == 2
-for got, expected in zip((values, gradients), solve(tf.constant(a), tf.constant(b))):
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
-"""
-
-
-@pytest.mark.slow
-def test_two_replicas_solve_what_one_does(repository):
-    done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], capture_output=True, text=True, cwd=repository)
-    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,208 @@
+"""Whole runs on small real files, stopped and killed where that is the point."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jtln_tf.config import InputError, RunStoppedError
+from jtln_tf.costs.matrix import CostMatrix
+from jtln_tf.evaluation import evaluate
+from jtln_tf.experiment.assembly import load_trained
+from jtln_tf.experiment.run import run_experiment
+from jtln_tf.experiment.workdir import Run
+from tests.experiment.runs import make_config, read_losses, replace, run_stopped_at
+
+SECONDS_TO_A_CHECKPOINT = 120
+ALL_OF_IT = {"source_augmentation": "crop,flip,zoom,mixup", "target_augmentation": "colour,erase,randaugment,mixup:1"}
+
+
+def assert_went_on(stopped, whole, results):
+    expected, found = read_losses(whole), read_losses(stopped)
+    assert sorted(found) == sorted(expected)
+    # Threads may add float32 sums in another order; the batches, and so the losses, are the same.
+    np.testing.assert_allclose([found[key] for key in expected], list(expected.values()), rtol=1e-3, atol=1e-4)
+    assert results[0]["steps"] == results[1]["steps"]
+    assert results[0]["target_accuracy"] == pytest.approx(results[1]["target_accuracy"], abs=0.06)
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_as_if_nothing_had_happened(bars, tmp_path, repository):
+    options, training = {"transport_start_step": 4}, {"steps": 40}
+    config = make_config(bars, "jtln", cost=("online", 4), options=options, data=ALL_OF_IT, training=training)
+    code = (
+        "import sys, jtln_tf as jt\n"
+        "config = jt.ExperimentConfig.from_json(open(sys.argv[1]).read())\n"
+        "jt.run_experiment(config, sys.argv[2], export=False)\n"
+    )
+    (tmp_path / "config.json").write_text(config.to_json())
+    # A name that TensorFlow would take for a pattern.
+    workdir = tmp_path / "seed[1]"
+    command = [sys.executable, "-c", code, tmp_path / "config.json", workdir]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=repository, **quiet)
+    deadline = time.monotonic() + SECONDS_TO_A_CHECKPOINT
+    while not (workdir / "checkpoints" / "last.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (workdir / "result.json").exists()
+    results = [run_experiment(config, tmp_path / name, resume=True, export=False) for name in ("seed[1]", "whole")]
+    assert_went_on(workdir, tmp_path / "whole", results)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [6, 8])
+def test_two_stages_go_on_inside_the_second_and_at_its_beginning(bars, tmp_path, step):
+    config = make_config(bars, "l2_sp", data={"target_augmentation": "randaugment:1,mixup"})
+    run_stopped_at(config, tmp_path / "stopped", step)
+    results = [run_experiment(config, tmp_path / name, resume=True, export=False) for name in ("stopped", "whole")]
+    assert_went_on(tmp_path / "stopped", tmp_path / "whole", results)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_exported_loaded_kept_and_replaced(bars, tmp_path):
+    shutil.copytree(bars, tmp_path / "data")
+    config, workdir = make_config(tmp_path / "data"), tmp_path / "run"
+    first = run_experiment(config, workdir, export=False)
+    assert first["target_test_images"] == 18 and first["source_accuracy"] is None and first["steps"] == 12
+    assert first["target_test_images_in_target_train"] == first["target_test_images_in_source_train"] == 0
+    second = run_experiment(config, workdir, resume=True)
+    assert second.pop("export_difference") < 1e-4 and second == first
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    assert run_experiment(config, workdir, resume=True)["export_difference"] < 1e-4
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+    network, domains = load_trained(Run.open(workdir))
+    assert evaluate(network, domains["target"]).accuracy == first["target_accuracy"]
+
+    (workdir / "notes.txt").write_text("mine")
+    other = replace(config, "training", seed=1, steps=2)
+    with pytest.raises(InputError, match="seed: 0 -> 1"):
+        run_experiment(other, workdir)
+    assert run_experiment(other, workdir, overwrite=True, export=False)["seed"] == 1
+    assert (workdir / "notes.txt").read_text() == "mine" and not (workdir / "export").exists()
+
+    (tmp_path / "data" / "target" / "t1").rename(tmp_path / "data" / "target" / "t9")
+    with pytest.raises(InputError, match="The target classes must be those of the run.*'t1', 't9'"):
+        load_trained(Run.open(workdir))
+
+
+@pytest.mark.slow
+def test_a_run_that_stopped_early_is_not_trained_on_when_it_is_resumed(bars, tmp_path):
+    config = make_config(bars, training={"steps": 400, "early_stopping_epochs": 1})
+    first = run_experiment(config, tmp_path, export=False)
+    assert first["best_step"] < first["steps"] < 400
+    (tmp_path / "result.json").unlink()
+    again = run_experiment(config, tmp_path, resume=True, export=False)
+    assert {**again, "train_seconds": 0} == {**first, "train_seconds": 0}
+
+
+@pytest.mark.slow
+def test_streamed_and_cached_images_train_alike_with_the_costs_of_a_file(bars, tmp_path):
+    CostMatrix(np.eye(4, 3), ("s3", "s1", "s2", "s0"), ("t0", "t1", "t2")).save(tmp_path / "cost.npz")
+    for cache in ("memory", "none"):
+        data, cost = {"cache": cache, "source_augmentation": "crop"}, (str(tmp_path / "cost.npz"), 0)
+        run_experiment(make_config(bars, "jtln", cost=cost, data=data), tmp_path / cache, export=False)
+        # In the order of the run's classes.
+        np.testing.assert_array_equal(Run.open(tmp_path / cache).read_costs().values[:, 0], [0, 0, 0, 1])
+    cached, streamed = (read_losses(tmp_path / cache) for cache in ("memory", "none"))
+    np.testing.assert_allclose(list(cached.values()), list(streamed.values()), rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cost", [("online", 4), ("mkmmd", 8)])
+def test_on_a_cached_trunk_the_run_is_the_same(bars, tmp_path, cost):
+    results, data = [], {"cache": "disk", "cache_dir": str(tmp_path / "cache")}
+    for cached in (False, True):
+        network = {"freeze_until": "pool2", "cache_features": cached}
+        config = make_config(bars, "jtln", cost=cost, network=network, data=data)
+        results.append(run_experiment(config, tmp_path / str(cached), export=cached))
+    # The whole network is what is saved: it is evaluated on images.
+    trained, domains = load_trained(Run.open(tmp_path / "True"))
+    assert evaluate(trained, domains["target"]).accuracy == results[1]["target_accuracy"]
+    assert_went_on(tmp_path / "True", tmp_path / "False", results)
+
+
+@pytest.mark.slow
+def test_augmented_views_of_a_cached_trunk_go_on_where_they_were_stopped(bars, tmp_path, monkeypatch):
+    network, data = {"freeze_until": "pool2", "cache_features": True}, {"target_augmentation": "crop,rotate"}
+    config = make_config(bars, network=network, data=data)
+    run_stopped_at(config, tmp_path / "stopped", 10)
+    results = [run_experiment(config, tmp_path / name, resume=True, export=False) for name in ("stopped", "whole")]
+    assert_went_on(tmp_path / "stopped", tmp_path / "whole", results)
+    monkeypatch.setattr("jtln_tf.experiment.assembly.cache_trunk", None)
+    assert run_experiment(config, tmp_path / "whole", resume=True)["export_difference"] < 1e-4
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_while_training_stops_the_run_with_one_line(bars, tmp_path, small_disk, monkeypatch):
+    # Room for the configuration and the logs, not for a checkpoint of small_cnn and its moments (2 MB).
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(RunStoppedError, match=r"A checkpoint must be writable\. Received: .* at step 4 "):
+        run_experiment(make_config(bars, "joint"), small_disk / "run")
+    assert not (small_disk / "run" / "result.json").exists()
+
+
+def test_images_that_vanish_stop_the_run_with_one_line(bars, tmp_path, monkeypatch):
+    shutil.copytree(bars, tmp_path / "data")
+    config = make_config(tmp_path / "data", data={"cache": "none"})
+
+    def lose(source, target):
+        for path in target.train.images:
+            pathlib.Path(path).unlink()
+        return {}
+
+    monkeypatch.setattr("jtln_tf.experiment.assembly.count_leaks", lose)
+    with pytest.raises(RunStoppedError, match="Every image must stay readable .* which has gone"):
+        run_experiment(config, tmp_path / "run")
+
+
+COSTS = CostMatrix(np.eye(4, 3), ("s0", "s1", "s2", "s7"), ("t0", "t1", "t2"))
+
+
+@pytest.mark.parametrize(
+    ("section", "options", "message"),
+    [
+        ("data", {"target": "folder:target?per_class=99"}, "`per_class` .*99"),
+        ("data", {"target": "folder:target?classes=t9"}, "'t9'"),
+        ("data", {"target": "folder:target?test_fraction=0"}, "The target must have test images"),
+        ("network", {"backbone": "kerashub:./nowhere"}, "`backbone`=kerashub:./nowhere"),
+        ("network", {"backbone": "BAD.keras"}, "`backbone` .*BAD.keras"),
+        ("network", {"weights": "none.weights.h5"}, "`weights` .*none.weights.h5"),
+        ("network", {"freeze_until": "no_such_layer"}, "`freeze_until` .*'no_such_layer'"),
+        ("cost", {"matrix": "COSTS.npz", "refresh_steps": 0}, "`?cost_matrix`? .*'s3'.*"),
+        ("cost", {"layer": "typo"}, "`cost_layer` .*'typo'"),
+        ("cost", {"matrix": "mkmmd+taxonomy", "taxonomy": "columns:kind"}, "taxonomy"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_an_old_run_is_replaced(
+    bars, tmp_path, monkeypatch, section, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "BAD.keras").write_text("no model")
+    COSTS.save("COSTS.npz")
+    old = Run(tmp_path / "run", make_config(bars))
+    with old.begin({}, 0):
+        old.write_result({"steps": 12})
+    config = replace(make_config(bars, "jtln", cost=("mkmmd", 4)), section, **options)
+    with pytest.raises(InputError, match=message):
+        run_experiment(config, tmp_path / "run", overwrite=True)
+    assert Run.open(tmp_path / "run").read_result() == {"steps": 12}
+
+
+def test_what_two_sections_ask_for_is_checked_before_a_folder_is_made(bars, tmp_path):
+    data = {"target": "folder:target?validation_fraction=0"}
+    config = make_config(bars, data=data, training={"early_stopping_epochs": 2})
+    with pytest.raises(InputError, match="`early_stopping_epochs` needs target validation images"):
+        run_experiment(config, tmp_path / "run")
+    config = make_config(bars, "jtln", cost=("mkmmd", 4), network={"freeze_until": "pool2", "cache_features": True})
+    with pytest.raises(InputError, match="`cost_layer` must name a layer behind `freeze_until` .*Received: 'pool1'"):
+        run_experiment(replace(config, "cost", layer="pool1"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
