@@ -1,11 +1,11 @@
 """The trunks of `keras.applications`, each with the pixel scaling that its weights were trained on."""
 
 import functools
+import re
 import warnings
 from collections.abc import Callable
 
 import keras
-from keras import applications
 
 from jtln_tf.backbones.named import NamedBackbone
 from jtln_tf.config import InputError
@@ -16,11 +16,7 @@ _EFFICIENTNET_EXTRA_SCALE = (0.229, 0.224, 0.225)
 
 
 def application_features(pixels: keras.KerasTensor, imagenet: bool, *, constructor: Callable) -> keras.KerasTensor:
-    """Maps scaled RGB images [B, H, W, 3] to the pooled features [B, D] of a `keras.applications` trunk.
-
-    Raises:
-        InputError: If the ImageNet weights are wanted, and cannot be downloaded.
-    """
+    """Maps scaled RGB images [B, H, W, 3] to pooled features [B, D]; an `InputError` if a download fails."""
     if not imagenet:
         return _build_trunk(constructor, pixels, None).output
     name = constructor.__name__
@@ -30,9 +26,7 @@ def application_features(pixels: keras.KerasTensor, imagenet: bool, *, construct
         raise InputError(
             f"`weights`=imagenet must be downloaded by keras for {name}, which failed. Received: {first_line(error)}."
         ) from error
-    if name.startswith("EfficientNetB"):
-        return _without_extra_scaling(constructor, pixels, trunk).output
-    return trunk.output
+    return (_without_extra_scaling(constructor, pixels, trunk) if name.startswith("EfficientNetB") else trunk).output
 
 
 def _build_trunk(constructor, pixels, weights):
@@ -58,38 +52,23 @@ def _without_extra_scaling(constructor, pixels, pretrained):
     return trunk
 
 
-# `none`: the model holds its own scaling.
-_BY_SCALING = {
-    "none": (
-        *(applications.ConvNeXtTiny, applications.ConvNeXtSmall, applications.ConvNeXtBase),
-        *(applications.ConvNeXtLarge, applications.ConvNeXtXLarge),
-        *(applications.EfficientNetB0, applications.EfficientNetB1, applications.EfficientNetB2),
-        *(applications.EfficientNetB3, applications.EfficientNetB4, applications.EfficientNetB5),
-        *(applications.EfficientNetB6, applications.EfficientNetB7),
-        *(applications.EfficientNetV2B0, applications.EfficientNetV2B1, applications.EfficientNetV2B2),
-        *(applications.EfficientNetV2B3, applications.EfficientNetV2S, applications.EfficientNetV2M),
-        *(applications.EfficientNetV2L, applications.MobileNetV3Small, applications.MobileNetV3Large),
-    ),
-    "caffe": (
-        *(applications.ResNet50, applications.ResNet101, applications.ResNet152),
-        *(applications.VGG16, applications.VGG19),
-    ),
-    "torch": (applications.DenseNet121, applications.DenseNet169, applications.DenseNet201),
-    "tf": (
-        *(applications.InceptionResNetV2, applications.InceptionV3, applications.Xception),
-        *(applications.MobileNet, applications.MobileNetV2, applications.NASNetMobile, applications.NASNetLarge),
-        *(applications.ResNet50V2, applications.ResNet101V2, applications.ResNet152V2),
-    ),
+# The scaling of a model follows from its name; `none`: the model holds its own.
+_NAMES_BY_SCALING = {
+    "none": r"ConvNeXt(Tiny|Small|Base|Large|XLarge)|EfficientNet(B|V2)\w+|MobileNetV3(Small|Large)",
+    "caffe": r"ResNet\d+|VGG\d+",
+    "torch": r"DenseNet\d+",
+    "tf": r"InceptionResNetV2|InceptionV3|Xception|MobileNet(V2)?|NASNet(Mobile|Large)|ResNet\d+V2",
 }
 # Five halvings leave a map from 32 pixels on. Stems that convolve without padding need more.
 _LEAST_SIDES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
 APPLICATIONS = {
-    constructor.__name__: NamedBackbone(
+    name: NamedBackbone(
         functools.partial(application_features, constructor=constructor),
         scaling=scaling,
-        least_side=_LEAST_SIDES.get(constructor.__name__, 32),
+        least_side=_LEAST_SIDES.get(name, 32),
         has_imagenet_weights=True,
     )
-    for scaling, constructors in _BY_SCALING.items()
-    for constructor in constructors
+    for name, constructor in vars(keras.applications).items()
+    for scaling, names in _NAMES_BY_SCALING.items()
+    if re.fullmatch(names, name)
 }

@@ -16,22 +16,15 @@ from jtln_tf.config import InputError, MissingInputError, NetworkConfig
 
 
 def build_backbone(config: NetworkConfig, image_shape: tuple[int, int, int]) -> keras.Model:
-    """Builds the backbone of a configuration: raw pixels in, features out.
+    """Builds a functional model named `backbone`: images [B, H, W, C] in 0..255, C = 1 or 3, to features [B, D].
 
-    The scaling of the pixels is part of the model. Gray images are repeated to the channels that the trunk needs.
-
-    Args:
-        config: Names the backbone, its weights, the layers that are not trained (those up to `freeze_until`, in the
-            order of `backbone.layers`), and what BatchNormalization does. A frozen BatchNormalization uses, and keeps,
-            its moving statistics.
-        image_shape: `(height, width, channels)` of the images, with 1 or 3 channels.
-
-    Returns:
-        A functional `keras.Model` named `backbone`: images [B, H, W, C] in 0..255 to features [B, D].
+    The scaling of the pixels is part of the model. Gray images are repeated to the channels that the trunk needs. The
+    layers up to `freeze_until`, in the order of `backbone.layers`, are not trained; a BatchNormalization among them
+    uses, and keeps, its moving statistics.
 
     Raises:
         MissingInputError: If a file does not exist.
-        InputError: If an option does not fit.
+        InputError: If an option or `image_shape`, (height, width, channels), does not fit.
     """
     check_backbone_files(config)
     _check_image_shape(image_shape)
@@ -52,12 +45,7 @@ def build_backbone(config: NetworkConfig, image_shape: tuple[int, int, int]) -> 
 
 
 def check_backbone_files(config: NetworkConfig) -> None:
-    """Checks a backbone's options and files without loading anything.
-
-    Raises:
-        MissingInputError: If a file or folder does not exist.
-        InputError: If no backbone has this name, KerasHub is needed and not installed, or options do not fit together.
-    """
+    """Checks a backbone's options and files without loading anything; raises what `build_backbone` would."""
     name, weights = config.backbone, config.weights
     if _brings_weights(config) and weights != "none":
         raise InputError(

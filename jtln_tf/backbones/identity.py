@@ -25,10 +25,8 @@ def _identify(name):
 
 def _identify_folder(folder):
     # The other files (a date, a description) do not change what the backbone computes.
-    paths = [
-        path for pattern in ("config.json", "image_converter.json", "*.h5") for path in sorted(folder.glob(pattern))
-    ]
-    digest = hashlib.sha256(" ".join(map(_identify_file, paths)).encode()).hexdigest()
+    paths = [folder / "config.json", folder / "image_converter.json", *sorted(folder.glob("*.h5"))]
+    digest = hashlib.sha256(" ".join(map(_identify_file, filter(pathlib.Path.is_file, paths))).encode()).hexdigest()
     return f"{KERASHUB}{folder.resolve().name} (sha256 {digest[:16]})"
 
 

@@ -25,19 +25,13 @@ def is_kerashub(name: str) -> bool:
 
 
 def check_kerashub_preset(name: str) -> None:
-    """Checks that KerasHub is installed and a preset's folder exists, without loading anything.
-
-    Raises:
-        MissingInputError: If it is written like a path and there is no such folder.
-        InputError: If KerasHub is not installed, or the name is empty.
-    """
+    """Checks that KerasHub is installed, and that the folder exists if the preset is written like a path."""
     preset = name.removeprefix(KERASHUB)
     if not preset:
         raise InputError(f"`backbone` must be {KERASHUB} and a preset's name or folder. Received: {name!r}.")
     if importlib.util.find_spec("keras_hub") is None:
         raise InputError(f"`backbone`={name} needs the package keras-hub: pip install '.[kerashub]'.")
-    is_path = preset.startswith((".", "/", "~")) or preset.endswith("/")
-    if is_path and not os.path.isdir(preset):
+    if (preset.startswith((".", "/", "~")) or preset.endswith("/")) and not os.path.isdir(preset):
         raise MissingInputError(f"`backbone` must name an existing folder after {KERASHUB}. Received: {name!r}.")
 
 
@@ -45,11 +39,8 @@ def kerashub_features(image: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Maps images [B, H, W, C] in 0..255, gray or RGB, to the features [B, D] of a KerasHub backbone.
 
     Maps are averaged over their pixels; of a pyramid of maps, the last one. A sequence of tokens gives its class token,
-    or its mean if it has none, as in KerasHub's own classifiers.
-
-    Raises:
-        InputError: If the preset cannot be loaded, is not an image model, does not say how pixels are scaled, or does
-            not take images of this size.
+    or its mean if it has none, as in KerasHub's own classifiers. A preset that cannot be loaded, is not an image model,
+    does not say how pixels are scaled, or does not take images of this size is an `InputError`.
     """
     # The small file first: a text model has none.
     scale, offset = _pixel_scaling(name)
@@ -127,10 +118,8 @@ def _pool(hub, output, name):
 
 
 def _loading_error(name, error):
-    return InputError(
-        f"`backbone` must be a KerasHub preset of an image model that can be loaded. Received: {name!r} "
-        f"({first_line(error)})"
-    )
+    message = f"`backbone` must be a KerasHub preset of an image model that can be loaded. Received: {name!r}"
+    return InputError(f"{message} ({first_line(error)})")
 
 
 def _size_error(name, size, own_size, error):

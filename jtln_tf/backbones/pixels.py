@@ -16,15 +16,10 @@ def expand_gray(image: keras.KerasTensor, channels: int) -> keras.KerasTensor:
 
 
 def scale_pixels(image: keras.KerasTensor, mode: str) -> keras.KerasTensor:
-    """Scales pixels in 0..255 to what a pretrained trunk expects.
+    """Scales images [B, H, W, C] in 0..255 to what a pretrained trunk expects.
 
-    Args:
-        image: Images [B, H, W, C] in 0..255; RGB for `caffe` and `torch`.
-        mode: `caffe` (BGR minus the ImageNet mean), `torch` (0..1, then ImageNet mean and deviation), `tf` or
-            `-1_1` (-1..1), `0_1`, and `none` or `0_255` (unchanged).
-
-    Returns:
-        The scaled images, of the same shape.
+    The modes are `caffe` (RGB to BGR minus the ImageNet mean), `torch` (RGB in 0..1, then ImageNet mean and deviation),
+    `tf` or `-1_1` (-1..1), `0_1`, and `none` or `0_255` (unchanged).
     """
     if mode in ("none", "0_255"):
         return image

@@ -9,20 +9,12 @@ from jtln_tf.backbones.named import NamedBackbone
 from jtln_tf.backbones.small_cnn import SMALL_CNN
 from jtln_tf.config import InputError
 
-NAMED_BACKBONES = {
-    "small_cnn": SMALL_CNN,
-    "alexnet": ALEXNET,
-    **APPLICATIONS,
-}
+NAMED_BACKBONES = {"small_cnn": SMALL_CNN, "alexnet": ALEXNET, **APPLICATIONS}
 _NAMES_BY_LOWER_CASE = {name.lower(): name for name in NAMED_BACKBONES}
 
 
 def find_backbone(name: str) -> tuple[str, NamedBackbone]:
-    """Returns the name of a backbone as the registry spells it, and the backbone; the name may be in any case.
-
-    Raises:
-        InputError: If no backbone has this name.
-    """
+    """Returns a backbone and its name as the registry spells it, from a name in any case, or raises an `InputError`."""
     found = _NAMES_BY_LOWER_CASE.get(name.lower())
     if found is None:
         close = difflib.get_close_matches(name.lower(), _NAMES_BY_LOWER_CASE, n=3, cutoff=0.5)

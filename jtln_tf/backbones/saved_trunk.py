@@ -20,11 +20,8 @@ def saved_features(image: keras.KerasTensor, path: str, *, pixel_range: str) -> 
     """Maps images [B, H, W, C] in 0..255, gray or RGB, to the features [B, D] of a saved model.
 
     The layers are cloned onto `image`, so the model may have been saved for another image size. Maps are averaged over
-    their pixels. A final softmax classifier is left out, and its input becomes the features. A model that holds code
-    (a `Lambda` layer) is refused.
-
-    Raises:
-        InputError: If it is not a Keras model, or cannot map these images to features.
+    their pixels. A final softmax classifier is left out. A model that holds code (a `Lambda` layer), or cannot map
+    these images to features, is an `InputError`.
     """
     model = _load(path)
     channels = model.input.shape[-1]
@@ -33,10 +30,10 @@ def saved_features(image: keras.KerasTensor, path: str, *, pixel_range: str) -> 
             f"`image_shape` must have the {channels} channels of the `backbone` {path}. "
             f"Received: {list(image.shape[1:])}."
         )
-    classifier = _find_classifier(model, path)
+    model = _without_classifier(model, path)
     pixels = scale_pixels(expand_gray(image, channels), pixel_range)
     try:
-        features = clone_model(model, image, pixels, left_out=classifier).output
+        features = clone_model(model, image, pixels).output
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(
             f"`backbone` must be a model that can be rebuilt for images of {list(image.shape[1:])}. "
@@ -61,35 +58,31 @@ def _load(path):
         raise InputError(
             f"`backbone` must be a saved Keras model (.keras). Received: {path} ({first_line(error)})"
         ) from error
-    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    if not inputs or not outputs:
-        raise InputError(
-            f"`backbone` must be a functional or sequential Keras model. Received: {path} ({type(model).__name__})"
-        )
+    # A subclassed model has neither.
+    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     shapes = [list(tensor.shape[1:]) for tensor in inputs]
-    if len(inputs) != 1 or len(shapes[0]) != 3 or len(outputs) != 1:
+    if len(shapes) != 1 or len(shapes[0]) != 3 or len(outputs) != 1:
         raise InputError(
-            "`backbone` must have one image input [height, width, channels] and one output. "
-            f"Received: {path} (inputs {shapes}, {len(outputs)} outputs)"
+            "`backbone` must be a functional or sequential model with one image input [height, width, channels] and "
+            f"one output. Received: {path} ({type(model).__name__}, inputs {shapes}, {len(outputs)} outputs)"
         )
     # Whatever the file holds, the rest of this module sees one class of model, with a single tensor as its input.
     return keras.Model(inputs[0], outputs[0])
 
 
-def _find_classifier(model, path):
-    """Returns the layers of a final softmax classifier, or nothing if the model ends in features."""
+def _without_classifier(model, path):
+    """Returns the part of a model before its final softmax classifier, or the model if it ends in features."""
     last = model.layers[-1]
     if not _is_softmax(last):
-        return ()
-    if isinstance(last, keras.layers.Dense):
-        return (last,)
-    # The softmax is a layer of its own, behind the classifier's Dense layer.
-    if not isinstance(model.layers[-2], keras.layers.Dense):
+        return model
+    # The softmax may be a layer of its own, behind the classifier's Dense layer.
+    classifier = last if isinstance(last, keras.layers.Dense) else model.layers[-2]
+    if not isinstance(classifier, keras.layers.Dense):
         raise InputError(
             f"`backbone` must end in features, or in a softmax over a Dense layer. Received: {path} "
-            f"(a softmax over {type(model.layers[-2]).__name__})"
+            f"(a softmax over {type(classifier).__name__})"
         )
-    return (model.layers[-2], last)
+    return keras.Model(model.input, classifier.input)
 
 
 def _is_softmax(layer):

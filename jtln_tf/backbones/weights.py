@@ -10,20 +10,19 @@ from jtln_tf.config import InputError
 
 
 def load_backbone_weights(backbone: keras.Model, path: str) -> None:
-    """Sets the weights of a backbone from an existing file that `backbone.save_weights` wrote.
-
-    Raises:
-        InputError: If it is not a weights file, or belongs to another model.
-    """
+    """Sets the weights from an existing file of `backbone.save_weights`; an `InputError` if it is another file."""
+    saved = []
     try:
-        num_saved = _count_arrays(path)
+        with h5py.File(path) as file:
+            # It goes on as long as the function returns None.
+            file.visititems(lambda name, item: saved.append(name) if isinstance(item, h5py.Dataset) else None)
     except OSError as error:
         raise InputError(f"`weights` must be a Keras weights file (.weights.h5). Received: {path} (no HDF5)") from error
     # keras ignores surplus arrays, so a deeper model's file could load without complaint.
     num_weights = len(backbone.weights)
-    if num_saved != num_weights:
+    if len(saved) != num_weights:
         raise InputError(
-            f"`weights` must fit the backbone. Received: {path} ({num_saved} arrays, the backbone has {num_weights})"
+            f"`weights` must fit the backbone. Received: {path} ({len(saved)} arrays, the backbone has {num_weights})"
         )
     try:
         with warnings.catch_warnings():
@@ -31,27 +30,9 @@ def load_backbone_weights(backbone: keras.Model, path: str) -> None:
             warnings.filterwarnings("ignore", message="Skipping nested container")
             backbone.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
-        raise InputError(
-            f"`weights` must fit the backbone. Received: {path} ({_reason(error)}){_hint(backbone)}"
-        ) from error
-
-
-def _count_arrays(path):
-    count = 0
-
-    def visit(name, item):
-        nonlocal count
-        count += isinstance(item, h5py.Dataset)
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    return count
-
-
-def _reason(error):
-    """Returns what keras says about the first mismatch, without the values and layers that it lists after it."""
-    text = " ".join(str(error).split())
-    return re.split(r" ?(?:Target variable:|List of objects)", text)[0] or type(error).__name__
+        # Behind the first mismatch, keras lists values and layers.
+        reason = re.split(r" ?(?:Target variable:|List of objects)", " ".join(str(error).split()))[0]
+        raise InputError(f"`weights` must fit the backbone. Received: {path} ({reason}){_hint(backbone)}") from error
 
 
 def _hint(backbone):

@@ -16,17 +16,8 @@ _LARGEST_DIFFERENCE = 1e-4
 def check_export(network: keras.Model, folder: str | os.PathLike, images: np.ndarray, *, crop_bottom: int = 0) -> float:
     """Reloads an export and compares the probabilities of both its signatures with the network's.
 
-    Args:
-        network: The network that was exported.
-        folder: The export.
-        images: Whole-numbered images [B, H, W, C] in 0..255 to compare on.
-        crop_bottom: The value that `export_network` received.
-
-    Returns:
-        Largest absolute difference of a probability.
-
-    Raises:
-        RuntimeError: If the difference is larger than rounding explains.
+    The images [B, H, W, C] are whole numbers in 0..255, `crop_bottom` is what `export_network` received. Returns the
+    largest difference of a probability, and raises a `RuntimeError` if it is larger than rounding explains.
     """
     signatures, _ = load_export(folder)
     images = tf.cast(images, tf.float32)

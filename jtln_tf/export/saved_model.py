@@ -67,18 +67,17 @@ def export_network(
     remove_marked(unfinished, _UNFINISHED_KIND, (KIND,), "output")
     try:
         unfinished.mkdir(parents=True)
-        try:
-            mark_folder(unfinished, _UNFINISHED_KIND)
-            _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
-            write_json(unfinished / KIND / CLASSES_FILE, names)
-            mark_folder(unfinished / KIND, KIND)
-            remove_marked(folder, KIND, OWN_NAMES, "output")
-            os.replace(unfinished / KIND, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        mark_folder(unfinished, _UNFINISHED_KIND)
+        _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
+        write_json(unfinished / KIND / CLASSES_FILE, names)
+        mark_folder(unfinished / KIND, KIND)
+        remove_marked(folder, KIND, OWN_NAMES, "output")
+        os.replace(unfinished / KIND, folder)
     except (tf.errors.OpError, OSError) as error:
         reason = first_line(error)
         raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _build_archive(network, crop_bottom):
@@ -103,30 +102,18 @@ def _build_archive(network, crop_bottom):
     return archive
 
 
-def _load_saved_model(folder):
-    # TensorFlow takes characters like [ in the path of the variables for a pattern.
-    with tempfile.TemporaryDirectory() as plain:
-        os.symlink(folder.absolute(), os.path.join(plain, "export"))
-        return tf.saved_model.load(os.path.join(plain, "export"))
-
-
 def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
-    """Loads what `export_network` wrote.
-
-    Returns:
-        `(signatures, class_names)`: functions by name, and lists of class names by head.
-
-    Raises:
-        MissingInputError: If there is no such folder.
-        InputError: If the folder is not an export.
-    """
+    """Loads what `export_network` wrote: `(signatures, class_names)`, functions by name and class names by head."""
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise MissingInputError(f"`model` must name an existing folder. Received: {str(folder)!r}.")
     try:
         class_names = json.loads((folder / CLASSES_FILE).read_text("utf-8"))
         class_names = {side: list(class_names[side]) for side in SIDES}
-        model = _load_saved_model(folder)
+        with tempfile.TemporaryDirectory() as plain:
+            # TensorFlow takes characters like [ in the path of the variables for a pattern.
+            os.symlink(folder.absolute(), os.path.join(plain, KIND))
+            model = tf.saved_model.load(os.path.join(plain, KIND))
         signatures = {name: model.signatures[name] for name in _SIGNATURES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
         raise InputError(f"`model` must be an exported network. Received: {str(folder)!r}.") from error

@@ -3,29 +3,18 @@
 import keras
 
 from jtln_tf.config import InputError
+from jtln_tf.network import layer_output
 
 
 def layer_model(backbone: keras.Model, layer: str) -> keras.Model:
     """Returns the part of a backbone up to a layer: images [B, H, W, C] to features [B, D].
 
-    Outputs with a height and a width are averaged over both.
-
-    Args:
-        backbone: Functional `keras.Model`.
-        layer: Name of one of its layers; empty returns the backbone itself.
-
-    Raises:
-        InputError: If there is no such layer, or its output has neither 2 nor 4 dimensions.
+    Outputs with a height and a width are averaged over both; an empty name returns the backbone itself. It is an
+    `InputError` if there is no such layer, or its output has neither 2 nor 4 dimensions.
     """
     if not layer:
         return backbone
-    names = [each.name for each in backbone.layers]
-    if layer not in names:
-        raise InputError(f"`cost_layer` must name a layer of the backbone, such as {names[-1]}. Received: {layer!r}.")
-    output = backbone.get_layer(layer).output
-    if not isinstance(output, keras.KerasTensor):
-        count = len(keras.tree.flatten(output))
-        raise InputError(f"`cost_layer` must name a layer with one output. Received: {layer!r} with {count}.")
+    output = layer_output(backbone, layer, "cost_layer")
     if len(output.shape) == 4:
         output = keras.layers.GlobalAveragePooling2D()(output)
     if len(output.shape) != 2:
@@ -33,7 +22,4 @@ def layer_model(backbone: keras.Model, layer: str) -> keras.Model:
             f"`cost_layer` must name a layer with features or feature maps. Received: {layer!r} with the output shape "
             f"{list(output.shape)}."
         )
-    try:
-        return keras.Model(backbone.input, output, name=f"{backbone.name}_{layer}")
-    except ValueError as error:
-        raise InputError(f"`cost_layer` must not name a model inside the backbone. Received: {layer!r}.") from error
+    return keras.Model(backbone.input, output, name=f"{backbone.name}_{layer}")

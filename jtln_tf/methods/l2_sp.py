@@ -69,8 +69,9 @@ class L2SP(Consecutive):
 
         from jtln_tf.network import backbone_variables, head_variables
 
-        head = [variable for variable in head_variables(moment.network) if variable.path.startswith("target_")]
         pairs = zip(backbone_variables(moment.network), moment.state.weights, strict=True)
         moved = tf.add_n([tf.reduce_sum(tf.square(variable.value - start.value)) for variable, start in pairs])
-        size = tf.add_n([tf.reduce_sum(tf.square(variable.value)) for variable in head])
+        size = tf.add_n(
+            [tf.reduce_sum(tf.square(variable.value)) for variable in head_variables(moment.network, "target")]
+        )
         return self.l2_sp_alpha / 2 * moved + self.l2_sp_beta / 2 * size

@@ -1,6 +1,5 @@
 """The network: one shared backbone and two softmax heads, and views of its parts."""
 
-from jtln_tf.config import SIDES
 from jtln_tf.network.network import build_network
 from jtln_tf.network.surgery import copy_network, cut_network
 from jtln_tf.network.views import (
@@ -14,7 +13,6 @@ from jtln_tf.network.views import (
 )
 
 __all__ = [
-    "SIDES",
     "backbone_variables",
     "build_network",
     "copy_network",

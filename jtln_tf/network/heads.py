@@ -18,8 +18,11 @@ def build_head(features: keras.KerasTensor, side: str, num_classes: int, config:
 
 def call_head(network: keras.Model, side: str, features: keras.KerasTensor) -> keras.KerasTensor:
     """Returns the logits [B, n] of a network's head for other features [B, D]."""
-    x = features
-    for layer in network.layers:
-        if layer.name.startswith(f"{side}_"):
-            x = layer(x)
-    return x
+    for layer in head_layers(network, side):
+        features = layer(features)
+    return features
+
+
+def head_layers(network: keras.Model, side: str) -> list[keras.Layer]:
+    """Returns the layers of a network's head from the features to the logits, in order."""
+    return [layer for layer in network.layers if layer.name.startswith(f"{side}_")]

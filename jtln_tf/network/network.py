@@ -90,13 +90,10 @@ def _adopt_backbone(backbone, image_shape, config):
             f"Received: {backbone.name!r} with outputs {[list(x.shape) for x in outputs]}."
         )
     expected = inputs[0].shape[1:]
-    if len(expected) != len(image_shape) or any(
-        size not in (None, given) for size, given in zip(expected, image_shape, strict=True)
-    ):
+    given = [size if wanted else None for size, wanted in zip(image_shape, expected, strict=False)]
+    if len(expected) != len(image_shape) or given != list(expected):
         raise InputError(
             f"`image_shape` must be the input {list(expected)} of the ready `backbone`. Received: {list(image_shape)}."
         )
-    if backbone.name == "backbone" and not isinstance(backbone, keras.Sequential):
-        return backbone
     # The parts of a network are found by name, even after it was saved and loaded.
     return keras.Model(inputs[0], outputs[0], name="backbone")

@@ -14,25 +14,17 @@ from jtln_tf.network.views import features_model, layer_output
 def cut_network(network: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:
     """Cuts a network in two behind a layer of its backbone; both parts share its weights.
 
-    Args:
-        network: What `build_network` returns.
-        layer: Name of the backbone layer. Everything behind it must depend on the image through its output alone.
-
-    Returns:
-        `(trunk, rest)`: a model from `image` [B, H, W, C] to the layer's output [B, ...], and a network from there to
-        the probabilities of both heads, whose parts are named and found like those of the whole.
-
-    Raises:
-        InputError: If there is no such layer, or what is behind it needs more than its output.
+    Returns `(trunk, rest)`: a model from `image` [B, H, W, C] to the layer's output [B, ...], and a network from there
+    to the probabilities of both heads, whose parts are named and found like those of the whole. It is an `InputError`
+    if there is no such layer, or what is behind it needs more of the image than its output.
     """
     backbone = features_model(network)
     output = layer_output(backbone, layer, "freeze_until")
-    rest = _model_behind(backbone, output)
+    rest = _model_behind(backbone, layer)
     if rest is None:
         names = [each.name for each in backbone.layers]
-        position = names.index(layer)
-        nearest_first = sorted(names, key=lambda name: abs(names.index(name) - position))
-        possible = (name for name in nearest_first if _can_cut(backbone, name))
+        nearest_first = sorted(names, key=lambda name: abs(names.index(name) - names.index(layer)))
+        possible = (name for name in nearest_first if _model_behind(backbone, name))
         raise InputError(
             "`freeze_until` must name a layer whose output is all that `cache_features` needs to keep, such as "
             f"{', '.join(itertools.islice(possible, 3))}. Received: {layer!r}."
@@ -45,14 +37,7 @@ def cut_network(network: keras.Model, layer: str) -> tuple[keras.Model, keras.Mo
 
 
 def copy_network(network: keras.Model) -> keras.Model:
-    """Returns an independent copy of a network with the same weights, which is not trained: a teacher.
-
-    Args:
-        network: What `build_network` or `cut_network` returns.
-
-    Raises:
-        InputError: If a layer does not return its configuration.
-    """
+    """Returns an independent copy of a network with the same weights, which is not trained: a teacher."""
     image = keras.Input(network.input.shape[1:], name=network.input.name)
     try:
         copy = clone_model(network, image, image)
@@ -64,19 +49,13 @@ def copy_network(network: keras.Model) -> keras.Model:
     return copy
 
 
-def _can_cut(backbone, name):
+def _model_behind(backbone, layer):
+    """Returns the part of a backbone behind a layer, or None if it needs more than the layer's output."""
     try:
-        return _model_behind(backbone, layer_output(backbone, name)) is not None
-    except InputError:
-        return False
-
-
-def _model_behind(backbone, output):
-    """Returns the part of a backbone behind a layer's output, or None if it needs more than that."""
-    if output is backbone.output:
-        features = keras.Input(output.shape[1:])
-        return keras.Model(features, keras.layers.Identity()(features), name="backbone")
-    try:
-        return keras.Model(output, backbone.output, name="backbone")
+        output = layer_output(backbone, layer)
+        if output is not backbone.output:
+            return keras.Model(output, backbone.output, name="backbone")
     except ValueError:
         return None
+    features = keras.Input(output.shape[1:])
+    return keras.Model(features, keras.layers.Identity()(features), name="backbone")

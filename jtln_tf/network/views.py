@@ -6,7 +6,7 @@ import keras
 
 from jtln_tf.backbones import has_domain_norms, images_of
 from jtln_tf.config import SIDES, InputError
-from jtln_tf.network.heads import call_head
+from jtln_tf.network.heads import call_head, head_layers
 
 
 def features_model(network: keras.Model) -> keras.Model:
@@ -22,18 +22,9 @@ def predictions_model(network: keras.Model, side: str) -> keras.Model:
 def outputs_model(network: keras.Model, layers: Sequence[str] = ()) -> keras.Model:
     """Returns the model that losses are computed from: features, logits and activations of one forward pass.
 
-    Losses need logits: the logarithm of an underflowed probability is minus infinity.
-
-    Args:
-        network: What `build_network` or `cut_network` returns.
-        layers: Names of backbone layers whose outputs are wanted too.
-
-    Returns:
-        A model from the network's input to `{"features": [B, D], "source": [B, n], "target": [B, m]}`, the last two
-        being logits. With `layers` it also returns `"layers"`, a dict of their outputs by name.
-
-    Raises:
-        InputError: If the backbone has no layer of such a name with one output.
+    It maps the network's input to `{"features": [B, D], "source": [B, n], "target": [B, m]}`. Losses need logits: the
+    logarithm of an underflowed probability is minus infinity. With `layers`, names of backbone layers, it also returns
+    `"layers"`, a dict of their outputs by name; see `layer_output`.
     """
     backbone = features_model(network)
     image = keras.Input(network.input.shape[1:], name=network.input.name)
@@ -49,10 +40,8 @@ def outputs_model(network: keras.Model, layers: Sequence[str] = ()) -> keras.Mod
 def layer_output(backbone: keras.Model, name: str, option: str = "layers") -> keras.KerasTensor:
     """Returns the output of a layer in the graph of a backbone.
 
-    A layer that stands in two models has an output in each, and `layer.output` may be that of the other model.
-
-    Raises:
-        InputError: If there is no such layer, or it does not have one output.
+    A layer that stands in two models has an output in each, and `layer.output` may be that of the other model. If there
+    is no such layer, or it does not have one output, the `InputError` names `option`.
     """
     nodes = [node for _, level in sorted(backbone._nodes_by_depth.items()) for node in level]
     nodes = [node for node in nodes if isinstance(node.operation, keras.Layer) and node.operation.name == name]
@@ -64,14 +53,10 @@ def layer_output(backbone: keras.Model, name: str, option: str = "layers") -> ke
 
 
 def domain_view(network: keras.Model, side: str) -> keras.Model:
-    """Returns a model with the outputs of the network for images of one domain.
+    """Returns a model with the outputs of a network, or of a part that begins at the images, for one domain's images.
 
     The network itself takes all images for target images. That matters only if BatchNormalization is separate for each
     domain.
-
-    Args:
-        network: What `build_network` returns, or a part of it that begins at the images.
-        side: `source` or `target`, the domain of the images.
     """
     if side == "target" or not has_domain_norms(network):
         return network
@@ -97,7 +82,7 @@ def backbone_variables(network: keras.Model) -> list[keras.Variable]:
     return features_model(network).trainable_variables
 
 
-def head_variables(network: keras.Model) -> list[keras.Variable]:
-    """Returns the trainable variables of the two heads."""
-    of_backbone = {id(variable) for variable in backbone_variables(network)}
-    return [variable for variable in network.trainable_variables if id(variable) not in of_backbone]
+def head_variables(network: keras.Model, side: str | None = None) -> list[keras.Variable]:
+    """Returns the trainable variables of one head, or of both."""
+    layers = [layer for one in (SIDES if side is None else (side,)) for layer in head_layers(network, one)]
+    return [variable for layer in layers for variable in layer.trainable_variables]

@@ -12,9 +12,16 @@ def test_the_image_shape_must_be_one_of_images(image_shape):
         build("small_cnn", image_shape)
 
 
-def test_an_image_that_is_too_small():
-    with pytest.raises(InputError, match="at least 75 x 75 pixels for InceptionV3. Received: 74 x 90"):
-        build("inceptionv3", (74, 90, 3))
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("inceptionv3", {}, "at least 75 x 75 pixels for InceptionV3. Received: 74 x 90"),
+        ("small_cnn", {"freeze_until": "pool22"}, r"`freeze_until` must name one of the \d+ layers .*pool2.*'pool22'"),
+    ],
+)
+def test_what_does_not_fit_the_backbone(name, options, message):
+    with pytest.raises(InputError, match=message):
+        build(name, (74, 90, 3), **options)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,7 @@ def test_options_and_files_are_checked_before_anything_is_loaded(options, messag
             check(config)
 
 
-def test_what_others_ask_of_a_backbone(tmp_path):
+def test_what_others_ask_of_a_backbone():
     assert usual_image_size("AlexNet") == 227 and usual_image_size("ResNet50") is None
     assert usual_image_size("some.keras") is None
     assert is_untrained(NetworkConfig()) and not is_untrained(NetworkConfig(weights="imagenet"))
@@ -46,21 +53,20 @@ def test_what_others_ask_of_a_backbone(tmp_path):
 
 
 def test_the_identity_follows_content_and_not_place(tmp_path):
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.weights.h5").write_bytes(b"same")
-    configs = [NetworkConfig(weights=str(tmp_path / folder / "a.weights.h5")) for folder in ("one", "two")]
-    assert identify_backbone(configs[0]) == identify_backbone(configs[1]) != identify_backbone(NetworkConfig())
-    (tmp_path / "two" / "a.weights.h5").write_bytes(b"other")
-    assert identify_backbone(configs[0]) != identify_backbone(configs[1])
     assert identify_backbone(NetworkConfig(backbone="ResNet50", weights="imagenet")) == "resnet50, imagenet"
-    presets = [NetworkConfig(backbone=f"kerashub:{tmp_path / folder / 'preset'}") for folder in ("one", "two")]
-    for folder in ("one", "two"):
-        (tmp_path / folder / "preset").mkdir()
-        (tmp_path / folder / "preset" / "image_converter.json").write_text("{}")
-    (tmp_path / "two" / "preset" / "metadata.json").write_text("{}")
+    folders = tmp_path / "one" / "preset", tmp_path / "two" / "preset"
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "a.weights.h5").write_bytes(b"same")
+        (folder / "image_converter.json").write_text("{}")
+    # A date does not change what a preset computes.
+    (folders[1] / "metadata.json").write_text("{}")
+    configs = [NetworkConfig(weights=str(folder / "a.weights.h5")) for folder in folders]
+    presets = [NetworkConfig(backbone=f"kerashub:{folder}") for folder in folders]
+    assert identify_backbone(configs[0]) == identify_backbone(configs[1]) != identify_backbone(NetworkConfig())
     assert identify_backbone(presets[0]) == identify_backbone(presets[1])
-    (tmp_path / "two" / "preset" / "image_converter.json").write_text('{"scale": 2}')
+    (folders[1] / "a.weights.h5").write_bytes(b"other")
+    assert identify_backbone(configs[0]) != identify_backbone(configs[1])
     assert identify_backbone(presets[0]) != identify_backbone(presets[1])
 
 
@@ -71,27 +77,16 @@ def test_layers_up_to_the_named_one_stay():
     assert {v.path.split("/")[0] for v in backbone.trainable_variables} == {"conv3", "features"}
 
 
-def test_an_unknown_layer_is_told_with_its_likes():
-    with pytest.raises(InputError, match=r"`freeze_until` must name one of the \d+ layers .*pool2.*'pool22'"):
-        build("small_cnn", (12, 12, 1), freeze_until="pool22")
-
-
-def test_weights_come_back_from_their_file(tmp_path):
-    path = str(tmp_path / "cnn.weights.h5")
-    backbone = build("small_cnn", (12, 12, 1))
+def test_weights_come_back_from_their_file_and_those_of_another_model_are_refused(tmp_path):
+    path, images = str(tmp_path / "rgb.weights.h5"), draw_images(2, 64, 64, 3)
+    backbone = build("small_cnn", (64, 64, 3))
     backbone.save_weights(path)
-    images = draw_images(2, 12, 12, 1)
-    np.testing.assert_array_equal(build("small_cnn", (12, 12, 1), weights=path)(images), backbone(images))
-
-
-def test_weights_of_another_model_are_refused(tmp_path):
-    path = str(tmp_path / "rgb.weights.h5")
-    build("small_cnn", (64, 64, 3)).save_weights(path)
+    np.testing.assert_array_equal(build("small_cnn", (64, 64, 3), weights=path)(images), backbone(images))
     with pytest.raises(InputError, match=r"must fit the backbone. .*10 arrays, the backbone has 8"):
         build("small_cnn", (32, 32, 3), weights=path)
     with pytest.raises(InputError, match=r"`weights` must fit the backbone. Received: .*conv1.*shape") as caught:
         build("small_cnn", (64, 64, 1), weights=path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
-    (tmp_path / "text.weights.h5").write_text("no weights")
+    (tmp_path / "rgb.weights.h5").write_text("no weights")
     with pytest.raises(InputError, match=r"`weights` must be a Keras weights file"):
-        build("small_cnn", (12, 12, 1), weights=str(tmp_path / "text.weights.h5"))
+        build("small_cnn", (12, 12, 1), weights=path)

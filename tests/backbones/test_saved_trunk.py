@@ -11,14 +11,6 @@ from tests.backbones.trunks import build, draw_images, save_model
 layers = keras.layers
 
 
-def save_classifier(path, *top):
-    """A small saved model whose features are known: the means of a 1x1 convolution's channels."""
-    conv, normalization = layers.Conv2D(4, 1), layers.Normalization(mean=3.0, variance=4.0)
-    save_model(path, normalization, conv, *top)
-    kernel, bias = conv.get_weights()
-    return lambda images: (images.mean((1, 2)) - 3) / 2 @ kernel[0, 0] + bias
-
-
 POOL = layers.GlobalAveragePooling2D
 
 
@@ -31,23 +23,14 @@ POOL = layers.GlobalAveragePooling2D
     ],
 )
 def test_features_are_pooled_without_a_classifier_at_another_size(pixel_range, change, top, tmp_path):
-    path = str(tmp_path / "classifier.keras")
-    features = save_classifier(path, *top)
-    backbone = build(path, (20, 12, 3), pixel_range=pixel_range)
-    images = draw_images(2, 20, 12, 1).repeat(3, -1)
-    np.testing.assert_allclose(backbone(images), features(change(images)), rtol=1e-4, atol=1e-3)
-    gray = build(path, (20, 12, 1), pixel_range=pixel_range)
-    np.testing.assert_allclose(gray(images[..., :1]), backbone(images), rtol=1e-4, atol=1e-3)
-
-
-def test_a_nested_trunk(tmp_path):
-    path = str(tmp_path / "nested.keras")
+    path, images = str(tmp_path / "classifier.keras"), draw_images(2, 20, 12, 1)
     inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 1)], name="inner")
-    save_model(path, inner)
-    backbone = build(path, (12, 12, 3), freeze_until="inner")
-    images = draw_images(2, 12, 12, 3)
+    save_model(path, layers.Normalization(mean=3.0, variance=4.0), inner, *top)
     kernel, bias = inner.get_weights()
-    np.testing.assert_allclose(backbone(images), images.mean((1, 2)) @ kernel[0, 0] + bias, rtol=1e-4, atol=1e-3)
+    backbone = build(path, (20, 12, 1), pixel_range=pixel_range, freeze_until="inner")
+    # The features are the means of a 1x1 convolution's channels.
+    expected = (change(images).repeat(3, -1).mean((1, 2)) - 3) / 2 @ kernel[0, 0] + bias
+    np.testing.assert_allclose(backbone(images), expected, rtol=1e-4, atol=1e-3)
     assert backbone.trainable_variables == []
 
 
@@ -63,17 +46,6 @@ def test_a_nested_model_of_two_inputs_keeps_its_weights(tmp_path):
     np.testing.assert_allclose(backbone(images), model(images), rtol=1e-4, atol=1e-4)
     # Layers that were frozen in the file are trained again.
     assert len(backbone.trainable_variables) == 4
-
-
-def test_frozen_batch_norm_keeps_its_statistics(tmp_path):
-    path = str(tmp_path / "normalized.keras")
-    save_model(path, layers.Conv2D(4, 3), layers.BatchNormalization(name="norm1"), layers.Conv2D(4, 3))
-    backbone = build(path, (8, 8, 3), freeze_until="norm1")
-    assert len(backbone.trainable_variables) == 2
-    images = draw_images(3, 8, 8, 3)
-    before = backbone(images).numpy()
-    np.testing.assert_array_equal(backbone(images, training=True), before)
-    np.testing.assert_array_equal(backbone(images), before)
 
 
 WRONG = {
@@ -103,14 +75,14 @@ def test_channels_outputs_and_text_are_told(tmp_path):
     refuse("`image_shape` must have the 1 channels")
     image = keras.Input((8, 8, 3))
     keras.Model(image, [layers.Flatten()(image), layers.Flatten()(image)]).save(path)
-    refuse("one image input .* and one output. Received: .*2 outputs")
+    refuse("one image input .* and one output. Received: .*Functional, .*2 outputs")
     pathlib.Path(path).write_text("no model")
     refuse(r"`backbone` must be a saved Keras model \(.keras\). Received: .*not a zip")
 
 
 def test_pretrained_efficientnet_lite_at_128_pixels():
-    path = pathlib.Path(os.environ.get("JTLN_SHARED", "")) / "models" / "efficientnet_lite0_imagenet.keras"
-    if "JTLN_SHARED" not in os.environ or not path.exists():
+    path = pathlib.Path(os.environ.get("JTLN_SHARED", "/no")) / "models" / "efficientnet_lite0_imagenet.keras"
+    if not path.exists():
         pytest.skip("JTLN_SHARED names no folder with models/efficientnet_lite0_imagenet.keras")
     backbone = build(str(path), (128, 128, 3), freeze_until="block10_bn1")
     saved = keras.saving.load_model(path, compile=False)

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from jtln_tf.config import InputError, MissingInputError, RunStoppedError
+from jtln_tf.config import SIDES, InputError, MissingInputError, RunStoppedError
 from jtln_tf.data import decode_image
 from jtln_tf.export.check import check_export
 from jtln_tf.export.saved_model import export_network, load_export
@@ -38,8 +39,8 @@ def encode(pixels, kind="PNG"):
     return buffer.getvalue()
 
 
-def make_pixels(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+def draw_pixels(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def content(folder):
@@ -48,9 +49,9 @@ def content(folder):
 
 def test_image_tensors_get_the_probabilities_of_both_heads(network, exported):
     signatures, class_names = load_export(exported)
-    images = np.stack([make_pixels(12, 12, seed) for seed in range(5)]).astype(np.float32)
+    images = draw_pixels(5, 12, 12, 3).astype(np.float32)
     served, expected = signatures["serve_images"](image=tf.constant(images)), network(images, training=False)
-    for head in ("source", "target"):
+    for head in SIDES:
         np.testing.assert_allclose(served[head], expected[head], atol=1e-6)
         assert class_names[head] == NAMES[f"{head}_classes"]
     with pytest.raises(InputError, match="`target_classes` must name the 3 classes of the head. Received: 2 names"):
@@ -59,7 +60,7 @@ def test_image_tensors_get_the_probabilities_of_both_heads(network, exported):
 
 def test_image_bytes_are_decoded_and_cropped_as_in_training(network, exported):
     shapes = [(20, 30, 3), (40, 15, 3), (9, 9, 3), (16, 16, 1)]
-    pixels = [np.random.default_rng(0).integers(0, 256, shape, np.uint8).squeeze() for shape in shapes]
+    pixels = [draw_pixels(*shape).squeeze() for shape in shapes]
     images = [decode_image(tf.constant(encode(each[:-2])), 12, 3) for each in pixels]
     expected = network(np.stack(images).astype(np.float32), training=False)["target"]
     files = [encode(each, kind) for each, kind in zip(pixels, ("PNG", "PNG", "BMP", "PNG"), strict=True)]
@@ -70,7 +71,7 @@ def test_image_bytes_are_decoded_and_cropped_as_in_training(network, exported):
 
 
 def test_the_check_compares_and_refuses_another_network(network, exported):
-    images = np.stack([make_pixels(12, 12, seed) for seed in range(3)])
+    images = draw_pixels(3, 12, 12, 3)
     assert check_export(network, exported, images, crop_bottom=2) < 1e-6
     keras.utils.set_random_seed(1)
     other = build_network("small_cnn", 4, 3, image_shape=(12, 12, 3))
@@ -78,55 +79,31 @@ def test_the_check_compares_and_refuses_another_network(network, exported):
         check_export(other, exported, images, crop_bottom=2)
 
 
-def test_an_export_is_replaced_and_what_a_kill_left_removed(network, tmp_path):
-    for target_classes in ("xyz", "uvw"):
-        (tmp_path / "out.unfinished" / "export" / "half a file").mkdir(parents=True)
-        mark_folder(tmp_path / "out.unfinished", "unfinished export")
-        export_network(network, tmp_path / "out", source_classes="abcd", target_classes=target_classes)
+def test_an_export_is_replaced_and_what_a_kill_left_removed(network, exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "out")
+    (tmp_path / "out.unfinished" / "export" / "half a file").mkdir(parents=True)
+    mark_folder(tmp_path / "out.unfinished", "unfinished export")
+    export_network(network, tmp_path / "out", source_classes="abcd", target_classes="uvw")
     assert json.loads((tmp_path / "out" / "classes.json").read_text())["target"] == list("uvw")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def run_folder(folder, network):
-    mark_folder(folder, "run")
-    (folder / "checkpoints").mkdir()
-
-
-def export_with_notes(folder, network):
-    folder.rmdir()
-    export_network(network, folder, **NAMES)
-    (folder / "notes.txt").write_text("mine")
-
-
-def unmarked_export(folder, network):
-    folder.rmdir()
-    export_network(network, folder, **NAMES)
-    (folder / "jtln_tf.json").unlink()
-
-
-def link_to_an_export(folder, network):
-    export_network(network, folder.with_name("real"), **NAMES)
-    folder.rmdir()
-    folder.symlink_to(folder.with_name("real"))
-
-
+# Each makes something else of an export.
 FOREIGN = {
-    "a run": run_folder,
-    "a folder with class names": lambda folder, network: (folder / "classes.json").write_text("{}"),
-    "an empty folder": lambda folder, network: None,
-    "an export with notes": export_with_notes,
-    "an export without a mark": unmarked_export,
-    "a link to an export": link_to_an_export,
-    "a folder beside": lambda folder, network: folder.rename(folder.with_name("out.unfinished")),
-    "a file": lambda folder, network: (folder.rmdir(), folder.write_text("mine")),
+    "a run": lambda folder: mark_folder(folder, "run"),
+    "an export with notes": lambda folder: (folder / "notes.txt").write_text("mine"),
+    "an export without a mark": lambda folder: (folder / "jtln_tf.json").unlink(),
+    "a link to an export": lambda folder: folder.symlink_to(folder.rename(folder.with_name("real"))),
+    "a folder beside": lambda folder: folder.rename(folder.with_name("out.unfinished")),
+    "a file": lambda folder: (shutil.rmtree(folder), folder.write_text("mine")),
 }
 
 
 @pytest.mark.parametrize("case", FOREIGN)
-def test_what_is_not_an_export_of_ours_alone_is_left_as_it_is(case, network, tmp_path):
+def test_what_is_not_an_export_of_ours_alone_is_left_as_it_is(case, network, exported, tmp_path):
     folder = tmp_path / "out"
-    folder.mkdir()
-    FOREIGN[case](folder, network)
+    shutil.copytree(exported, folder)
+    FOREIGN[case](folder)
     before = content(tmp_path)
     with pytest.raises(InputError, match="`output` must .*which is left as it is") as caught:
         export_network(network, folder, **NAMES)
@@ -144,8 +121,7 @@ def test_what_is_no_export_is_refused(exported, tmp_path):
     with pytest.raises(MissingInputError, match="`model` must name an existing folder"):
         load_export(tmp_path / "nothing")
     tf.saved_model.save(tf.Module(), str(tmp_path))
-    for text in (None, "no JSON", "[]", '{"source": ["a"]}', '{"source": ["a"], "target": ["b"]}'):
-        if text is not None:
-            (tmp_path / "classes.json").write_text(text)
+    for text in ("no JSON", "[]", '{"source": ["a"]}', '{"source": ["a"], "target": ["b"]}'):
+        (tmp_path / "classes.json").write_text(text)
         with pytest.raises(InputError, match="`model` must be an exported network"):
             load_export(tmp_path)

@@ -55,7 +55,7 @@ def test_layers_by_name():
     [
         ("x", "a layer of the backbone, such as dense. Received: 'x'"),
         ("rows", r"a layer with features or feature maps. Received: 'rows' with the output shape \[None, 8, 8\]"),
-        ("halves", "a layer with one output. Received: 'halves' with 2"),
+        ("halves", "a layer with one output, such as dense. Received: 'halves'"),
     ],
 )
 def test_layers_that_do_not_fit(layer, message):

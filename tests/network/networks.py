@@ -18,9 +18,8 @@ def build_residual(batchnorm="train"):
     keras.utils.set_random_seed(0)
     layers = keras.layers
     image = keras.Input((12, 12, 1), name="image")
-    x = layers.BatchNormalization(momentum=0.5, name="norm")(
-        layers.Conv2D(8, 3, name="conv")(layers.Rescaling(1 / 255)(image))
-    )
+    x = layers.Conv2D(8, 3, name="conv")(layers.Rescaling(1 / 255)(image))
+    x = layers.BatchNormalization(momentum=0.5, name="norm")(x)
     shortcut = layers.Conv2D(8, 3, padding="same", name="inside")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(layers.Add(name="add")([x, shortcut]))
     backbone = set_batchnorm_policy(keras.Model(image, x, name="backbone"), batchnorm)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from jtln_tf.config import InputError, NetworkConfig
-from jtln_tf.network import build_network, features_model, head_variables, outputs_model
+from jtln_tf.config import SIDES, InputError, NetworkConfig
+from jtln_tf.network import build_network, cut_network, features_model, head_variables, outputs_model
 from tests.network.networks import IMAGES, build_residual, build_small
 
 
@@ -19,18 +19,16 @@ def test_a_configuration_says_what_arguments_say():
     by_config = build_network(NetworkConfig(**options), 5, 3, image_shape=(12, 12, 1))
     network = build_small(**options)
     assert [each.name for each in by_config.layers] == [each.name for each in network.layers]
-    for side in ("source", "target"):
-        assert network.get_layer(f"{side}_hidden1").kernel.shape == (128, 7)
-        assert network.get_layer(f"{side}_hidden2").kernel.shape == (7, 6)
-        assert network.get_layer(f"{side}_dropout").rate == 0.5
-    assert len(head_variables(network)) == 2 * 3 * 2
+    assert all(network.get_layer(f"{side}_dropout").rate == 0.5 for side in SIDES)
+    for side, num_classes in zip(SIDES, (5, 3), strict=True):
+        shapes = [variable.shape for variable in head_variables(network, side)]
+        assert shapes == [(128, 7), (7,), (7, 6), (6,), (6, num_classes), (num_classes,)]
 
 
 def test_saves_and_reloads(tmp_path):
     network = build_residual("per_domain")
     network.save(tmp_path / "network.keras")
     again = keras.saving.load_model(tmp_path / "network.keras", safe_mode=True, compile=False)
-    np.testing.assert_allclose(again(IMAGES)["target"], network(IMAGES)["target"], rtol=1e-5, atol=1e-7)
     expected = outputs_model(network)(IMAGES)["source"]
     np.testing.assert_allclose(outputs_model(again)(IMAGES)["source"], expected, rtol=1e-4, atol=1e-6)
     assert len(head_variables(again)) == len(head_variables(network))
@@ -43,20 +41,26 @@ def test_mixed_precision_gives_float32():
         network = build_small(head_hidden_units=[4])
     finally:
         keras.config.set_dtype_policy(policy)
+    # A float16 pixel would lose the fractions that augmentation makes.
+    assert features_model(network).get_layer("pixel_scaling").compute_dtype == "float32"
     assert features_model(network)(IMAGES).dtype == tf.float16
     for outputs in (network(IMAGES), outputs_model(network)(IMAGES)):
         assert outputs["source"].dtype == outputs["target"].dtype == tf.float32
 
 
 @pytest.mark.parametrize("name", ["mine", "backbone"])
-def test_a_ready_backbone_is_trained_itself(name):
-    ready = ready_model(keras.layers.Conv2D(6, 3), keras.layers.GlobalAveragePooling2D(), name=name)
-    network = build_network(ready, 5, 3, image_shape=(12, 12, 1))
-    outputs = outputs_model(network, [ready.layers[0].name])(IMAGES)
-    np.testing.assert_allclose(outputs["features"], ready(IMAGES))
-    np.testing.assert_allclose(outputs["layers"][ready.layers[0].name], ready.layers[0](IMAGES))
-    trained = {id(variable) for variable in features_model(network).trainable_variables}
-    assert trained == {id(variable) for variable in ready.trainable_variables}
+def test_a_ready_backbone_is_trained_itself_whatever_its_layers_were_in_before(name):
+    shared = keras.layers.Conv2D(6, 3, name="shared")
+    shared(keras.Input((20, 20, 1)))
+    ready = ready_model(shared, keras.layers.GlobalAveragePooling2D(), name=name)
+    for network in [build_network(ready, 5, 3, image_shape=(12, 12, 1)) for _ in range(2)]:
+        outputs = outputs_model(network, ["shared"])(IMAGES)
+        np.testing.assert_allclose(outputs["features"], ready(IMAGES), rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(outputs["layers"]["shared"], shared(IMAGES), rtol=1e-5, atol=1e-4)
+        trunk, rest = cut_network(network, "shared")
+        np.testing.assert_allclose(rest(trunk(IMAGES))["source"], network(IMAGES)["source"], rtol=1e-5)
+        trained = features_model(network).trainable_variables
+        assert [id(v) for v in trained] == [id(v) for v in ready.trainable_variables]
 
 
 class Subclassed(keras.Model):
@@ -70,14 +74,8 @@ class Subclassed(keras.Model):
         (ready_model(keras.layers.Conv2D(6, 3)), {}, r"`backbone` must map one image input to features \[B, D\]"),
         (Subclassed(), {}, r"`backbone` must map one image input .*Received: 'subclassed' with outputs \[\]"),
         (ready_model(keras.layers.Flatten()), {"weights": "imagenet"}, "`weights` must not be given with a ready"),
-        (
-            ready_model(keras.layers.Flatten()),
-            {"image_shape": (13, 12, 1)},
-            r"`image_shape` .*\[12, 12, 1\] of .*\[13,",
-        ),
+        (ready_model(keras.layers.Flatten()), {"image_shape": (13, 12, 1)}, r"`image_shape` .*\[12, 12, 1\] .*\[13,"),
         ("small_cnn", {"num_source_classes": 1}, "`num_source_classes` must be at least 2. Received: 1"),
-        ("small_cnn", {"head_hidden_units": (8, 0)}, "`head_hidden_units` must be at least 1. Received: 0"),
-        ("small_cnn", {"batchnorm": "auto"}, "`batchnorm` must be one of train, frozen, per_domain. Received: 'auto'"),
         ("small_cnn", {"units": 3}, "must only hold the options .*head_dropout. Received: units"),
         (pathlib.Path("no.keras"), {}, "`backbone` must name an existing file. Received: 'no.keras'"),
         (NetworkConfig(), {"head_dropout": 0.1}, "`head_dropout` must be a field of the `NetworkConfig`"),

@@ -1,35 +1,25 @@
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from jtln_tf.backbones import images_of
-from jtln_tf.config import InputError
-from jtln_tf.network import (
-    backbone_variables,
-    build_network,
-    cut_network,
-    domain_view,
-    features_model,
-    head_variables,
-    outputs_model,
-    predictions_model,
-)
+from jtln_tf.config import SIDES
+from jtln_tf.network import domain_view, features_model, head_variables, outputs_model, predictions_model
 from tests.network.networks import IMAGES, build_residual, build_small
 
 
 def test_outputs_are_features_logits_and_layers_of_one_pass():
-    network = build_small(head_hidden_units=(7,), head_dropout=0.5)
+    network = build_small(head_dropout=0.5)
     backbone = features_model(network)
     outputs = outputs_model(network, ["conv2", "pool1"])(IMAGES)
     assert list(outputs_model(network)(IMAGES)) == ["features", "source", "target"]
     np.testing.assert_allclose(outputs["features"], backbone(IMAGES), rtol=1e-5)
-    plain = build_small()
-    kernel, bias = plain.get_layer("target_logits").get_weights()
-    expected = features_model(plain)(IMAGES).numpy() @ kernel + bias
-    np.testing.assert_allclose(outputs_model(plain)(IMAGES)["target"], expected, rtol=1e-4, atol=1e-4)
+    kernel, bias = network.get_layer("target_logits").get_weights()
+    np.testing.assert_allclose(outputs["target"], backbone(IMAGES).numpy() @ kernel + bias, rtol=1e-4, atol=1e-4)
     for side, probabilities in network(IMAGES).items():
         np.testing.assert_allclose(tf.nn.softmax(outputs[side]), probabilities, rtol=1e-4, atol=1e-6)
+        predictions = predictions_model(network, side).predict(IMAGES, verbose=0)
+        np.testing.assert_allclose(predictions, probabilities, rtol=1e-5, atol=1e-7)
     for name in ("conv2", "pool1"):
         expected = keras.Model(backbone.input, backbone.get_layer(name).output)(IMAGES)
         np.testing.assert_allclose(outputs["layers"][name], expected, rtol=1e-5)
@@ -37,51 +27,12 @@ def test_outputs_are_features_logits_and_layers_of_one_pass():
 
 def test_outputs_share_the_weights_and_every_one_has_a_gradient():
     network = build_small(freeze_until="conv1")
-    for outputs in (outputs_model(network), outputs_model(network, ["conv2"])):
-        assert {id(v) for v in outputs.variables} == {id(v) for v in network.variables}
-        with tf.GradientTape() as tape:
-            found = outputs(IMAGES, training=True)
-            loss = sum(tf.reduce_mean(found[side] ** 2) for side in ("source", "target"))
-        for gradient in tape.gradient(loss, network.trainable_variables):
-            assert gradient is not None and np.isfinite(gradient.numpy()).all()
-
-
-def test_outputs_of_the_rest_of_a_cut_network_are_those_of_the_whole():
-    network = build_small()
-    trunk, rest = cut_network(network, "pool1")
-    outputs, expected = outputs_model(rest, ["conv3"])(trunk(IMAGES)), outputs_model(network, ["conv3"])(IMAGES)
-    for actual, wanted in zip(tf.nest.flatten(outputs), tf.nest.flatten(expected), strict=True):
-        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
-
-
-def test_layers_that_stood_in_another_model_before():
-    shared = keras.layers.Conv2D(6, 3, name="shared")
-    shared(keras.Input((20, 20, 1)))
-    image = keras.Input((12, 12, 1))
-    ready = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(shared(image)), name="backbone")
-    first = build_network(ready, 5, 3, image_shape=(12, 12, 1))
-    second = build_network(ready, 4, 2, image_shape=(12, 12, 1))
-    for network in (first, second):
-        outputs = outputs_model(network, ["shared"])(IMAGES)
-        np.testing.assert_allclose(outputs["layers"]["shared"], shared(IMAGES), rtol=1e-5, atol=1e-4)
-        trunk, rest = cut_network(network, "shared")
-        np.testing.assert_allclose(rest(trunk(IMAGES))["source"], network(IMAGES)["source"], rtol=1e-5)
-
-
-def test_outputs_of_no_layer():
-    with pytest.raises(InputError, match="`layers` must name a layer of the backbone, such as features. .*'pool22'"):
-        outputs_model(build_small(), ["pool22"])
-
-
-def test_predictions_are_those_of_the_network_and_drop_nothing():
-    network = build_small(head_dropout=0.5)
-    predictions = predictions_model(network, "source").predict(IMAGES, verbose=0)
-    np.testing.assert_allclose(predictions, network(IMAGES)["source"], rtol=1e-5, atol=1e-7)
-
-
-def test_variables_are_split_between_backbone_and_heads():
-    network = build_small(freeze_until="conv1")
-    backbone, heads = backbone_variables(network), head_variables(network)
+    with tf.GradientTape() as tape:
+        outputs = outputs_model(network, ["conv2"])(IMAGES, training=True)
+        loss = sum(tf.reduce_mean(outputs[side] ** 2) for side in SIDES)
+    for gradient in tape.gradient(loss, network.trainable_variables):
+        assert gradient is not None and np.isfinite(gradient.numpy()).all()
+    backbone, heads = features_model(network).trainable_variables, head_variables(network)
     # Kernel and bias of three convolutions, less the frozen one, and of the dense layer.
     assert len(heads) == 4 and len(backbone) == 2 * 2 + 2
     assert {id(v) for v in backbone + heads} == {id(v) for v in network.trainable_variables}

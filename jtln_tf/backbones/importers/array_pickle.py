@@ -96,8 +96,7 @@ class _Unpickler(pickle._Unpickler):
                 raise UnplainPickleError("that sets a state which is not NumPy's")
 
     def load_setitem(self):
-        value, key = self.stack.pop(), self.stack.pop()
-        self._set_items([key, value])
+        self._set_items([self.stack.pop(-2), self.stack.pop()])
 
     def load_setitems(self):
         self._set_items(self.pop_mark())

@@ -17,18 +17,11 @@ _PARTS = ("weights", "biases")
 
 
 def read_caffe_dump(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Reads the arrays of the layers of a Caffe model. Nothing that the file says is run.
+    """Reads the arrays of a Caffe model, `(weights, biases)` by layer. Nothing that the file says is run.
 
-    Args:
-        path: A `.npy` file of a pickled dict `{"conv1": [weights, biases], ...}`, written by Python 2 or 3, or a `.npz`
-            file of arrays `conv1_weights`, `conv1_biases`, ...
-
-    Returns:
-        The two arrays of each layer, `(weights, biases)`, by the name of the layer.
-
-    Raises:
-        MissingInputError: If there is no such file.
-        InputError: If it is cut off, or holds anything but float32 or float64 arrays.
+    The file is a `.npy` of a pickled dict `{"conv1": [weights, biases], ...}`, written by Python 2 or 3, or a `.npz` of
+    arrays `conv1_weights`, `conv1_biases`, ... If it is cut off, or holds anything but arrays of float32 or float64, it
+    is an `InputError`.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -77,17 +70,16 @@ def _read_npy(path):
         if shape != () or not dtype.hasobject:
             return np.empty(0)
         layers = _unwrap(read_array_pickle(file.read()))
-    if not isinstance(layers, dict):
-        return layers
-    layers = {name: _unwrap(parts) for name, parts in layers.items()}
-    return {
-        name: [_unwrap(part) for part in parts] if isinstance(parts, list | tuple) else parts
-        for name, parts in layers.items()
-    }
+    return {name: _unwrap_pair(parts) for name, parts in layers.items()} if isinstance(layers, dict) else layers
 
 
 def _unwrap(value):
     return value.content if isinstance(value, PickledArray) else value
+
+
+def _unwrap_pair(parts):
+    parts = _unwrap(parts)
+    return [_unwrap(part) for part in parts] if isinstance(parts, list | tuple) else parts
 
 
 def _check_layers(path, layers):

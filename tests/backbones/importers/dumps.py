@@ -5,8 +5,6 @@ import struct
 
 import numpy as np
 
-OBJECT_HEADER = "{'descr': '|O', 'fortran_order': False, 'shape': (), }"
-
 
 class Python2Pickler(pickle._Pickler):
     """Writes text and bytes the way Python 2 does, whose `str` is both."""
@@ -23,9 +21,9 @@ class Python2Pickler(pickle._Pickler):
     dispatch[str] = dispatch[bytes] = save_text
 
 
-def write_npy(path, content, header=OBJECT_HEADER):
+def write_npy(path, content):
     """Writes a `.npy` file around the bytes of a pickle."""
-    header = header.ljust(117) + "\n"
+    header = "{'descr': '|O', 'fortran_order': False, 'shape': (), }".ljust(117) + "\n"
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + content)
     return path
 

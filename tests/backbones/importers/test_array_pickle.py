@@ -11,16 +11,6 @@ from jtln_tf.backbones.importers.array_pickle import UnplainPickleError, read_ar
 FLOAT = np.dtype("<f4")
 
 
-class Calls:
-    """Pickles to a call of a function."""
-
-    def __init__(self, function, *arguments):
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self):
-        return self.function, self.arguments
-
-
 def with_state(*state):
     """Pickle of an array whose state is set to something else than NumPy's."""
 
@@ -46,15 +36,11 @@ CALL, STATE, ITEMS = (
 )
 OPCODE, SHAPE, BYTES = "an opcode that no dump", "without a proper shape", "whose bytes do not fit"
 HOSTILE = {
-    "a global of os": (pickle.dumps(Calls(__import__("os").system, "touch owned"), 2), "'posix.system'"),
-    "a global by text": (b"cos\nsystem\n(S'touch owned'\ntR.", "'os.system'"),
+    "a global of os": (b"\x80\x02cposix\nsystem\nU\x0btouch owned\x85R.", "'posix.system'"),
     "text of old": (b"(S'touch owned'\nios\nsystem\n.", OPCODE),
     "a new object": (b"\x80\x02cnumpy\nndarray\n)\x81.", OPCODE),
-    "a persistent id": (b"Pid\n.", OPCODE),
     "a call of a number": (b"\x80\x02K\x01)R.", CALL),
-    "a call of a text": (b"\x80\x02U\x04evalU\x011\x85R.", CALL),
     "an array by its class": (b"\x80\x02cnumpy\nndarray\n(K\x01tR.", CALL),
-    "the state of a name": (b"\x80\x02cnumpy\nndarray\n}b.", STATE),
     "a state that is a dict": (with_state({"__array_interface__": 1}), STATE),
     "a shape of texts": (with_state(1, ("ab", 2**30), FLOAT, False, b""), SHAPE),
     "a huge side": (with_state(1, (2**62,), FLOAT, False, b""), SHAPE),
