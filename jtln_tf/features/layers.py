@@ -6,13 +6,9 @@ from jtln_tf.config import InputError
 
 
 def layer_model(backbone: keras.Model, layer: str) -> keras.Model:
-    """Returns the part of a backbone up to a layer: images [B, H, W, C] to features [B, D].
+    """Returns the part of a functional backbone up to a layer: images [B, H, W, C] to features [B, D].
 
-    Outputs with a height and a width are averaged over both.
-
-    Args:
-        backbone: Functional `keras.Model`.
-        layer: Name of one of its layers; empty returns the backbone itself.
+    Outputs with a height and a width are averaged over both. An empty name returns the backbone itself.
 
     Raises:
         InputError: If there is no such layer, or its output has neither 2 nor 4 dimensions.

@@ -16,10 +16,7 @@ SOURCE = {
     "Soy-Milk": "Soy Milk Soy based drink, enriched with vitamins",
     "Käse": "Käse jung und mild, Käse eben",
 }
-TARGET = {
-    "Vine-Tomato": "Vine Tomato Round tomatoes with vines",
-    "Oat-Drink": "Oat Drink A drink based on oats",
-}
+TARGET = {"Vine-Tomato": "Vine Tomato Round tomatoes with vines", "Oat-Drink": "Oat Drink A drink based on oats"}
 VECTORS = {
     "tomato": [1.0, 0.0, 0.5],
     "milk": [0.0, 2.0, 0.0],
