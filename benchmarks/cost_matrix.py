@@ -20,7 +20,7 @@ from absl import flags
 
 from jtln_tf.config import InputError
 from jtln_tf.costs.metrics.mkmmd import mkmmd_cost
-from jtln_tf.costs.numerics.kernel import median_squared_distance
+from jtln_tf.costs.numerics.kernel import BANDWIDTH_FACTORS, median_squared_distance
 from jtln_tf.costs.numerics.kernel_features import NUM_FREQUENCIES, draw_frequencies, mkmmd_of_sums, sum_embeddings
 from tools.program import run_program
 
@@ -49,6 +49,9 @@ flags.DEFINE_string("measure", "", "For the processes it starts: a method and a 
 def main():
     """Measures, or starts the processes that do."""
     values = flags.FLAGS
+    if values.num_frequencies % len(BANDWIDTH_FACTORS):
+        multiple = f"a multiple of {len(BANDWIDTH_FACTORS)}"
+        raise InputError(f"`num_frequencies` must be {multiple}. Received: {values.num_frequencies}.")
     if values.measure:
         print(json.dumps(measure_size(*json.loads(values.measure))))
         return

@@ -39,9 +39,8 @@ def framed_names(axes):
 
 @pytest.mark.parametrize(
     "values",
-    [*(draw_values(*shape) for shape in [(1, 1), (1, 5), (5, 1), (7, 4), (310, 3)]), np.zeros((6, 4))]
+    [*(draw_values(*shape) for shape in [(1, 1), (1, 5), (5, 1), (310, 3)]), np.zeros((6, 4))]
     + [np.repeat(draw_values(3, 4), 3, axis=0), 3e38 * draw_values(6, 5).astype("float32"), 1e-40 * draw_values(6, 5)],
-    ids=lambda values: "x".join(map(str, values.shape)),
 )
 def test_orders_are_permutations(values):
     rows, columns = order_by_clustering(values)
@@ -63,7 +62,7 @@ def test_blocks_stand_together_along_the_diagonal():
     np.testing.assert_array_equal(*orders)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (41, 40), (3, 20)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (41, 40)])
 def test_cells_stand_at_their_names_and_the_nearest_are_framed(shape):
     matrix = build(draw_values(*shape))
     axes = build_figure(matrix).axes[0]

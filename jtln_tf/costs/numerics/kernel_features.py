@@ -71,8 +71,12 @@ def mkmmd_of_sums(source: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarra
     itself is 1, so the mean over pairs of different images among n follows from the mean image alone:
     (n |mean|^2 - 1) / (n - 1). A class of one image gets 1, as there.
     """
-    (source_means, within_source), (target_means, within_target) = (
-        (sums / counts[:, None], (((sums**2).sum(axis=1) / counts - 1.0) / np.maximum(counts - 1, 1)))
-        for sums, counts in (source, target)
-    )
+    source_means, within_source = _means_and_within(*source)
+    target_means, within_target = _means_and_within(*target)
     return within_source[:, None] + within_target - 2.0 * source_means @ target_means.T
+
+
+def _means_and_within(sums, counts):
+    means = sums / counts[:, None]
+    within = (counts * (means**2).sum(axis=1) - 1.0) / np.maximum(counts - 1, 1)
+    return means, np.where(counts == 1, 1.0, within)

