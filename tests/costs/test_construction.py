@@ -78,9 +78,7 @@ def test_mkmmd_of_pixels(source, target):
         **{"images_per_class": 50, "features": "pixels", "augmented": False, "whitened": False},
         **{"centring": "double", "scale": "max"},
     }
-    with pytest.raises(
-        InputError, match=r"`target` must have images of the shape .* Received: \[9, 9, 1\]"
-    ):
+    with pytest.raises(InputError, match=r"`target` must have images of the shape .* Received: \[9, 9, 1\]"):
         build_cost_matrix(source, load_domain("builtin:optdigits?per_class=1", image_size=9))
 
 
