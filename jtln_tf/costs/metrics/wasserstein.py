@@ -31,8 +31,20 @@ def wasserstein_cost(source: Labelled, target: Labelled) -> np.ndarray:
         Analysis 12; Olkin and Pukelsheim, 1982, The Distance between Two Random Vectors with Given Dispersion Matrices,
         Linear Algebra and its Applications 48.
     """
-    sources, targets = ([_fit_gaussian(images) for images in split_classes(side)] for side in (source, target))
-    return np.array([[_squared_distance(*one, *other) for other in targets] for one in sources])
+    (source_means, source_roots), (target_means, target_roots) = (
+        zip(*map(_fit_gaussian, split_classes(side)), strict=True) for side in (source, target)
+    )
+    # One product for all target classes, as many small ones take longer.
+    all_roots, ends = np.concatenate(target_roots), np.cumsum([len(root) for root in target_roots])
+    target_spreads = [(root**2).sum() for root in target_roots]
+    rows = []
+    for mean, root in zip(source_means, source_roots, strict=True):
+        products = np.split(root @ all_roots.T, ends[:-1], axis=1)
+        overlaps = np.array([np.linalg.norm(product, "nuc") for product in products])
+        shifts = ((np.stack(target_means) - mean) ** 2).sum(axis=1)
+        rows.append(shifts + (root**2).sum() + target_spreads - 2.0 * overlaps)
+    # Equal classes differ by rounding, to either side.
+    return np.maximum(rows, 0.0)
 
 
 def _fit_gaussian(images):
@@ -40,13 +52,6 @@ def _fit_gaussian(images):
     root = (images - mean) / np.sqrt(len(images))
     # R of A = Q R has the same A' A.
     return mean, np.linalg.qr(root, mode="r") if len(root) > root.shape[1] else root
-
-
-def _squared_distance(source_mean, source_root, target_mean, target_root):
-    spreads = (source_root**2).sum() + (target_root**2).sum()
-    overlap = np.linalg.norm(source_root @ target_root.T, "nuc")
-    # Equal classes differ by rounding, to either side.
-    return max(((source_mean - target_mean) ** 2).sum() + spreads - 2.0 * overlap, 0.0)
 
 
 def compute_wasserstein(evidence) -> tuple[np.ndarray, dict]:
