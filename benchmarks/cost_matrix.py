@@ -20,13 +20,8 @@ from absl import flags
 
 from jtln_tf.config import InputError
 from jtln_tf.costs.metrics.mkmmd import mkmmd_cost
-from jtln_tf.costs.numerics.kernel import median_squared_distance
-from jtln_tf.costs.numerics.kernel_features import (
-    NUM_FREQUENCIES,
-    ClassEmbeddings,
-    draw_kernel_features,
-    mkmmd_of_embeddings,
-)
+from jtln_tf.costs.numerics.kernel import BANDWIDTH_FACTORS, median_squared_distance
+from jtln_tf.costs.numerics.kernel_features import NUM_FREQUENCIES, draw_frequencies, mkmmd_of_sums, sum_embeddings
 from tools.program import run_program
 
 METHODS = ("exact", "linear")
@@ -54,6 +49,9 @@ flags.DEFINE_string("measure", "", "For the processes it starts: a method and a 
 def main():
     """Measures, or starts the processes that do."""
     values = flags.FLAGS
+    if values.num_frequencies % len(BANDWIDTH_FACTORS):
+        multiple = f"a multiple of {len(BANDWIDTH_FACTORS)}"
+        raise InputError(f"`num_frequencies` must be {multiple}. Received: {values.num_frequencies}.")
     if values.measure:
         print(json.dumps(measure_size(*json.loads(values.measure))))
         return
@@ -93,7 +91,7 @@ def measure_size(method, size):
     before, begun = resident_mib("VmRSS"), time.perf_counter()
     scale = median_squared_distance(source[0])
     if method == "linear":
-        kernel_features = draw_kernel_features(scale, values.dimension, values.num_frequencies)
+        frequencies = draw_frequencies(scale, values.dimension, values.num_frequencies)
     preparing = time.perf_counter() - begun
 
     def build():
@@ -101,11 +99,9 @@ def measure_size(method, size):
             return mkmmd_cost(source, target, scale=scale)
         sides = []
         for count, (features, labels) in zip(classes, (source, target), strict=True):
-            sides.append(ClassEmbeddings(count, kernel_features.width))
-            for start in range(0, len(labels), BATCH):
-                batch = slice(start, start + BATCH)
-                sides[-1].add(kernel_features(features[batch]), labels[batch])
-        return mkmmd_of_embeddings(*sides)
+            parts = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
+            sides.append(sum_embeddings(((features[part], labels[part]) for part in parts), frequencies, count))
+        return mkmmd_of_sums(*sides)
 
     times = []
     while not times or sum(times) < values.least_seconds:
@@ -130,20 +126,24 @@ def measure_large():
     classes = (values.large_source_classes, values.large_target_classes)
     making, begun = 0.0, time.perf_counter()
     some, _ = make_domain(classes[0], SCALE_IMAGES, seed=0)
-    kernel_features = draw_kernel_features(median_squared_distance(some), values.dimension, values.num_frequencies)
+    frequencies = draw_frequencies(median_squared_distance(some), values.dimension, values.num_frequencies)
     del some
-    sides = []
-    for seed, count in enumerate(classes):
-        sides.append(ClassEmbeddings(count, kernel_features.width))
-        batches = stream_domain(count, count * values.large_images, seed)
+
+    def time_making(batches):
+        nonlocal making
         while True:
             before = time.perf_counter()
-            features, labels = next(batches, (None, None))
+            batch = next(batches, None)
             making += time.perf_counter() - before
-            if labels is None:
-                break
-            sides[-1].add(kernel_features(features), labels)
-    costs = mkmmd_of_embeddings(*sides)
+            if batch is None:
+                return
+            yield batch
+
+    sides = []
+    for seed, count in enumerate(classes):
+        batches = time_making(stream_domain(count, count * values.large_images, seed))
+        sides.append(sum_embeddings(batches, frequencies, count))
+    costs = mkmmd_of_sums(*sides)
     return {
         "images": sum(classes) * values.large_images,
         "classes": classes,

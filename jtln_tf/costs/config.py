@@ -47,9 +47,7 @@ class CostConfig(Section):
         choices=("double", "dual", "none"),
     )
     scale: str = option(
-        "max",
-        "What the values, shifted to start at 0, are divided by.",
-        choices=("max", "mean", "median", "std"),
+        "max", "What the values, shifted to start at 0, are divided by.", choices=("max", "mean", "median", "std")
     )
     class_table: str = option(
         "", "CSV with the class in its first column, for text and taxonomy; empty: classes.csv of the folder: domains."
@@ -58,8 +56,7 @@ class CostConfig(Section):
         "tfidf", "How text is encoded: tfidf, a word vector file (.txt, .vec), or sentence-transformers:NAME."
     )
     taxonomy: str = option(
-        "",
-        "Tree of the classes: columns:NEAR,FAR of the class table, wordnet:FOLDER, or a CSV of child,parent.",
+        "", "Tree of the classes: columns:NEAR,FAR of the class table, wordnet:FOLDER, or a CSV of child,parent."
     )
     taxonomy_distance: str = option("path", "Edges between two classes, or Wu-Palmer.", choices=("path", "wu_palmer"))
 
@@ -77,12 +74,7 @@ class CostConfig(Section):
 
 
 def check_cost_files(cost: CostConfig) -> None:
-    """Checks that the files that a `CostConfig` names exist, and that its cost matrices can be read.
-
-    Raises:
-        MissingInputError: If a file does not exist.
-        InputError: If a cost matrix is damaged.
-    """
+    """Raises `InputError` if a file that a `CostConfig` names does not exist, or a cost matrix cannot be read."""
     for path in cost.matrix.files:
         load_cost_matrix(path)
     named = {

@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 
 from jtln_tf.config import AugmentationSpec, InputError
-from jtln_tf.costs.config import CostConfig
+from jtln_tf.costs.config import CostConfig, check_cost_files
 from jtln_tf.costs.evidence import Evidence
 from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
 from jtln_tf.costs.metrics import METRICS
@@ -62,6 +62,7 @@ def build_cost_matrix(
         {'0': ['0'], '1': ['1']}
     """
     cost = _read_options(metric, options)
+    check_cost_files(cost)
     domains = {"source": source, "target": target}
     views = _choose_augmentations(domains, augmentation or {}, seed)
     evidence = Evidence(domains, cost, features_model, source_classifier, views, cache, progress)
@@ -74,14 +75,9 @@ def build_cost_matrix(
 def build_online_costs(
     source: Domain, target: Domain, source_means: np.ndarray, target_means: np.ndarray, cost: CostConfig
 ) -> CostMatrix:
-    """Builds the cost matrix from running class means, as training gathers them.
+    """Builds the cost matrix from running class means [n, D] and [m, D], as training gathers them.
 
-    Args:
-        source: Source `Domain`.
-        target: Target `Domain`.
-        source_means: Mean features of the source classes [n, D]; NaN for a class of which no image has been seen.
-        target_means: Mean features of the target classes [m, D], likewise.
-        cost: `CostConfig`.
+    They are NaN for a class of which no image has been seen.
     """
     values, scaling = _standardize(class_means_cost(source_means, target_means), cost)
     parameters = {"features": "source_predictions", "memory_steps": cost.refresh_steps, **scaling}
@@ -109,7 +105,6 @@ def _choose_augmentations(domains, policies, seed):
 
 
 def _build_term(name, evidence, backbone):
-    """Builds one part of a specification as a `CostMatrix`."""
     cost, domains = evidence.cost, evidence.domains
     source, target = domains.values()
     is_alone = len(cost.matrix.terms) == 1
@@ -138,13 +133,11 @@ def _standardize(values, cost):
 def _combine(cost, parts):
     if len(parts) == 1:
         return dataclasses.replace(parts[0], metric=cost.matrix.text)
-    weights = [weight for weight, _ in cost.matrix.terms]
-    described = [
-        {"weight": weight, "name": part.metric, **part.parameters} for weight, part in zip(weights, parts, strict=True)
-    ]
+    weighted = [(weight, part) for (weight, _), part in zip(cost.matrix.terms, parts, strict=True)]
+    described = [{"weight": weight, "name": part.metric, **part.parameters} for weight, part in weighted]
     return dataclasses.replace(
         parts[0],
-        values=scale(sum(weight * part.values for weight, part in zip(weights, parts, strict=True)), cost.scale),
+        values=scale(sum(weight * part.values for weight, part in weighted), cost.scale),
         metric=cost.matrix.text,
         parameters={"parts": described, "scale": cost.scale},
         # What any part was built from binds the whole.

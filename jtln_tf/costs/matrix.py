@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jtln_tf.config import InputError, MissingInputError
-from jtln_tf.files import first_line, write_whole
+from jtln_tf.files import first_line, open_whole
 
 _FORMAT_VERSION = 2
 # Types of the fields that say where a matrix comes from.
@@ -67,9 +67,8 @@ class CostMatrix:
         for kind, names in (("source", self.source_classes), ("target", self.target_classes)):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
-                raise InputError(
-                    f"`cost_matrix` must name each {kind} class once. Received: {repeated[0]!r} repeatedly."
-                )
+                received = f"{repeated[0]!r} repeatedly"
+                raise InputError(f"`cost_matrix` must name each {kind} class once. Received: {received}.")
         self._check_entries(~np.isfinite(values), "finite")
         self._check_entries(values < 0, "not negative")
 
@@ -89,12 +88,8 @@ class CostMatrix:
         """
         rows = _find_order(self.source_classes, source_classes, "source")
         columns = _find_order(self.target_classes, target_classes, "target")
-        return dataclasses.replace(
-            self,
-            values=self.values[np.ix_(rows, columns)],
-            source_classes=tuple(source_classes),
-            target_classes=tuple(target_classes),
-        )
+        names = {"source_classes": tuple(source_classes), "target_classes": tuple(target_classes)}
+        return dataclasses.replace(self, values=self.values[np.ix_(rows, columns)], **names)
 
     def nearest(self, count: int = 3) -> dict[str, list[str]]:
         """Returns the `count` cheapest source classes of each target class, by its name, the cheapest first."""
@@ -111,30 +106,24 @@ class CostMatrix:
             InputError: If the suffix is neither.
         """
         path = pathlib.Path(path)
-        writers = {".npz": self._to_npz, ".csv": self._to_csv}
+        writers = {".npz": self._write_npz, ".csv": self._write_csv}
         if path.suffix not in writers:
             raise InputError(f"`path` must end in .npz or .csv. Received: {str(path)!r}.")
-        write_whole(path, writers[path.suffix]())
+        with open_whole(path) as file:
+            writers[path.suffix](file)
 
-    def _to_npz(self):
-        buffer = io.BytesIO()
+    def _write_npz(self, file):
         provenance = {"format": _FORMAT_VERSION, **{name: getattr(self, name) for name in _PROVENANCE}}
-        np.savez(
-            buffer,
-            values=self.values,
-            source_classes=np.array(self.source_classes, np.str_),
-            target_classes=np.array(self.target_classes, np.str_),
-            provenance=np.array(json.dumps(provenance, sort_keys=True)),
-        )
-        return buffer.getvalue()
+        names = {kind: np.array(getattr(self, kind), np.str_) for kind in ("source_classes", "target_classes")}
+        np.savez(file, values=self.values, **names, provenance=np.array(json.dumps(provenance, sort_keys=True)))
 
-    def _to_csv(self):
-        buffer = io.StringIO()
-        writer = csv.writer(buffer)
+    def _write_csv(self, file):
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text)
         writer.writerow([_CSV_CORNER, *self.target_classes])
         for name, row in zip(self.source_classes, self.values.tolist(), strict=True):
             writer.writerow([name, *(f"{value:.9g}" for value in row)])
-        return buffer.getvalue().encode()
+        text.detach()
 
 
 def load_cost_matrix(path: str | pathlib.Path) -> CostMatrix:
@@ -174,22 +163,14 @@ def _read_npz(path):
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         provenance = json.loads(str(file["provenance"])) if "provenance" in file else {}
         if provenance.get("format", 1) > _FORMAT_VERSION:
-            raise InputError(
-                f"`cost_matrix` must have format {_FORMAT_VERSION} or older. Received: format {provenance['format']}."
-            )
-        _check_provenance_types(provenance)
-        return CostMatrix(
-            file["values"],
-            tuple(file["source_classes"].tolist()),
-            tuple(file["target_classes"].tolist()),
-            **{name: provenance[name] for name in _PROVENANCE if name in provenance},
-        )
-
-
-def _check_provenance_types(provenance):
-    fits = all(isinstance(provenance.get(name, kind()), kind) for name, kind in _PROVENANCE.items())
-    if not fits or not all(isinstance(described, dict) for described in provenance.get("data", {}).values()):
-        raise ValueError("its provenance has another type")
+            received = f"format {provenance['format']}"
+            raise InputError(f"`cost_matrix` must have format {_FORMAT_VERSION} or older. Received: {received}.")
+        known = {name: provenance[name] for name in _PROVENANCE if name in provenance}
+        fits = all(isinstance(value, _PROVENANCE[name]) for name, value in known.items())
+        if not fits or not all(isinstance(described, dict) for described in known.get("data", {}).values()):
+            raise ValueError("its provenance has another type")
+        names = (tuple(file[kind].tolist()) for kind in ("source_classes", "target_classes"))
+        return CostMatrix(file["values"], *names, **known)
 
 
 def _read_csv(path):
@@ -204,22 +185,19 @@ def _read_csv(path):
         )
     for row in rows:
         if len(row) != len(header):
+            received = f"{len(row)} for {row[0]!r}"
+            raise InputError(f"`cost_matrix` must have {len(header)} fields a row. Received: {received}.")
+    values = np.empty((len(rows), len(target_classes)))
+    for row, column in np.ndindex(values.shape):
+        source_class, field = rows[row][0], rows[row][column + 1]
+        try:
+            values[row, column] = float(field)
+        except ValueError as error:
             raise InputError(
-                f"`cost_matrix` must have {len(header)} fields a row. Received: {len(row)} for {row[0]!r}."
-            )
-    values = np.array([[_parse_cost(row[0], *pair) for pair in zip(header[1:], row[1:], strict=True)] for row in rows])
-    values = values.reshape(len(rows), len(target_classes))
+                f"`cost_matrix` must hold numbers. Received: {field!r} for source class {source_class!r}, target class "
+                f"{target_classes[column]!r}."
+            ) from error
     return CostMatrix(values, tuple(row[0] for row in rows), target_classes, "file")
-
-
-def _parse_cost(source_class, target_class, field):
-    try:
-        return float(field)
-    except ValueError as error:
-        raise InputError(
-            f"`cost_matrix` must hold numbers. Received: {field!r} for source class {source_class!r}, target class "
-            f"{target_class!r}."
-        ) from error
 
 
 def _find_order(own, wanted, kind):

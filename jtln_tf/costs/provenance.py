@@ -17,12 +17,9 @@ def describe_domain(domain: "Domain") -> dict:
 
 
 def check_provenance(matrix: CostMatrix, source: "Domain", target: "Domain", backbone: str) -> None:
-    """Checks that a matrix from a file was built from the training images and the backbone of a run.
+    """Raises `InputError` if a matrix from a file was built from other images or another backbone than those of a run.
 
     A matrix without provenance, from a `.csv` or another program, passes: its author knows.
-
-    Raises:
-        InputError: If it was built from others; the message says what differs.
     """
     for side, domain in (("source", source), ("target", target)):
         built, present = matrix.data.get(side), describe_domain(domain)

@@ -24,11 +24,8 @@ def dual_centre(values: np.ndarray, epsilon: float = 0.03) -> np.ndarray:
 
     By complementary slackness R is lowest where the best plan of classes to classes has its mass: the cheapest target
     class of a source class is its partner if every target class must get its share. Two target classes do not both
-    claim the source class that is nearest to both. `double_centre` is the first-order form of this.
-
-    Args:
-        values: Costs, finite.
-        epsilon: Entropic weight, as a share of the range of the double-centred values.
+    claim the source class that is nearest to both. `double_centre` is the first-order form of this. The entropic weight
+    `epsilon` is a share of the range of the double-centred values.
 
     Returns:
         float64 [n, m] with mean 0.
@@ -68,12 +65,8 @@ def centre(values: np.ndarray, how: str) -> np.ndarray:
 def scale(values: np.ndarray, by: str = "max", unit: float | None = None) -> np.ndarray:
     """Shifts the values to start at 0, and divides them by their `max`, `mean`, `median` or `std`.
 
-    Values that differ only by rounding become 0. If the median is 0, the mean replaces it.
-
-    Args:
-        values: [n, m].
-        by: The statistic of the shifted values that becomes 1.
-        unit: Magnitude of the values before centring, which says how large rounding is; None is their own.
+    Values that differ only by rounding become 0: `unit` is the magnitude of the values before centring, which says how
+    large rounding is; None is their own. If the median is 0, the mean replaces it.
     """
     statistics = {"max": np.max, "mean": np.mean, "median": lambda x: np.median(x) or np.mean(x), "std": np.std}
     lowest, highest = values.min(), values.max()

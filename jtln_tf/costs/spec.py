@@ -10,8 +10,6 @@ from jtln_tf.config import InputError
 from jtln_tf.costs.metrics import METRICS
 
 COST_METRICS = tuple(METRICS)
-NETWORK_METRICS = tuple(name for name, metric in METRICS.items() if metric.looks_at == "network")
-PIXEL_METRICS = tuple(name for name, metric in METRICS.items() if metric.looks_at == "pixels")
 # Names the matrix that is found while training.
 ONLINE = "online"
 _FILE_SUFFIXES = (".npz", ".csv")
@@ -45,12 +43,12 @@ class CostSpec:
     @property
     def looks_through_network(self) -> bool:
         """Whether a network that has learnt more gives another matrix."""
-        return any(name in (*NETWORK_METRICS, ONLINE) for name in self.metrics)
+        return self.is_online or any(METRICS[name].looks_at == "network" for name in self.metrics)
 
     @property
     def looks_at_pixels(self) -> bool:
         """Whether a metric looks at the images themselves, not through the network."""
-        return any(name in PIXEL_METRICS for name in self.metrics)
+        return not self.is_online and any(METRICS[name].looks_at == "pixels" for name in self.metrics)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -65,23 +63,15 @@ def _is_file(name):
 def parse_cost_spec(text: "str | CostSpec", option: str = "cost_matrix") -> CostSpec:
     """Parses `[shuffled:][WEIGHT*]NAME[+[WEIGHT*]NAME...]`; a NAME is a metric or the path of a .npz or .csv file.
 
-    Args:
-        text: The specification, such as `mkmmd`, `cost.csv`, `0.7*mkmmd+0.3*text` or `shuffled:mkmmd`. A parsed one is
-            returned unchanged.
-        option: Name of the argument, for messages.
-
-    Returns:
-        A `CostSpec`.
+    A parsed specification is returned unchanged. Messages call it `option`.
 
     Raises:
         InputError: If a name is neither a metric nor a file, a weight is not positive, or `online` is one of several.
     """
     if isinstance(text, CostSpec):
         return text
-    is_shuffled = text.startswith(_SHUFFLED)
-    rest = text.removeprefix(_SHUFFLED)
-    terms, part = [], None
-    for piece in rest.split("+"):
+    is_shuffled, terms, part = text.startswith(_SHUFFLED), [], None
+    for piece in text.removeprefix(_SHUFFLED).split("+"):
         # A path may hold a plus, so a term goes on until it is a metric or ends like a file.
         part = piece if part is None else f"{part}+{piece}"
         if _is_file(part) or part.rpartition("*")[2] in (*COST_METRICS, ONLINE):

@@ -34,13 +34,8 @@ def cache_trunk(
 ) -> dict[str, Domain]:
     """Replaces the training and validation images of domains with a trunk's activations, as at inference.
 
-    Args:
-        trunk: The first part of the network, as `cut_network` returns it.
-        domains: `Domain` by side.
-        data: `DataConfig`: batch sizes, augmentation, and where activations are kept.
-        steps: Training steps by side; a side with 0 is returned unchanged.
-        most_views: Most views of a training image: the image itself, and augmented ones.
-        seed: Seed of the augmentation.
+    A domain that trains for 0 steps is returned unchanged. A training image has up to `most_views` views: itself, and
+    augmented ones.
 
     Raises:
         InputError: If activations are not finite, or there is no room for them.
@@ -55,7 +50,9 @@ def cache_trunk(
         # Passes over the images would not see more views.
         passes = math.ceil(count_passes(domain, getattr(data, f"{side}_batch"), steps[side]))
         views = min(most_views, passes) if augment else 1
-        with _show_progress(side, views * len(domain.train) + len(domain.validation)) as bar:
+        total = views * len(domain.train) + len(domain.validation)
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        with tqdm.tqdm(total=total, desc=f"{side} trunk", unit="image", mininterval=interval) as bar:
             extract = functools.partial(extract_activations, trunk, folder=folder, progress=bar.update)
             validation = extract(domain.validation)
             train = extract(domain.train, views=views, augment=augment)
@@ -73,7 +70,7 @@ def extract_activations(
     folder: str = "",
     progress: Callable[[int], None] | None = None,
 ) -> Split:
-    """Replaces a split's images with a trunk's activations.
+    """Returns a split of a trunk's activations, float32 [views * N, ...], with the same labels.
 
     Args:
         trunk: Model from images [B, H, W, C] in 0..255 to activations [B, ...].
@@ -83,9 +80,6 @@ def extract_activations(
         batch_size: Images in a forward pass.
         folder: Folder that keeps activations of decoded images, so that they are found again; empty keeps none.
         progress: Called with the number of images of each finished batch, or None.
-
-    Returns:
-        A `Split` of activations, float32 [views * N, ...], with the same labels.
 
     Raises:
         InputError: If activations are not finite, or there is no room for them.
@@ -113,11 +107,6 @@ def extract_activations(
     else:
         activations = _fill_memory(shape, fill)
     return dataclasses.replace(split, images=activations, views=views)
-
-
-def _show_progress(side, total):
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm.tqdm(total=total, desc=f"{side} trunk", unit="image", mininterval=interval, dynamic_ncols=True)
 
 
 def _identify(split):

@@ -21,7 +21,6 @@ def stream_class_features(
     augment: Callable | None = None,
     batch_size: int = 256,
     cache: FeatureCache | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields the features of views of each class batch by batch, so that memory holds only some batches of images.
 
@@ -32,7 +31,6 @@ def stream_class_features(
         augment: Called as `augment(images, step=n)` with the n-th batch of uint8 images, returns images; or None.
         batch_size: Images in a forward pass.
         cache: `FeatureCache` that batches are read from and written to, or None.
-        progress: Called with the number of images of each finished batch, or None.
 
     Yields:
         `(features, labels)`: float32 [b, D], and the class indices [b] they belong to.
@@ -40,36 +38,22 @@ def stream_class_features(
     rows = choose_views(split.labels, views_per_class, fill=augment is not None)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     # Pixels are read as fast as a file of them would be.
-    paths = _find_paths(model, batches, cache) if cache and model is not None else [None] * len(batches)
-    is_cached = [
-        path is not None and cache.read(path, len(batch)) is not None
-        for path, batch in zip(paths, batches, strict=True)
-    ]
-    images = _stream_images(split, batches, np.flatnonzero(~np.array(is_cached, bool)), augment)
-    for number, (path, batch) in enumerate(zip(paths, batches, strict=True)):
+    if cache and model is not None:
+        fingerprint = fingerprint_model(model)
+        # The number of a batch is the step of its augmentation.
+        paths = [cache.path(fingerprint, [number, *batch]) for number, batch in enumerate(batches)]
+        is_cached = [cache.read(path, len(batch)) is not None for path, batch in zip(paths, batches, strict=True)]
+    else:
+        paths, is_cached = [], [False] * len(batches)
+    images = _stream_images(split, batches, np.flatnonzero(~np.array(is_cached)), augment)
+    for number, batch in enumerate(batches):
         if is_cached[number]:
-            features = np.array(cache.read(path, len(batch)))
+            features = np.array(cache.read(paths[number], len(batch)))
         else:
             features = _extract(model, next(images))
-            if path is not None:
-                cache.write(path, features)
-        if progress:
-            progress(len(batch))
+            if paths:
+                cache.write(paths[number], features)
         yield features, split.labels[batch]
-
-
-def extract_class_features(
-    model: keras.Model | None, split: Split, views_per_class: int, **options
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all that `stream_class_features` yields: float32 features [M, D] and their class indices [M]."""
-    features, labels = zip(*stream_class_features(model, split, views_per_class, **options), strict=True)
-    return np.concatenate(features), np.concatenate(labels)
-
-
-def _find_paths(model, batches, cache):
-    fingerprint = fingerprint_model(model)
-    # The number of a batch is the step of its augmentation.
-    return [cache.path(fingerprint, [number, *batch]) for number, batch in enumerate(batches)]
 
 
 def _stream_images(split, batches, numbers, augment):
@@ -79,7 +63,10 @@ def _stream_images(split, batches, numbers, augment):
         # Repeated images are read once.
         used, positions = zip(*(np.unique(batches[number], return_inverse=True) for number in numbers), strict=True)
         # One stream for all, because building one takes longer than reading a batch.
-        read = split.read(_dataset_of(used)).as_numpy_iterator()
+        ends = np.cumsum([len(rows) for rows in used])
+        bounds, rows = tf.constant([0, *ends], tf.int64), tf.constant(np.concatenate(used), tf.int64)
+        numbered = tf.data.Dataset.range(len(used)).map(lambda index: rows[bounds[index] : bounds[index + 1]])
+        read = split.read(numbered).as_numpy_iterator()
         for number, places, images in zip(numbers, positions, read, strict=True):
             images = images[places]
             yield np.asarray(images if augment is None else augment(images, step=int(number)), np.float32)
@@ -87,13 +74,6 @@ def _stream_images(split, batches, numbers, augment):
     signature = tf.TensorSpec((None, *split.item_shape))
     # The next batch is decoded while the model works on this one.
     return iter(tf.data.Dataset.from_generator(read_images, output_signature=signature).prefetch(1))
-
-
-def _dataset_of(arrays):
-    """Returns a `tf.data.Dataset` of int64 arrays of different lengths."""
-    values, ends = tf.constant(np.concatenate(arrays), tf.int64), np.cumsum([len(array) for array in arrays])
-    bounds = tf.constant([0, *ends], tf.int64)
-    return tf.data.Dataset.range(len(arrays)).map(lambda index: values[bounds[index] : bounds[index + 1]])
 
 
 def _extract(model, images):

@@ -1,13 +1,12 @@
 """Features kept on the disk."""
 
 import hashlib
-import io
 import json
 import pathlib
 
 import numpy as np
 
-from jtln_tf.files import write_whole
+from jtln_tf.files import open_whole
 
 
 class FeatureCache:
@@ -38,6 +37,5 @@ class FeatureCache:
     def write(self, path: pathlib.Path, features: np.ndarray) -> None:
         """Writes the features of a batch, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()
-        np.save(content, features, allow_pickle=False)
-        write_whole(path, content.getvalue())
+        with open_whole(path) as file:
+            np.save(file, features, allow_pickle=False)

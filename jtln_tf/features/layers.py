@@ -7,7 +7,7 @@ from jtln_tf.network import layer_output
 
 
 def layer_model(backbone: keras.Model, layer: str) -> keras.Model:
-    """Returns the part of a backbone up to a layer: images [B, H, W, C] to features [B, D].
+    """Returns the part of a functional backbone up to a layer: images [B, H, W, C] to features [B, D].
 
     Outputs with a height and a width are averaged over both; an empty name returns the backbone itself. It is an
     `InputError` if there is no such layer, or its output has neither 2 nor 4 dimensions.

@@ -11,13 +11,7 @@ def log_costs(log: RunLog, step: int, costs: CostMatrix, before: np.ndarray | No
     """Writes a new cost matrix to the log: how far it has drifted, and a picture if nearest classes have changed.
 
     `cost_drift` is the mean absolute change of an entry, `cost_nearest_changed` the share of the target classes that
-    have another nearest source class than before.
-
-    Args:
-        log: `RunLog`.
-        step: Step from which the matrix is used.
-        costs: `CostMatrix`.
-        before: Values [n, m] of the matrix that it replaces, or None.
+    have another nearest source class than in the values `before` [n, m]. The matrix is used from the given step on.
     """
     nearest_changed = 1.0
     if before is not None:

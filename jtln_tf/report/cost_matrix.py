@@ -1,7 +1,6 @@
 """Pictures of class cost matrices: a heat map whose related classes stand together."""
 
 import dataclasses
-import io
 import pathlib
 import typing
 
@@ -10,7 +9,7 @@ import numpy as np
 from jtln_tf.config import InputError
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.costs.nearest_table import choose_format
-from jtln_tf.files import escape_name, write_whole
+from jtln_tf.files import escape_name, open_whole
 from jtln_tf.report.captions import find_shown_characters, shorten_name
 
 if typing.TYPE_CHECKING:
@@ -67,17 +66,11 @@ def _find_nearest(values):
 
 
 def save_picture(matrix: CostMatrix, path: str | pathlib.Path) -> None:
-    """Writes the picture of a cost matrix (see `build_figure`) as a `.png` file, whole or not at all.
-
-    Raises:
-        InputError: If the path does not end in .png.
-    """
-    path = pathlib.Path(path)
-    if path.suffix != ".png":
+    """Writes the picture of a cost matrix (see `build_figure`) as a `.png` file, whole or not at all."""
+    if pathlib.Path(path).suffix != ".png":
         raise InputError(f"`plot` must end in .png. Received: {str(path)!r}.")
-    buffer = io.BytesIO()
-    build_figure(matrix).savefig(buffer, format="png")
-    write_whole(path, buffer.getvalue())
+    with open_whole(path) as file:
+        build_figure(matrix).savefig(file, format="png")
 
 
 def draw_picture(matrix: CostMatrix) -> np.ndarray:
@@ -93,11 +86,8 @@ def build_figure(matrix: CostMatrix, most_pixels: int = 4000) -> "Figure":
     """Builds the heat map of a cost matrix, its rows and columns in the order of `order_by_clustering`.
 
     The cheapest cells of each column are framed: the source classes nearest to that target class. A column of equal
-    costs has no nearest class. If there is no room for every name, every second, third, ... is shown.
-
-    Args:
-        matrix: `CostMatrix`.
-        most_pixels: Largest width and height.
+    costs has no nearest class. If there is no room for every name, every second, third, ... is shown. Neither side has
+    more than `most_pixels`.
     """
     # Not pyplot, which would look for a screen.
     from matplotlib.figure import Figure

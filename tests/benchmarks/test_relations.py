@@ -26,8 +26,7 @@ def test_a_backbone_that_knows_mnist_relates_other_scans_of_the_same_digit(tmp_p
     run_experiment(config, tmp_path / "run", export=False)
     for seed in range(2):
         config = jt.ExperimentConfig(
-            data=dataclasses.replace(data, target="builtin:optdigits?per_class=10"),
-            training=TrainingConfig(seed=seed),
+            data=dataclasses.replace(data, target="builtin:optdigits?per_class=10"), training=TrainingConfig(seed=seed)
         )
         nearest = build_costs(config, workdir=tmp_path / "run").nearest(1)
         assert sum(found == [digit] for digit, found in nearest.items()) >= 9, seed

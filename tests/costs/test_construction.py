@@ -78,7 +78,8 @@ def test_mkmmd_of_pixels(source, target):
         **{"images_per_class": 50, "features": "pixels", "augmented": False, "whitened": False},
         **{"centring": "double", "scale": "max"},
     }
-    np.testing.assert_array_equal(build_values(source, target, CostConfig(whitening=False)), matrix.values)
+    with pytest.raises(InputError, match=r"`target` must have images of the shape .* Received: \[9, 9, 1\]"):
+        build_cost_matrix(source, load_domain("builtin:optdigits?per_class=1", image_size=9))
 
 
 @pytest.mark.parametrize(("metric", "cost"), [("mkmmd", mkmmd_cost), ("wasserstein", wasserstein_cost)])
@@ -105,18 +106,17 @@ def test_prediction_fits_a_classifier_or_takes_the_given_one(source, target):
 
 
 def test_linear_time_mkmmd_agrees_with_the_exact_one(source, target):
-    exact, linear, auto = (
-        build_cost_matrix(source, target, estimator=estimator, whitening=False)
-        for estimator in ("exact", "linear", "auto")
+    auto, linear = (
+        build_cost_matrix(source, target, estimator=estimator, whitening=False) for estimator in ("auto", "linear")
     )
-    assert np.corrcoef(exact.values.ravel(), linear.values.ravel())[0, 1] > 0.9
-    assert "frequencies" in linear.parameters and "frequencies" not in exact.parameters
-    np.testing.assert_array_equal(auto.values, exact.values)
+    assert np.corrcoef(auto.values.ravel(), linear.values.ravel())[0, 1] > 0.9
+    assert "frequencies" in linear.parameters and "frequencies" not in auto.parameters
 
 
 def test_fisher_vectors_find_the_digits_that_both_have_and_ask_no_network(monkeypatch):
     pytest.importorskip("skimage")
     monkeypatch.setattr("jtln_tf.costs.metrics.fisher_mkmmd._FIT_DESCRIPTORS", 2000)
+    monkeypatch.setattr("jtln_tf.costs.metrics.fisher_mkmmd._MODES", 8)
     source, other = (
         load_domain(f"builtin:mnist5k?classes={names}&per_class=12", image_size=14, seed=seed)
         for seed, names in enumerate(("0,1,2,3", "1,3"))
@@ -126,46 +126,27 @@ def test_fisher_vectors_find_the_digits_that_both_have_and_ask_no_network(monkey
     assert (matrix.parameters["features"], matrix.backbone) == ("fisher", "") and matrix.data
 
 
-def test_only_the_first_training_images_are_looked_at(source, target):
-    cut = [
-        dataclasses.replace(domain, train=domain.train.take(first_rows(domain.train, 3)), validation=None, test=None)
-        for domain in (source, target)
-    ]
-    few = build_cost_matrix(source, target, images_per_class=3)
-    np.testing.assert_array_equal(few.values, build_values(*cut))
-    assert np.abs(few.values - build_values(source, target)).max() > 1e-3
-
-
 def test_degenerate_images(source, target):
     values = build_values(source, target, images_per_class=1)
     assert np.isfinite(values).all() and values.min() == 0 and values.max() == 1
-    blank = [
-        dataclasses.replace(domain, train=dataclasses.replace(domain.train, images=0 * domain.train.images.values))
-        for domain in (source, target)
-    ]
-    np.testing.assert_array_equal(build_values(*blank), 0)
     image = keras.Input((8, 8, 1))
+    blank = keras.Model(image, 0 * keras.layers.Flatten()(image))
+    np.testing.assert_array_equal(build_values(source, target, features_model=blank), 0)
     roots = keras.layers.Lambda(lambda x: keras.ops.sqrt(x - 300.0))(keras.layers.Flatten()(image))
     with pytest.raises(InputError, match="`backbone` must give finite features. Received: NaN"):
         build_cost_matrix(source, target, features_model=keras.Model(image, roots))
 
 
-@pytest.mark.parametrize("augmented", [("source", "target"), ("target",)])
-def test_augmented_views_agree_with_the_double_loops(source, target, augmented):
+def test_augmented_views_agree_with_the_double_loops(source, target):
     options = {"images_per_class": 8, "whitening": False, "seed": 3}
-    matrix = build_cost_matrix(source, target, augmentation=dict.fromkeys(augmented, "flip"), **options)
+    matrix = build_cost_matrix(source, target, augmentation={"target": "flip"}, **options)
     assert matrix.parameters["augmented"] is True
-    features = []
-    for side, domain in (("source", source), ("target", target)):
-        split, rows = domain.train, first_rows(domain.train, 8)
-        if side in augmented:
-            # Few images are filled up; others are not.
-            rows = [np.resize(np.flatnonzero(split.labels == label), 8) for label in range(domain.num_classes)]
-            rows = np.concatenate(rows)
-        images = split.images.values[rows]
-        if side in augmented:
-            images = choose_augmentation(split, "flip", 3)(images, step=0).numpy()
-        features += [images.reshape(len(rows), -1) / 255.0, split.labels[rows]]
+    rows, split = first_rows(source.train, 8), target.train
+    features = [pixels(source)[0][rows], source.train.labels[rows]]
+    # Few images are filled up if they are augmented.
+    rows = np.concatenate([np.resize(np.flatnonzero(split.labels == label), 8) for label in range(3)])
+    images = choose_augmentation(split, "flip", 3)(split.images.values[rows], step=0).numpy()
+    features += [images.reshape(len(rows), -1) / 255.0, split.labels[rows]]
     # The unit is a median over drawn pairs, not over all.
     expected = standardize(reference.mkmmd(*features, 4, 3))
     np.testing.assert_allclose(matrix.values, expected, rtol=0, atol=0.02)
@@ -193,19 +174,17 @@ def test_images_of_each_domain_are_seen_by_its_own_statistics(source, target, tm
 def test_kept_features_follow_images_side_and_augmentation(source, target, features_model, tmp_path):
     options = {"features_model": features_model, "cache": str(tmp_path)}
     both = {"source": "crop", "target": "crop"}
-    nameless = dataclasses.replace(target, fingerprint="")
     for domains, augmentation, seed, files in (
         ((source, target), {}, 0, 2),
         ((source, dataclasses.replace(target, fingerprint="another")), {}, 0, 3),
         ((target, target), both, 0, 5),
         ((target, target), {**both, "target": "crop,flip"}, 1, 7),
         # Images without a fingerprint are not told from others.
-        ((nameless, nameless), {}, 0, 7),
+        ((source, dataclasses.replace(target, fingerprint="")), {}, 0, 7),
     ):
         plain = build_values(*domains, features_model=features_model, augmentation=augmentation, seed=seed)
-        for _ in range(2):
-            kept = build_values(*domains, augmentation=augmentation, seed=seed, **options)
-            np.testing.assert_array_equal(kept, plain)
+        kept = build_values(*domains, augmentation=augmentation, seed=seed, **options)
+        np.testing.assert_array_equal(kept, plain)
         assert len(list(tmp_path.iterdir())) == files
 
 
@@ -251,30 +230,26 @@ def test_taxonomy_by_columns_or_by_parents(source, target, tmp_path):
 def test_a_combination_is_the_weighted_sum_of_its_parts(source, target, tmp_path):
     path, squares = tmp_path / "a+b.csv", np.arange(12.0).reshape(4, 3) ** 2
     CostMatrix(squares, source.class_names, target.class_names).save(path)
-    matrix = build_cost_matrix(source, target, f"2*mkmmd+0.5*{path}")
-    expected = 2.0 * build_values(source, target) + 0.5 * standardize(squares)
+    matrix = build_cost_matrix(source, target, f"2*text+0.5*{path}")
+    expected = 2.0 * build_values(source, target, "text") + 0.5 * standardize(squares)
     expected -= expected.min()
     np.testing.assert_allclose(matrix.values, expected / expected.max(), rtol=1e-5, atol=1e-6)
-    assert [(part["name"], part["weight"]) for part in matrix.parameters["parts"]] == [("mkmmd", 2), (str(path), 0.5)]
+    assert [(part["name"], part["weight"]) for part in matrix.parameters["parts"]] == [("text", 2), (str(path), 0.5)]
 
 
-@pytest.mark.parametrize("metric", ["mkmmd", "uniform"])
-def test_the_shuffled_control_moves_every_row(source, target, metric):
-    plain = build_values(source, target, metric)
-    shuffled = build_cost_matrix(source, target, f"shuffled:{metric}", seed=3)
+def test_the_shuffled_control_moves_every_row(source, target):
+    plain = build_values(source, target, "text")
+    shuffled = build_cost_matrix(source, target, "shuffled:text", seed=3)
     assert sorted(map(tuple, shuffled.values)) == sorted(map(tuple, plain))
-    if metric == "mkmmd":
-        assert not (shuffled.values == plain).all(axis=1).any()
-    assert shuffled.metric == f"shuffled:{metric}" and shuffled.parameters["shuffle_seed"] == 3
-    np.testing.assert_array_equal(shuffled.values, build_values(source, target, f"shuffled:{metric}", seed=3))
+    assert not (shuffled.values == plain).all(axis=1).any()
+    assert shuffled.metric == "shuffled:text" and shuffled.parameters["shuffle_seed"] == 3
+    np.testing.assert_array_equal(shuffled.values, build_values(source, target, "shuffled:text", seed=3))
 
 
 def test_a_file_is_put_in_the_order_of_the_domains(source, target, tmp_path):
     path, values = str(tmp_path / "cost.csv"), np.arange(12, dtype="float32").reshape(4, 3)
     CostMatrix(values, ("3", "1", "0", "2"), ("7", "1", "2")).save(path)
     np.testing.assert_array_equal(build_values(source, target, path), values[[2, 1, 3, 0]][:, [1, 2, 0]])
-    with pytest.raises(InputError, match="the 4 source classes of the data. .* missing 'a', 'b', 'c' and 1 more"):
-        build_cost_matrix(dataclasses.replace(source, class_names=tuple("abcd")), target, path)
 
 
 def test_a_file_is_used_with_the_images_and_the_backbone_that_it_was_built_from(source, target, other_target, tmp_path):
@@ -295,8 +270,6 @@ def test_a_file_is_used_with_the_images_and_the_backbone_that_it_was_built_from(
     # A spreadsheet holds no provenance, and names fit any images.
     built.save(tmp_path / "cost.csv")
     build_cost_matrix(source, other_target, str(tmp_path / "cost.csv"), backbone="alexnet")
-    build_cost_matrix(source, target, "uniform", backbone="small_cnn").save(path)
-    build_cost_matrix(source, other_target, path, backbone="alexnet")
 
 
 def test_online_costs_of_class_means(source, target):
@@ -318,6 +291,7 @@ def test_online_costs_of_class_means(source, target):
     [
         ("euclid", {}, "must be a .npz or .csv file or one of mkmmd, .* Received: 'euclid'"),
         ("none.npz", {}, "must name an existing file. Received: 'none.npz'"),
+        ("text", {"text": "no.vec"}, "`cost_text` must name an existing file or folder. Received: 'no.vec'"),
         ("online", {"refresh_steps": 1}, "`metric` must be a file or one of mkmmd, .* Received: 'online'"),
         (CostConfig(), {"scale": "std"}, "`options` must be empty with a `CostConfig`. Received: scale"),
         (

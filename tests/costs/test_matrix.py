@@ -37,18 +37,8 @@ def test_align_puts_the_names_in_order():
     np.testing.assert_array_equal(aligned.values, VALUES[[1, 0]][:, [2, 0, 1]])
     assert aligned.source_classes == ("dog", "cat") and aligned.target_classes == ("fox", "lynx", "wolf")
     assert aligned.metric == "file" and aligned.parameters == {"k": 1}
-
-
-@pytest.mark.parametrize(
-    ("sources", "targets", "message"),
-    [
-        (("cat", "cow"), TARGETS, "the 2 source classes .* Received: 2 names, missing 'cow', unknown 'dog'"),
-        (SOURCES, tuple("abcde"), "missing 'a', 'b', 'c' and 2 more, unknown 'lynx', 'wolf', 'fox'"),
-    ],
-)
-def test_align_refuses_other_names(sources, targets, message):
-    with pytest.raises(InputError, match=message):
-        build().align(sources, targets)
+    with pytest.raises(InputError, match="the 2 source classes .* Received: 2 names, missing 'cow', unknown 'dog'"):
+        aligned.align(("cat", "cow"), TARGETS)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv"])
@@ -84,7 +74,6 @@ def test_csv_as_a_spreadsheet_writes_it(tmp_path):
         (",a,b\nc,-1,0\n", "must be not negative. Received: -1.0 for source class 'c', target class 'a'. File: "),
         ("", "must be a cost matrix file"),
         (b"\xff\xfe,a\nb,1\n", "must be a cost matrix file"),
-        (b"\x00\x01\x02", "separated by commas. Received: 0 rows after"),
         (";a;b\nc;1;2\n", "must have target classes in its first row, .* commas. Received: .*cost.csv"),
     ],
 )
@@ -96,9 +85,8 @@ def test_csv_that_is_no_cost_matrix(tmp_path, text, message):
 
 
 def test_missing_files_and_other_suffixes(tmp_path):
-    for path in (tmp_path / "nothing.npz", tmp_path):
-        with pytest.raises(MissingInputError, match="must name an existing file. Received: '"):
-            load_cost_matrix(path)
+    with pytest.raises(MissingInputError, match="must name an existing file. Received: '"):
+        load_cost_matrix(tmp_path)
     with pytest.raises(InputError, match="must end in .npz or .csv. Received: "):
         build().save(tmp_path / "cost.npy")
     (tmp_path / "cost.npz.bak").write_text("")

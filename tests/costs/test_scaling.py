@@ -1,11 +1,8 @@
 import numpy as np
-import ot
 import pytest
 
 from jtln_tf.costs.scaling import double_centre, dual_centre, scale
 from tests import reference
-
-EPSILON = 0.03
 
 
 def draw_values(*shape, seed=0):
@@ -16,33 +13,16 @@ def test_double_centre():
     values = draw_values(5, 7)
     centred = double_centre(values)
     np.testing.assert_allclose(centred, reference.double_centre(values), atol=1e-15)
-    shifted = values + np.arange(5)[:, None] - 3 * np.arange(7)[None]
-    # Rounding of numbers up to 20.
-    np.testing.assert_allclose(double_centre(shifted), centred, atol=1e-13)
-
-
-def reduce_by_pot(values):
-    """The double-centred values in [0, 1] less the potentials that POT finds for uniform weights; mean 0."""
-    centred = reference.double_centre(values)
-    scaled = (centred - centred.min()) / np.ptp(centred)
-    weights = [np.full(count, 1 / count) for count in scaled.shape]
-    options = {"method": "sinkhorn_log", "log": True, "stopThr": 1e-10, "numItermax": 20_000}
-    _, log = ot.sinkhorn(*weights, scaled, EPSILON, **options)
-    reduced = scaled - EPSILON * (log["log_u"][:, None] + log["log_v"][None])
-    return reduced - reduced.mean()
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (5, 7), (26, 10), (10, 62)])
-@pytest.mark.parametrize("reduce", [reduce_by_pot, reference.dual_centre])
-def test_dual_centre_agrees_with_other_solvers(shape, reduce):
+def test_dual_centre_agrees_with_the_reference(shape):
     values = draw_values(*shape)
-    before = values.copy()
     reduced = dual_centre(values)
     assert reduced.shape == shape and reduced.dtype == np.float64
-    # Stops at an error of 1 % of a class's share, where the potentials are a fraction of epsilon from their limit.
-    np.testing.assert_allclose(reduced, reduce(values), rtol=0, atol=EPSILON / 3)
+    # Stops at an error of 1 % of a class's share, where the potentials are near their limit.
+    np.testing.assert_allclose(reduced, reference.dual_centre(values), rtol=0, atol=0.01)
     np.testing.assert_allclose(dual_centre(values.T), reduced.T, rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(values, before)
 
 
 # One row or column, and constant values: nothing tells the classes apart.

@@ -74,7 +74,5 @@ def test_activations_that_are_not_finite_are_told(bars):
 def test_memory_that_is_not_there_is_told_first(bars, monkeypatch):
     assert available_memory() > 0
     monkeypatch.setattr("jtln_tf.features.activations.available_memory", lambda: 2**20)
-    with pytest.raises(
-        InputError, match="`cache_features` must have 4 MiB .* Hint: --cache=disk, fewer --cached_views"
-    ):
+    with pytest.raises(InputError, match="`cache_features` must have 4 MiB .* Hint: --cache=disk, fewer"):
         extract_activations(build_trunk(), load_bars(bars).train, views=55)

@@ -10,7 +10,7 @@ import pytest
 
 from jtln_tf.data.domain import load_domain
 from jtln_tf.data.reading.split import Split
-from jtln_tf.features.class_features import extract_class_features, stream_class_features
+from jtln_tf.features.class_features import stream_class_features
 from jtln_tf.features.feature_cache import FeatureCache
 
 
@@ -55,12 +55,12 @@ def put_on_disk(split, folder):
     return dataclasses.replace(split, images=np.array(paths, object))
 
 
-def rows_by_class(labels, count):
-    return np.concatenate([np.flatnonzero(labels == label)[:count] for label in np.unique(labels)])
+def extract(*arguments, **options):
+    features, labels = zip(*stream_class_features(*arguments, **options), strict=True)
+    return np.concatenate(features), np.concatenate(labels)
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
-@pytest.mark.parametrize("batch_size", [7, 1000])
+@pytest.mark.parametrize(("on_disk", "batch_size"), [(False, 7), (True, 7), (False, 1000)])
 def test_features_are_of_the_first_images_class_by_class(split, tmp_path, on_disk, batch_size):
     # Classes of 5 images, one of 2, and one of none.
     split = split.take(np.random.default_rng(0).permutation(50))
@@ -68,12 +68,13 @@ def test_features_are_of_the_first_images_class_by_class(split, tmp_path, on_dis
         np.setdiff1d(np.arange(50), [*np.flatnonzero(split.labels == 3)[:3], *(split.labels == 8).nonzero()[0]])
     )
     read = put_on_disk(split, tmp_path) if on_disk else split
-    rows, model = rows_by_class(split.labels, 4), build_model()
-    pixels, labels = extract_class_features(None, read, 4, batch_size=batch_size)
+    rows = np.concatenate([np.flatnonzero(split.labels == label)[:4] for label in np.unique(split.labels)])
+    model = build_model()
+    pixels, labels = extract(None, read, 4, batch_size=batch_size)
     np.testing.assert_array_equal(np.bincount(labels), [4, 4, 4, 2, 4, 4, 4, 4, 0, 4])
     assert labels.dtype == np.int32 and pixels.dtype == np.float32
     np.testing.assert_allclose(pixels, split.images.values[rows].reshape(len(rows), -1) / 255.0, rtol=1e-6)
-    features, _ = extract_class_features(model, read, 4, batch_size=batch_size)
+    features, _ = extract(model, read, 4, batch_size=batch_size)
     # Batches of another size may sum float32 in another order.
     np.testing.assert_allclose(features, model(split.images.values[rows].astype("float32")), rtol=1e-4, atol=1e-6)
 
@@ -92,7 +93,7 @@ def test_augmented_views_cycle_through_the_images_and_each_is_read_once(split, t
 
     monkeypatch.setattr(Split, "read", count)
     stored = put_on_disk(split, tmp_path) if on_disk else split
-    features, labels = extract_class_features(None, stored, 12, augment=augment, batch_size=25)
+    features, labels = extract(None, stored, 12, augment=augment, batch_size=25)
     assert len(read) == 1 and steps == [(np.uint8, step) for step in range(5)]
     # Of each class 12 views of 5 images.
     assert [len(rows) for rows in read[0]] == [len(set(rows)) for rows in read[0]] == [11, 12, 13, 14, 10]
@@ -104,20 +105,18 @@ def test_augmented_views_cycle_through_the_images_and_each_is_read_once(split, t
 
 def test_batches_are_kept_and_not_computed_again(split, tmp_path):
     counting, cache = CountingModel(build_model()), FeatureCache(tmp_path / "a" / "b", data="x")
-    done, expected = [], extract_class_features(counting.model, split, 5, batch_size=16)
+    expected = extract(counting.model, split, 5, batch_size=16)
     for _ in range(2):
-        found = list(stream_class_features(counting, split, 5, batch_size=16, cache=cache, progress=done.append))
-        assert [len(labels) for _, labels in found] == done[-4:] == [16, 16, 16, 2]
-        for part, whole in zip(zip(*found, strict=True), expected, strict=True):
-            np.testing.assert_array_equal(np.concatenate(part), whole)
-    assert counting.seen == 50
+        for found, wanted in zip(extract(counting, split, 5, batch_size=16, cache=cache), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert counting.seen == 50 and len(list((tmp_path / "a" / "b").iterdir())) == 4
 
 
 def extract_and_die(folder):
     """Kills its own process after two batches."""
     split = load_domain("builtin:optdigits?per_class=5", image_size=8).train
     model = CountingModel(build_model(), kills_after=32)
-    extract_class_features(model, split, 5, batch_size=16, cache=FeatureCache(folder, data="x"))
+    extract(model, split, 5, batch_size=16, cache=FeatureCache(folder, data="x"))
 
 
 @pytest.mark.slow
@@ -126,20 +125,20 @@ def test_a_killed_extraction_goes_on_where_it_was(split, tmp_path, repository):
     killed = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True)
     assert killed.returncode == -signal.SIGKILL and len(os.listdir(tmp_path)) == 2
     rest = CountingModel(build_model())
-    features, _ = extract_class_features(rest, split, 5, batch_size=16, cache=FeatureCache(tmp_path, data="x"))
+    features, _ = extract(rest, split, 5, batch_size=16, cache=FeatureCache(tmp_path, data="x"))
     assert rest.seen == 18
-    np.testing.assert_array_equal(features, extract_class_features(rest.model, split, 5, batch_size=16)[0])
+    np.testing.assert_array_equal(features, extract(rest.model, split, 5, batch_size=16)[0])
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"\0" * 300, None])
 def test_damaged_files_and_pickles_are_computed_again(split, tmp_path, damage):
     counting, cache = CountingModel(build_model()), FeatureCache(tmp_path, data="x")
-    expected, _ = extract_class_features(counting, split, 5, batch_size=50, cache=cache)
+    expected, _ = extract(counting, split, 5, batch_size=50, cache=cache)
     (victim,) = tmp_path.iterdir()
     if damage:
         victim.write_bytes(damage(victim.read_bytes()))
     else:
         np.save(victim, np.array([{"a": 1}] * 50, object), allow_pickle=True)
-    features, _ = extract_class_features(counting, split, 5, batch_size=50, cache=cache)
+    features, _ = extract(counting, split, 5, batch_size=50, cache=cache)
     np.testing.assert_array_equal(features, expected)
     assert counting.seen == 100 and os.listdir(tmp_path) == [victim.name]

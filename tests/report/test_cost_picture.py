@@ -1,4 +1,5 @@
 import io
+import itertools
 import os
 
 import numpy as np
@@ -39,9 +40,8 @@ def framed_names(axes):
 
 @pytest.mark.parametrize(
     "values",
-    [*(draw_values(*shape) for shape in [(1, 1), (1, 5), (5, 1), (7, 4), (310, 3)]), np.zeros((6, 4))]
+    [*(draw_values(*shape) for shape in [(1, 1), (1, 5), (5, 1), (310, 3)]), np.zeros((6, 4))]
     + [np.repeat(draw_values(3, 4), 3, axis=0), 3e38 * draw_values(6, 5).astype("float32"), 1e-40 * draw_values(6, 5)],
-    ids=lambda values: "x".join(map(str, values.shape)),
 )
 def test_orders_are_permutations(values):
     rows, columns = order_by_clustering(values)
@@ -54,16 +54,12 @@ def test_blocks_stand_together_along_the_diagonal():
     row_blocks, column_blocks = rng.permutation(np.arange(30) % 5), rng.permutation(np.arange(20) % 5)
     values = (row_blocks[:, None] != column_blocks[None]) + 0.3 * rng.uniform(size=(30, 20))
     rows, columns = order_by_clustering(values)
-    orders = [
-        blocks[order][np.r_[True, np.diff(blocks[order]) != 0]]
-        for blocks, order in ((row_blocks, rows), (column_blocks, columns))
-    ]
     # Each block is one run, and both sides have the same order of runs.
-    assert len(orders[0]) == 5
-    np.testing.assert_array_equal(*orders)
+    runs = [next(zip(*itertools.groupby(blocks), strict=True)) for blocks in (row_blocks[rows], column_blocks[columns])]
+    assert len(runs[0]) == 5 and runs[0] == runs[1]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (41, 40), (3, 20)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (41, 40)])
 def test_cells_stand_at_their_names_and_the_nearest_are_framed(shape):
     matrix = build(draw_values(*shape))
     axes = build_figure(matrix).axes[0]

@@ -8,6 +8,7 @@ import numpy as np
 
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.costs.metrics.mkmmd import mkmmd_cost
+from jtln_tf.costs.numerics.labelled import join_batches
 from jtln_tf.costs.numerics.whitening import whiten_sides
 
 _SMALLEST_SIDE = 8
@@ -28,31 +29,19 @@ class FisherEncoder:
     """Maps images to Fisher vectors; see `fit_fisher_encoder`.
 
     Attributes:
-        image_shape: Height and width of the images in pixels.
         projection: scikit-learn `PCA` of the local descriptors to length P.
         scale: Divisor of the projected descriptors.
         mixture: scikit-learn `GaussianMixture` of K modes of the scaled descriptors.
     """
 
-    image_shape: tuple[int, int]
     projection: object
     scale: float
     mixture: object
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Returns the Fisher vectors of uint8 images [B, H, W, C], float32 [B, 2 K P + K] of length 1.
-
-        Raises:
-            InputError: If the images are not uint8 of 1 or 3 channels, or have another size than the fitted ones.
-        """
+        """Returns the Fisher vectors of uint8 images [B, H, W, C], float32 [B, 2 K P + K] of length 1."""
         from skimage.feature import fisher_vector
 
-        _check_images(images)
-        if images.shape[1:3] != self.image_shape:
-            raise InputError(
-                f"`images` must have the size of the fitted ones, {list(self.image_shape)}. "
-                f"Received: {list(images.shape[1:3])}."
-            )
         means = self.mixture.means_
         vectors = np.empty((len(images), 2 * means.size + len(means)), np.float32)
         for row, image in enumerate(images):
@@ -73,11 +62,8 @@ def fit_fisher_encoder(images: np.ndarray, seed: int = 0) -> FisherEncoder:
         images: uint8 [B, H, W, C] of both domains, C 1 (gray) or 3 (RGB); the shorter side has at least 8 pixels.
         seed: Seed of the draw of images and descriptors to learn from, and of the start of the mixture.
 
-    Returns:
-        `FisherEncoder`.
-
     Raises:
-        InputError: If scikit-image is missing, or the images are not uint8, have other channels, or are too small.
+        InputError: If scikit-image is missing, or the images are too small.
 
     Reference:
         Perronnin, Sanchez, Mensink, 2010, Improving the Fisher Kernel for Large-Scale Image Classification, ECCV;
@@ -90,7 +76,11 @@ def fit_fisher_encoder(images: np.ndarray, seed: int = 0) -> FisherEncoder:
     from sklearn.decomposition import PCA
     from sklearn.exceptions import ConvergenceWarning
 
-    _check_images(images)
+    if min(images.shape[1:3]) < _SMALLEST_SIDE:
+        raise InputError(
+            f"`images` must have at least {_SMALLEST_SIDE} pixels a side for Fisher vectors. "
+            f"Received: {list(images.shape[1:3])}."
+        )
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.permutation(len(images))[:_FIT_IMAGES])
     descriptors = np.concatenate([_describe(images[row]) for row in drawn])
@@ -109,31 +99,23 @@ def fit_fisher_encoder(images: np.ndarray, seed: int = 0) -> FisherEncoder:
             n_modes=min(_MODES, distinct),
             gm_args={"covariance_type": "diag", "max_iter": _MOST_ITERATIONS, "random_state": seed},
         )
-    return FisherEncoder(images.shape[1:3], projection, scale, mixture)
+    return FisherEncoder(projection, scale, mixture)
 
 
 def compute_fisher_mkmmd(evidence) -> tuple[np.ndarray, dict]:
     """Compares the Fisher vectors of the images by their MK-MMD; no network is needed."""
-    encoder = fit_fisher_encoder(np.concatenate([evidence.sample_images(side) for side in SIDES]))
-    encoded = []
-    for side in SIDES:
-        parts = [(encoder(images), labels) for images, labels in evidence.images(side)]
-        encoded.append(tuple(np.concatenate(part) for part in zip(*parts, strict=True)))
+    shape = evidence.domains["source"].image_shape
+
+    def restore(pixels):
+        return np.rint(255 * pixels).astype(np.uint8).reshape(-1, *shape)
+
+    encoder = fit_fisher_encoder(np.concatenate([restore(evidence.sample(side, None)[0]) for side in SIDES]))
+    encoded = [
+        join_batches((encoder(restore(pixels)), labels) for pixels, labels in evidence.stream(side, None))
+        for side in SIDES
+    ]
     sides, is_whitened = whiten_sides(encoded, evidence.cost.whitening)
     return mkmmd_cost(*sides), {**evidence.describe_images(), "features": "fisher", "whitened": is_whitened}
-
-
-def _check_images(images):
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
-        raise InputError(
-            "`images` must be uint8 of shape [B, H, W, C] with C 1 or 3. "
-            f"Received: {images.dtype} {list(images.shape)}."
-        )
-    if min(images.shape[1:3]) < _SMALLEST_SIDE:
-        raise InputError(
-            f"`images` must have at least {_SMALLEST_SIDE} pixels a side for Fisher vectors. "
-            f"Received: {list(images.shape[1:3])}."
-        )
 
 
 def _describe(image):

@@ -1,24 +1,17 @@
 """Multi-kernel maximum mean discrepancy between the features of classes."""
 
-import functools
-
 import numpy as np
 
-from jtln_tf.config import SIDES, InputError
+from jtln_tf.config import SIDES
 from jtln_tf.costs.numerics.kernel import median_squared_distance, mix_gaussians
-from jtln_tf.costs.numerics.kernel_features import (
-    NUM_FREQUENCIES,
-    ClassEmbeddings,
-    draw_kernel_features,
-    mkmmd_of_embeddings,
-)
-from jtln_tf.costs.numerics.labelled import Labelled, split_sides
+from jtln_tf.costs.numerics.kernel_features import NUM_FREQUENCIES, draw_frequencies, mkmmd_of_sums, sum_embeddings
+from jtln_tf.costs.numerics.labelled import Labelled, split_classes
 from jtln_tf.costs.numerics.whitening import choose_whitening, whiten_sides
 
 # Pairs of a source and a target image beyond which `auto` takes the linear-time estimator.
 _MOST_PAIRS = 2e8
-# Images on each side of a block of kernel values: memory does not grow with the number of images.
-_BLOCK_IMAGES = 1_024
+# Kernel values that are held at once.
+_BLOCK_VALUES = 2**21
 
 
 def mkmmd_cost(source: Labelled, target: Labelled, *, scale: float | None = None) -> np.ndarray:
@@ -38,28 +31,36 @@ def mkmmd_cost(source: Labelled, target: Labelled, *, scale: float | None = None
     Returns:
         float64 [n, m]; may be slightly negative, because the estimate scatters around 0 for classes that look the same.
 
-    Raises:
-        InputError: If shapes do not fit each other, a class has no image, or the scale is not above 0.
-
     Reference:
         Gretton et al., 2012, A Kernel Two-Sample Test, Journal of Machine Learning Research 13, eq. 3.
     """
-    (source, source_rows), (target, target_rows) = split_sides(source, target)
     if scale is None:
-        scale = median_squared_distance(np.concatenate([source, target]))
-    if not (np.isfinite(scale) and scale > 0):
-        raise InputError(f"`scale` must be a finite number above 0. Received: {scale}.")
+        scale = median_squared_distance(np.concatenate([source[0], target[0]]))
     # Distances do not depend on the origin, and near the data their rounding errors are smallest.
-    centre, unit = source.mean(axis=0, dtype=np.float64), np.sqrt(scale)
+    origin = np.mean(source[0], axis=0, dtype=np.float64)
+    source_classes, target_classes = (
+        [(images - origin) / np.sqrt(scale) for images in split_classes(side)] for side in (source, target)
+    )
+    targets, target_counts = np.concatenate(target_classes), np.array([len(images) for images in target_classes])
+    starts = np.cumsum([0, *target_counts[:-1]])
+    between = [_sum_kernel(images, targets, starts) / (len(images) * target_counts) for images in source_classes]
+    within_source, within_target = (
+        np.array([_mean_within(images) for images in classes]) for classes in (source_classes, target_classes)
+    )
+    return within_source[:, None] + within_target - 2.0 * np.stack(between)
 
-    def read(features, rows):
-        return (features[rows] - centre) / unit
 
-    read_source, read_target = functools.partial(read, source), functools.partial(read, target)
-    within_source = np.array([_mean_within(rows, read_source) for rows in source_rows])
-    within_target = np.array([_mean_within(rows, read_target) for rows in target_rows])
-    between = _means_between(source_rows, read_source, target_rows, read_target)
-    return within_source[:, None] + within_target[None] - 2.0 * between
+def _sum_kernel(x, y, starts):
+    """Returns sums of the kernel values of all x [N, D] with the y [M, D] of each class, which begin at `starts`."""
+    step = max(_BLOCK_VALUES // len(y), 1)
+    blocks = (mix_gaussians(x[row : row + step], y) for row in range(0, len(x), step))
+    return np.add.reduceat(sum(block.sum(axis=0) for block in blocks), starts)
+
+
+def _mean_within(images):
+    count = len(images)
+    # The kernel value of an image with itself is 1.
+    return (_sum_kernel(images, images, [0])[0] - count) / (count * (count - 1.0)) if count > 1 else 1.0
 
 
 def compute_mkmmd(evidence) -> tuple[np.ndarray, dict]:
@@ -79,42 +80,9 @@ def _compare_in_linear_time(evidence):
     samples = [evidence.sample(side, model) for side in SIDES]
     whiten, is_whitened = choose_whitening(samples, evidence.cost.whitening)
     sample = np.concatenate([whiten(features) for features, _ in samples])
-    kernel_features = draw_kernel_features(median_squared_distance(sample), sample.shape[1])
-    embeddings = []
+    frequencies = draw_frequencies(median_squared_distance(sample), sample.shape[1])
+    sums = []
     for side in SIDES:
-        embedding = ClassEmbeddings(evidence.domains[side].num_classes, kernel_features.width)
-        for features, labels in evidence.stream(side, model):
-            embedding.add(kernel_features(whiten(features)), labels)
-        embeddings.append(embedding)
-    return mkmmd_of_embeddings(*embeddings), is_whitened
-
-
-def _mean_within(rows, read):
-    count = len(rows)
-    if count == 1:
-        return 1.0
-    blocks = [rows[start : start + _BLOCK_IMAGES] for start in range(0, count, _BLOCK_IMAGES)]
-    total = sum(mix_gaussians(read(x), read(y)).sum() for x in blocks for y in blocks)
-    # The kernel value of an image with itself is 1.
-    return (total - count) / (count * (count - 1.0))
-
-
-def _means_between(source_rows, read_source, target_rows, read_target):
-    sums = np.zeros((len(source_rows), len(target_rows)))
-    for source_block, source_classes in _blocks(source_rows):
-        x = read_source(source_block)
-        rows, row_starts = np.unique(source_classes, return_index=True)
-        for target_block, target_classes in _blocks(target_rows):
-            kernel = mix_gaussians(x, read_target(target_block))
-            columns, column_starts = np.unique(target_classes, return_index=True)
-            parts = np.add.reduceat(np.add.reduceat(kernel, column_starts, axis=1), row_starts, axis=0)
-            sums[np.ix_(rows, columns)] += parts
-    return sums / np.outer([len(rows) for rows in source_rows], [len(rows) for rows in target_rows])
-
-
-def _blocks(rows_by_class):
-    """Yields positions of images in the order of their classes, and their classes, a block at a time."""
-    rows = np.concatenate(rows_by_class)
-    classes = np.repeat(np.arange(len(rows_by_class)), [len(of_class) for of_class in rows_by_class])
-    for start in range(0, len(rows), _BLOCK_IMAGES):
-        yield rows[start : start + _BLOCK_IMAGES], classes[start : start + _BLOCK_IMAGES]
+        batches = ((whiten(features), labels) for features, labels in evidence.stream(side, model))
+        sums.append(sum_embeddings(batches, frequencies, evidence.domains[side].num_classes))
+    return mkmmd_of_sums(*sums), is_whitened

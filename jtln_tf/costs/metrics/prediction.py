@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jtln_tf.config import InputError
-from jtln_tf.costs.numerics.labelled import check_features, find_rows
+from jtln_tf.costs.numerics.labelled import split_classes
 
 # Added to a vote, as a share of 1 / n, so that no vote at all has a finite cost.
 _FLOOR = 0.1
@@ -28,77 +28,64 @@ def prediction_cost(probabilities: np.ndarray, target_labels: np.ndarray) -> np.
     keeps the few classes that get hardly a vote from taking up the range of the costs, which is at most log(1 + 10 n).
 
     Args:
-        probabilities: Of the source classes for each target image, [M, n]; each row sums to 1.
+        probabilities: Of the source classes for each target image, [M, n].
         target_labels: Class indices [M]; every class has an image.
 
     Returns:
         float64 [n, m], from about 0 to log(10 n).
 
     Raises:
-        InputError: If a row of `probabilities` does not sum to 1 or has a negative entry, or a class has no image.
+        InputError: If a row of `probabilities` does not sum to 1 or has a negative entry.
 
     Reference:
         Nguyen et al., 2020, LEEP: A New Measure to Evaluate Transferability of Learned Representations,
         arXiv:2002.12462; You et al., 2020, Co-Tuning for Transfer Learning, NeurIPS.
     """
-    probabilities = np.asarray(check_features(probabilities, "probabilities", len(target_labels)), np.float64)
-    sums = probabilities.sum(axis=1)
+    probabilities = np.asarray(probabilities, np.float64)
+    sums, least = probabilities.sum(axis=1), probabilities.min(axis=1)
     # Softmax in float32 sums to 1 within 1e-5.
-    is_wrong = (np.abs(sums - 1.0) > 1e-3) | (probabilities < 0).any(axis=1)
+    is_wrong = ~((np.abs(sums - 1.0) <= 1e-3) & (least >= 0))
     if is_wrong.any():
-        row = int(np.argmax(is_wrong))
+        row = is_wrong.argmax()
         raise InputError(
             "`probabilities` must not be negative and must sum to 1 in each row. "
-            f"Received: a sum of {sums[row]:.6g} and a least entry of {probabilities[row].min():.6g} in row {row}."
+            f"Received: a sum of {sums[row]:.6g} and a least entry of {least[row]:.6g} in row {row}."
         )
-    rows_by_class = find_rows(target_labels, "target_labels")
-    votes = np.stack([probabilities[rows].mean(axis=0) for rows in rows_by_class], axis=1)
-    return -np.log(votes + _FLOOR / len(votes))
+    votes = [images.mean(axis=0) for images in split_classes((probabilities, target_labels))]
+    return -np.log(np.stack(votes, axis=1) + _FLOOR / probabilities.shape[1])
 
 
 def compute_prediction(evidence) -> tuple[np.ndarray, dict]:
     """Lets the source classifier vote on the target images; without one, fits one to the features."""
     described, classifier = evidence.describe_images(), evidence.source_classifier
     if classifier is not None:
-        votes, labels = evidence.source_votes
-        return prediction_cost(votes, labels), {**described, "features": classifier.name, "classifier": classifier.name}
+        described |= {"features": classifier.name, "classifier": classifier.name}
+        return prediction_cost(*evidence.extract("target", classifier)), described
     source, (features, labels) = evidence.features
     votes = fit_source_classifier(*source)(features)
     return prediction_cost(votes, labels), {**described, "classifier": "logistic regression"}
 
 
 def fit_source_classifier(features: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Fits multinomial logistic regression, with an L2 penalty, to the standardized features of the source classes.
+    """Fits multinomial logistic regression, with an L2 penalty, to the standardized features [N, D] of classes [N].
 
     The penalty is chosen for calibrated probabilities; it also makes a class of one image safe.
 
-    Args:
-        features: [N, D], finite.
-        labels: Class indices [N]; every class from 0 to the largest has an image.
-
     Returns:
-        Function of features [M, D] to the probabilities of the n source classes, float64 [M, n].
-
-    Raises:
-        InputError: If features are not finite or not [N, D], or a class has no image.
+        Function of features [M, D] to the probabilities of the source classes, [M, n].
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    features = np.asarray(check_features(features, "features", len(labels)), np.float64)
-    num_classes, num_features = len(find_rows(labels, "labels")), features.shape[1]
-    scaler = StandardScaler().fit(features)
-
-    def standardize(features):
-        return scaler.transform(check_features(features, "features", dimension=num_features).astype(np.float64))
-
-    if num_classes == 1:
-        return lambda images: np.ones((len(standardize(images)), 1))
-    classifier = LogisticRegression(C=_INVERSE_PENALTY / num_features, max_iter=_MOST_ITERATIONS)
+    if not np.any(labels):
+        # The only class; the library wants two.
+        return lambda images: np.ones((len(images), 1))
+    penalty = {"C": _INVERSE_PENALTY / np.shape(features)[1]}
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(**penalty, max_iter=_MOST_ITERATIONS))
     with warnings.catch_warnings():
         # The votes of a classifier that is nearly at its optimum are as good.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # float32 takes half the time.
-        classifier.fit(standardize(features).astype(np.float32), labels)
-    return lambda images: classifier.predict_proba(standardize(images))
+        classifier.fit(features, labels)
+    return classifier.predict_proba

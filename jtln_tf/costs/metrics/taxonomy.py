@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError
 from jtln_tf.costs.numerics.wordnet import find_synset, read_hypernyms, read_wordnet
 
 # The cost of two classes from the edges between them through a common ancestor, and the depth of that ancestor.
@@ -34,7 +34,7 @@ def taxonomy_cost(
         float64 [n, m]: whole numbers of edges, or values in [0, 1); 0 for a class with itself.
 
     Raises:
-        InputError: If a class is not in the tree, a node is its own ancestor, or the distance is unknown.
+        InputError: If a class is not in the tree, or a node is its own ancestor.
 
     Reference:
         Wu and Palmer, 1994, Verb semantics and lexical selection, ACL, arXiv:cmp-lg/9406033.
@@ -52,22 +52,15 @@ def taxonomy_cost(
 
 
 def read_parents(path: str | pathlib.Path) -> dict[str, str | None]:
-    """Reads a tree from a CSV: a header, then rows of a node and its parent, which is empty for a root.
-
-    Returns:
-        Dict from node to parent, None for a root; for `taxonomy_cost`.
+    """Reads the parents of nodes for `taxonomy_cost` from a CSV: a header, then rows of child,parent.
 
     Raises:
-        MissingInputError: If the file does not exist.
-        InputError: If it is no such table, or a node has two parents.
+        InputError: If it is no such table, or a node has two parents. The parent of a root is empty.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise MissingInputError(f"`cost_taxonomy` must name an existing file. Received: {str(path)!r}.")
     parents = {}
     try:
         # Spreadsheets start their files with a byte order mark.
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             next(reader, None)
             for row in filter(any, reader):
@@ -85,16 +78,10 @@ def read_parents(path: str | pathlib.Path) -> dict[str, str | None]:
 
 
 def parents_from_columns(table: dict[str, dict[str, str]], columns: tuple[str, ...]) -> dict:
-    """Builds a tree from columns of a class table; its leaves are the classes, its nodes `(column, value)`.
+    """Builds the parents of nodes for `taxonomy_cost` from columns of a class table, the nearest ancestor first.
 
-    Each column is a level of its own, so the class Avocado may be in the coarse class Avocado.
-
-    Args:
-        table: Dict from class name to a dict from column to value.
-        columns: Columns from the nearest to the farthest ancestor, such as `("coarse_class", "family")`.
-
-    Returns:
-        Dict from node to parent, None for a root; for `taxonomy_cost`.
+    The leaves are the classes, the other nodes `(column, value)`. Each column is a level of its own, so the class
+    Avocado may be in the coarse class Avocado.
 
     Raises:
         InputError: If a column is unknown or empty for a class, or one value of it has two values of the next.
@@ -128,35 +115,24 @@ def wordnet_cost(
 
     This is `taxonomy_cost`, but a synset may have several hypernyms. Ways up are the shortest, the depth of an ancestor
     is that of its longest way to the root, and the common ancestor is the one through which the two are nearest.
-
-    Args:
-        source_nodes: n names: ImageNet synsets (`n01440764`, also `n02085620-Chihuahua`), or nouns and verbs by lemma,
-            part of speech and sense (`dog.n.01`).
-        target_nodes: m such names.
-        folder: Folder with `data.noun`, `data.verb`, `index.noun` and `index.verb` of WordNet 3.0.
-        distance: `path` or `wu_palmer`.
-
-    Returns:
-        float64 [n, m]: whole numbers of edges, or values in [0, 1); 0 for a class with itself.
+    Names are ImageNet synsets (`n01440764`, also `n02085620-Chihuahua`), or nouns and verbs by lemma, part of speech
+    and sense (`dog.n.01`).
 
     Raises:
-        MissingInputError: If the folder does not exist.
-        InputError: If it does not hold WordNet 3.0, a class is not in it, or the distance is unknown.
+        InputError: If the folder does not hold WordNet 3.0, or a class is not in it.
 
     Reference:
         Fellbaum, 1998, WordNet: An Electronic Lexical Database, MIT Press; wndb(5WN) for the files.
     """
     files = read_wordnet(pathlib.Path(folder))
-    source_synsets, target_synsets = (
-        [find_synset(files, node, kind) for node in nodes]
-        for kind, nodes in (("source", source_nodes), ("target", target_nodes))
-    )
-    graph, synsets = {}, [*source_synsets, *target_synsets]
+    sources = [find_synset(files, node, "source") for node in source_nodes]
+    targets = [find_synset(files, node, "target") for node in target_nodes]
+    graph, synsets = {}, [*sources, *targets]
     for synset in synsets:
         if synset not in graph:
             graph[synset] = read_hypernyms(files, synset)
             synsets.extend(graph[synset])
-    return _relate(source_synsets, target_synsets, graph, distance)
+    return _relate(sources, targets, graph, distance)
 
 
 def compute_taxonomy(evidence) -> tuple[np.ndarray, dict]:
@@ -170,8 +146,7 @@ def compute_taxonomy(evidence) -> tuple[np.ndarray, dict]:
         synsets = [[tables[side].get(name, {}).get("synset") or name for name in nodes[side]] for side in nodes]
         return wordnet_cost(*synsets, rest, distance), parameters
     if colon and kind == "columns":
-        rows = {name: row for side in nodes for name, row in evidence.class_rows(side, "cost_taxonomy").items()}
-        parents = parents_from_columns(rows, tuple(filter(None, rest.split(","))))
+        parents = parents_from_columns(_find_rows(evidence.class_table, nodes), tuple(filter(None, rest.split(","))))
     elif tree.endswith(".csv"):
         parents = read_parents(tree)
     else:
@@ -181,16 +156,26 @@ def compute_taxonomy(evidence) -> tuple[np.ndarray, dict]:
     return taxonomy_cost(*nodes.values(), parents, distance), parameters
 
 
+def _find_rows(tables, nodes):
+    rows = {}
+    for side, names in nodes.items():
+        missing = [name for name in names if name not in tables[side]]
+        if missing:
+            raise InputError(
+                f"`cost_class_table` must have a row for each {side} class, as cost_taxonomy needs. Received: "
+                f"{len(tables[side])} rows, without {missing[0]!r}."
+            )
+        rows |= {name: tables[side][name] for name in names}
+    return rows
+
+
 def _relate(source_nodes, target_nodes, graph, distance):
-    if distance not in _DISTANCES:
-        raise InputError(f"`cost_taxonomy_distance` must be one of {', '.join(_DISTANCES)}. Received: {distance!r}.")
-    measure = _DISTANCES[distance]
     try:
         # Parents come before their children.
         order = list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
         raise InputError(
-            f"`cost_taxonomy` must be a tree. Received: {_show(error.args[1][0])} among its own ancestors."
+            f"`cost_taxonomy` must be a tree. Received: {error.args[1][0]!r} among its own ancestors."
         ) from error
     roots = [node for node in order if not graph.get(node)]
     if len(roots) > 1:
@@ -199,19 +184,12 @@ def _relate(source_nodes, target_nodes, graph, distance):
     depths = {}
     for node in order:
         depths[node] = 1 + max((depths[parent] for parent in graph.get(node, ())), default=0)
-    source_edges, target_edges = (
-        [_count_edges_up(graph, node) for node in nodes] for nodes in (source_nodes, target_nodes)
-    )
-    return np.array(
-        [
-            [
-                min(measure(one[node] + other[node], depths[node]) for node in one.keys() & other)
-                for other in target_edges
-            ]
-            for one in source_edges
-        ],
-        np.float64,
-    )
+    edges = {node: _count_edges_up(graph, node) for node in (*source_nodes, *target_nodes)}
+    values, measure = np.empty((len(source_nodes), len(target_nodes))), _DISTANCES[distance]
+    for row, column in np.ndindex(values.shape):
+        one, other = edges[source_nodes[row]], edges[target_nodes[column]]
+        values[row, column] = min(measure(one[node] + other[node], depths[node]) for node in one.keys() & other)
+    return values
 
 
 def _count_edges_up(graph, node):
@@ -222,10 +200,3 @@ def _count_edges_up(graph, node):
                 edges[parent] = edges[child] + 1
                 found.append(parent)
     return edges
-
-
-def _show(node):
-    if isinstance(node, tuple):
-        column, value = node
-        return f"{column} {value!r}"
-    return repr(node)

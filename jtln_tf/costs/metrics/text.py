@@ -1,13 +1,12 @@
 """Class costs from words: the names and descriptions of the classes."""
 
-import pathlib
 import re
 import unicodedata
 
 import numpy as np
 from absl import logging
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError
 from jtln_tf.files import first_line
 
 _WORD = r"[^\W_]+"
@@ -23,17 +22,13 @@ def class_text(name: str, description: str = "") -> str:
     """
     # File systems differ in how they write accents.
     name, description = unicodedata.normalize("NFC", name), unicodedata.normalize("NFC", description)
-    parts = [piece for part in re.split(_NAME_SEPARATORS, name) for piece in _split_camel_case(part)]
-    return " ".join([*parts, description]).strip()
-
-
-def _split_camel_case(word):
+    spaced = re.sub(_NAME_SEPARATORS, " ", name)
     # A capital starts a word if a small letter stands before it (bellPepper) or after it (UHTMilk).
-    is_start = [
-        word[i].isupper() and (word[i - 1].islower() or word[i + 1 : i + 2].islower()) for i in range(1, len(word))
+    letters = [
+        f" {letter}" if letter.isupper() and (before.islower() or after.islower()) else letter
+        for before, letter, after in zip(f" {spaced}", spaced, f"{spaced[1:]} ", strict=False)
     ]
-    starts = [0, *(i for i, starts_word in enumerate(is_start, 1) if starts_word), len(word)]
-    return [word[start:stop] for start, stop in zip(starts, starts[1:], strict=False) if stop > start]
+    return " ".join(["".join(letters).strip(), description]).strip()
 
 
 def text_cost(source_texts: dict[str, str], target_texts: dict[str, str], encoder: str = "tfidf") -> np.ndarray:
@@ -54,7 +49,6 @@ def text_cost(source_texts: dict[str, str], target_texts: dict[str, str], encode
     Raises:
         InputError: If the encoder is unknown, its package is missing or its file damaged, or a text has no word (that
             the encoder knows).
-        MissingInputError: If the word vector file does not exist.
 
     Reference:
         Sparck Jones, 1972, A statistical interpretation of term specificity, Journal of Documentation 28 (tf-idf);
@@ -67,7 +61,7 @@ def text_cost(source_texts: dict[str, str], target_texts: dict[str, str], encode
     for kind, name, text in named:
         if not re.search(_WORD, text):
             raise InputError(f"`cost_text` must find a word in every class. Received: {kind} class {name!r} with none.")
-    encoded = _choose_encoder(encoder)(named)
+    encoded = _encode(named, encoder)
     similarity = cosine_similarity(encoded[: len(source_texts)], encoded[len(source_texts) :])
     # Rounded, so that identical texts cost exactly 0.
     return np.clip(1.0 - similarity, 0.0, 2.0).round(12)
@@ -91,13 +85,13 @@ def compute_text(evidence) -> tuple[np.ndarray, dict]:
     return text_cost(*texts, encoder), {"text": encoder, **described}
 
 
-def _choose_encoder(encoder):
+def _encode(named, encoder):
     if encoder == "tfidf":
-        return _encode_with_tfidf
+        return _encode_with_tfidf(named)
     if encoder.startswith(_TRANSFORMER) and encoder != _TRANSFORMER:
-        return lambda named: _encode_with_transformer(named, encoder.removeprefix(_TRANSFORMER))
+        return _encode_with_transformer(named, encoder.removeprefix(_TRANSFORMER))
     if encoder.endswith(_WORD_VECTOR_SUFFIXES):
-        return lambda named: _encode_with_word_vectors(named, pathlib.Path(encoder))
+        return _encode_with_word_vectors(named, encoder)
     raise InputError(
         "`cost_text` must be tfidf, a word vector file (.txt, .vec) or sentence-transformers:NAME. "
         f"Received: {encoder!r}."
@@ -106,17 +100,13 @@ def _choose_encoder(encoder):
 
 def _encode_with_tfidf(named):
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import FeatureUnion
+    from sklearn.pipeline import make_union
 
     # No list of stop words: tf-idf gives them little weight in any language.
-    union = FeatureUnion(
-        [
-            ("words", TfidfVectorizer(token_pattern=_WORD, ngram_range=(1, 2), sublinear_tf=True)),
-            # Pieces of words match plurals and compounds: tomatoes and Beef Tomato, Soyghurt and Yoghurt.
-            ("letters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)),
-        ]
-    )
-    return union.fit_transform([text for _, _, text in named])
+    words = TfidfVectorizer(token_pattern=_WORD, ngram_range=(1, 2), sublinear_tf=True)
+    # Pieces of words match plurals and compounds: tomatoes and Beef Tomato, Soyghurt and Yoghurt.
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
+    return make_union(words, letters).fit_transform([text for _, _, text in named])
 
 
 def _encode_with_transformer(named, model):
@@ -143,11 +133,11 @@ def _encode_with_word_vectors(named, path):
     vectors = _read_word_vectors(path, wanted)
     encoded = []
     for (kind, name, _), text in zip(named, words, strict=True):
-        known = [vectors.get(word, vectors.get(word.lower())) for word in text]
-        known = [vector for vector in known if vector is not None]
+        forms = [word if word in vectors else word.lower() for word in text]
+        known = [vectors[form] for form in forms if form in vectors]
         if not known:
             raise InputError(
-                f"`cost_text` must know a word of every class. Received: {str(path)!r}, which has none of {kind} class "
+                f"`cost_text` must know a word of every class. Received: {path!r}, which has none of {kind} class "
                 f"{name!r} ({', '.join(text[:3])})."
             )
         encoded.append(np.mean(known, axis=0))
@@ -155,11 +145,9 @@ def _encode_with_word_vectors(named, path):
 
 
 def _read_word_vectors(path, wanted):
-    if not path.is_file():
-        raise MissingInputError(f"`cost_text` must name an existing file. Received: {str(path)!r}.")
     vectors, dimension = {}, 0
     # Line by line, because such files hold gigabytes. No class name matches a word that is not UTF-8.
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, 1):
             word, _, rest = line.partition(" ")
             if dimension and word not in wanted:
@@ -172,7 +160,7 @@ def _read_word_vectors(path, wanted):
             if dimension and len(numbers) > dimension and not _is_number(numbers[0]):
                 continue
             dimension = dimension or len(numbers) or 1
-            vector = _parse_vector(numbers, dimension, f"line {number} of {str(path)!r}")
+            vector = _parse_vector(numbers, dimension, f"line {number} of {path!r}")
             length = np.linalg.norm(vector)
             if word in wanted and length > 0:
                 vectors.setdefault(word, vector / length)

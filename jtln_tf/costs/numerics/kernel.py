@@ -11,16 +11,14 @@ _PAIRS_AT_ONCE = 1_000
 
 def mix_gaussians(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Returns the mean over r in `BANDWIDTH_FACTORS` of exp(-|x - y|^2 / r), [N, M], for x [N, D] and y [M, D]."""
-    distances = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2.0 * x @ y.T
-    np.maximum(distances, 0.0, out=distances)
+    distances = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y) - 2.0 * x @ y.T
     # The square of each Gaussian is the one of half its bandwidth: much cheaper than another exp.
-    gaussian = np.exp(np.divide(distances, -BANDWIDTH_FACTORS[-1], out=distances), out=distances)
+    gaussian = np.exp(np.maximum(distances, 0.0) / -BANDWIDTH_FACTORS[-1])
     total = gaussian.copy()
     for _ in BANDWIDTH_FACTORS[1:]:
         gaussian *= gaussian
         total += gaussian
-    total /= len(BANDWIDTH_FACTORS)
-    return total
+    return total / len(BANDWIDTH_FACTORS)
 
 
 def median_squared_distance(features: np.ndarray, seed: int = 0) -> float:
@@ -31,13 +29,14 @@ def median_squared_distance(features: np.ndarray, seed: int = 0) -> float:
     Reference:
         Gretton et al., 2012, A Kernel Two-Sample Test, Journal of Machine Learning Research 13, section 8.
     """
-    features, rng = np.asarray(features), np.random.default_rng(seed)
-    first, second = rng.integers(0, len(features), (2, _MEDIAN_PAIRS))
-    first, second = first[first != second], second[first != second]
-    distances = np.zeros(len(first))
+    pairs = np.random.default_rng(seed).integers(0, len(features), (2, _MEDIAN_PAIRS))
+    first, second = pairs[:, pairs[0] != pairs[1]]
+    # One image makes no pair: its distance is 0.
+    distances = np.zeros(max(len(first), 1))
     for start in range(0, len(first), _PAIRS_AT_ONCE):
-        pairs = slice(start, start + _PAIRS_AT_ONCE)
-        distances[pairs] = (np.subtract(features[first[pairs]], features[second[pairs]], dtype=np.float64) ** 2).sum(1)
-    median = float(np.median(distances)) if len(distances) else 0.0
+        some = slice(start, start + _PAIRS_AT_ONCE)
+        distances[some] = (np.subtract(features[first[some]], features[second[some]], dtype=np.float64) ** 2).sum(
+            axis=1
+        )
     # Constant features have no scale; any will do, as all distances are 0.
-    return median or float(distances.mean() if len(distances) else 0.0) or 1.0
+    return float(np.median(distances) or distances.mean() or 1.0)

@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError
 
 _FILES = ("data.noun", "data.verb", "index.noun", "index.verb")
 # ImageNet's names, which some data sets extend with words, as in n02085620-Chihuahua; and those of NLTK.
@@ -12,14 +12,7 @@ _SYNSET_NAME = re.compile(r"(.+)\.([nv])\.0*([1-9][0-9]*)")
 
 
 def read_wordnet(folder: pathlib.Path) -> dict[str, bytes]:
-    """Reads the files of WordNet 3.0, by name.
-
-    Raises:
-        MissingInputError: If the folder does not exist.
-        InputError: If it does not hold WordNet 3.0.
-    """
-    if not folder.is_dir():
-        raise MissingInputError(f"`cost_taxonomy` must name an existing folder of WordNet. Received: {str(folder)!r}.")
+    """Reads the files of WordNet 3.0, by name; raises `InputError` if the folder does not hold them."""
     missing = [name for name in _FILES if not (folder / name).is_file()]
     files = {} if missing else {name: (folder / name).read_bytes() for name in _FILES}
     # ImageNet names synsets by their offsets in the files of this version.
@@ -30,11 +23,7 @@ def read_wordnet(folder: pathlib.Path) -> dict[str, bytes]:
 
 
 def find_synset(files: dict[str, bytes], node: str, kind: str) -> str:
-    """Returns the synset (`n01440764`) that a name means; `kind` says in messages whose class it is.
-
-    Raises:
-        InputError: If WordNet has none of that name.
-    """
+    """Returns the synset (`n01440764`) that the name of a source or target class means, or raises `InputError`."""
     synset = None
     if match := _SYNSET_OFFSET.fullmatch(node):
         synset = match[1]

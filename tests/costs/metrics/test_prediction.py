@@ -12,23 +12,15 @@ def draw_probabilities(count, num_classes, seed=0):
     return softmax(3 * np.random.default_rng(seed).normal(size=(count, num_classes)), axis=1)
 
 
-def cost_by_loops(probabilities, labels, num_target_classes):
-    num_source_classes = len(probabilities[0])
-    cost = np.zeros((num_source_classes, num_target_classes))
-    for source in range(num_source_classes):
-        for target in range(num_target_classes):
-            votes = [row[source] for row, label in zip(probabilities, labels, strict=True) if label == target]
-            cost[source, target] = -np.log(sum(votes) / len(votes) + 0.1 / num_source_classes)
-    return cost
-
-
 @pytest.mark.parametrize("counts", [[4, 7, 5], [1, 1], [1, 30]])
 def test_agrees_with_the_loops(counts):
     labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
     probabilities = draw_probabilities(len(labels), 6)
     cost = prediction_cost(probabilities, labels)
     assert cost.shape == (6, len(counts)) and cost.dtype == np.float64
-    np.testing.assert_allclose(cost, cost_by_loops(probabilities, labels, len(counts)), rtol=1e-12)
+    for source, target in np.ndindex(cost.shape):
+        votes = [row[source] for row, label in zip(probabilities, labels, strict=True) if label == target]
+        np.testing.assert_allclose(cost[source, target], -np.log(sum(votes) / len(votes) + 0.1 / 6), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +28,7 @@ def test_agrees_with_the_loops(counts):
     [
         ([0.5, 0.2, 0.2], "sum to 1 in each row. Received: a sum of 0.9 and a least entry of 0.2 in row 2."),
         ([1.5, -0.5, 0.0], "sum to 1 in each row. Received: a sum of 1 and a least entry of -0.5 in row 2."),
-        ([np.nan, 0.5, 0.5], "`probabilities` must be finite. Received: nan in image 2."),
+        ([np.nan, 0.5, 0.5], "sum to 1 in each row. Received: a sum of nan"),
     ],
 )
 def test_rows_that_are_no_probabilities(row, message):
@@ -80,5 +72,3 @@ def test_classifier_of_one_class_and_of_constant_features():
     np.testing.assert_array_equal(fit_source_classifier([[1.0, 2.0]], [0])(np.zeros((4, 2))), np.ones((4, 1)))
     constant = fit_source_classifier(np.full((12, 2), 0.7), np.repeat([0, 1, 2], [5, 4, 3]))(np.full((2, 2), 0.7))
     np.testing.assert_allclose(constant, np.array([[5, 4, 3]] * 2) / 12, atol=1e-3)
-    with pytest.raises(InputError, match="`labels` must name every class. Received: no image of class 1."):
-        fit_source_classifier(np.zeros((3, 2)), [0, 2, 2])

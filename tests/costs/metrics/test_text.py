@@ -16,10 +16,7 @@ SOURCE = {
     "Soy-Milk": "Soy Milk Soy based drink, enriched with vitamins",
     "Käse": "Käse jung und mild, Käse eben",
 }
-TARGET = {
-    "Vine-Tomato": "Vine Tomato Round tomatoes with vines",
-    "Oat-Drink": "Oat Drink A drink based on oats",
-}
+TARGET = {"Vine-Tomato": "Vine Tomato Round tomatoes with vines", "Oat-Drink": "Oat Drink A drink based on oats"}
 VECTORS = {
     "tomato": [1.0, 0.0, 0.5],
     "milk": [0.0, 2.0, 0.0],
@@ -49,21 +46,11 @@ def tfidf(texts, split):
     """Unit vectors of (1 + ln tf) (ln((1 + N) / (1 + df)) + 1), by loops."""
     counts = [collections.Counter(split(text)) for text in texts]
     terms = sorted(set().union(*counts))
-    frequencies = {term: sum(term in count for count in counts) for term in terms}
-    vectors = np.zeros((len(texts), len(terms)))
-    for row, count in enumerate(counts):
-        for column, term in enumerate(terms):
-            if count[term]:
-                idf = math.log((1 + len(texts)) / (1 + frequencies[term])) + 1
-                vectors[row, column] = (1 + math.log(count[term])) * idf
+    found = {term: sum(term in count for count in counts) for term in terms}
+    weights = {term: math.log((1 + len(texts)) / (1 + found[term])) + 1 for term in terms}
+    logs = [[1 + math.log(count[term]) if count[term] else 0 for term in terms] for count in counts]
+    vectors = np.array(logs) * list(weights.values())
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def write_vectors(path, vectors=VECTORS, header=True):
-    lines = [f"{len(vectors)} {len(next(iter(vectors.values())))}"] * header
-    lines += [f"{word} {' '.join(map(str, vector))}" for word, vector in vectors.items()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return str(path)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +59,7 @@ def write_vectors(path, vectors=VECTORS, header=True):
         ("bell_pepper.red/large 2", "", "bell pepper red large 2"),
         ("bellPepper", "A drink - of OatFlakes.", "bell Pepper A drink - of OatFlakes."),
         ("UHTMilk", "", "UHT Milk"),
-        ("--Oat--", "", "Oat"),
-        ("n01440764", "", "n01440764"),
+        ("--Oat--n01440764", "", "Oat n01440764"),
         ("KäseÄlter", "", "Käse Älter"),
         ("-_./ ", "", ""),
     ],
@@ -102,11 +88,12 @@ def test_word_vectors_agree_with_loops(tmp_path, suffix, header):
     source = {"a": "Tomato of Tomato milk", "b": "Vine"}
     target = {"c": "OAT drink, unheard", "d": "milk", "e": "vine"}
     used = {"a": ["tomato", "tomato", "milk"], "b": ["Vine"], "c": ["oat", "drink"], "d": ["milk"], "e": ["vine"]}
-    means = {}
-    for name, words in used.items():
-        units = [[value / math.hypot(*VECTORS[word]) for value in VECTORS[word]] for word in words]
-        means[name] = [sum(values) / len(units) for values in zip(*units, strict=True)]
-    cost = text_cost(source, target, write_vectors(tmp_path / f"vectors{suffix}", header=header))
+    units = {word: np.array(vector) / math.hypot(*vector) for word, vector in VECTORS.items()}
+    means = {name: np.mean([units[word] for word in words], axis=0) for name, words in used.items()}
+    path = tmp_path / f"vectors{suffix}"
+    lines = [f"{word} {' '.join(map(str, vector))}\n" for word, vector in VECTORS.items()]
+    path.write_text("7 3\n" * header + "".join(lines))
+    cost = text_cost(source, target, str(path))
     expected = [[1 - cosine(means[row], means[column]) for column in target] for row in source]
     np.testing.assert_allclose(cost, expected, rtol=0, atol=1e-11)
     assert cost.max() > 1
@@ -127,7 +114,6 @@ def test_word_vector_files_as_they_are_published(tmp_path):
         ({"dumb": "... !?"}, "tfidf", "must find a word in every class. Received: source class 'dumb' with none"),
         (SOURCE, "glove.bin", r"must be tfidf, a word .* or sentence-transformers:NAME. Received: 'glove.bin'\.$"),
         (SOURCE, "sentence-transformers:", "must be tfidf, .* Received: 'sentence-transformers:'"),
-        (SOURCE, "nothing.vec", "must name an existing file. Received: 'nothing.vec'"),
     ],
 )
 def test_what_cannot_be_compared(texts, encoder, message):
@@ -140,21 +126,15 @@ def test_what_cannot_be_compared(texts, encoder, message):
     [
         ("cat 1 2\ndog 1\n", "each with 2 numbers. Received: 1 numbers in line 2 of '.*vectors.txt'"),
         ("cat 1 2\ndog 1 big\n", "each with 2 numbers. Received: 'big' in line 2 of "),
-        ("cat 1 2\n\ndog inf 2\n", "each with 2 numbers. Received: 'inf' in line 3 of "),
         ("cat\n", "each with 1 numbers. Received: 0 numbers in line 1 of "),
+        ("dog 1 2\nnull 0 0\n", r"of every class. Received: .*none of source class 'cat' \(Null, cat\)\.$"),
     ],
 )
 def test_damaged_word_vectors(tmp_path, text, message):
     path = tmp_path / "vectors.txt"
     path.write_text(text)
-    with pytest.raises(InputError, match=f"`cost_text` must name a file of words, {message}"):
-        text_cost({"cat": "cat"}, {"dog": "dog"}, str(path))
-
-
-def test_class_that_the_word_vectors_do_not_know(tmp_path):
-    path = write_vectors(tmp_path / "vectors.txt", {"tomato": [1.0, 2.0], "null": [0.0, 0.0]})
-    with pytest.raises(InputError, match=r"none of target class 'Xyzzy' \(plugh, Null\)\.$"):
-        text_cost({"a": "tomato"}, {"b": "tomato", "Xyzzy": "plugh Null"}, path)
+    with pytest.raises(InputError, match=f"`cost_text` must .*{message}"):
+        text_cost({"cat": "Null cat"}, {"dog": "dog"}, str(path))
 
 
 class LetterCounts:
@@ -179,9 +159,6 @@ def test_sentence_transformer(monkeypatch):
     np.testing.assert_allclose(cost[:, 0], [1 - 2 / 5, 1 - 3 / math.sqrt(15)], rtol=0, atol=1e-6)
     with pytest.raises(InputError, match=r"that sentence-transformers can load. Received: 'x' \(no model x\)"):
         text_cost(SOURCE, TARGET, "sentence-transformers:x")
-
-
-def test_sentence_transformers_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(InputError, match=r"needs the package sentence-.*: pip install sentence-transformers\.$"):
         text_cost(SOURCE, TARGET, "sentence-transformers:all-MiniLM-L6-v2")
