@@ -18,23 +18,20 @@ def augment_images(
     positions: tf.Tensor | None = None,
     batch_size: int | None = None,
 ) -> tf.Tensor:
-    """Augments images; the result depends on the arguments alone, and each image has its own draws.
+    """Augments images; the result depends on the arguments alone, and each image has its own draws in every step.
+
+    `mixup` is left out here, because it changes labels: see `mix_images`.
 
     Args:
         images: Images [B, H, W, C] in 0..255, gray or RGB.
         seed: Whole number.
-        step: Whole number: the same images look different in every step.
-        policy: What is done, in this order, as `parse_augmentation` reads it. `mixup` is left out here, because it
-            changes labels: see `mix_images`.
-        positions: Positions [B] of the images in a larger batch, of which they are augmented as a part; None: the
-            images are the whole batch.
+        step: Whole number.
+        policy: What is done, in this order. Raises `InputError` if it does not fit.
+        positions: Positions [B] of the images in a batch of which they are a part; None: they are all of it.
         batch_size: Images in that batch; given together with `positions`.
 
     Returns:
         Images [B, H, W, C] in 0..255: of the given type if pixels only move (`crop`, `flip`), else float32.
-
-    Raises:
-        InputError: If the policy does not fit.
     """
     images = tf.convert_to_tensor(images)
     draws = _draws(seed, step, _size(images) if positions is None else batch_size, positions)
@@ -49,18 +46,10 @@ def augment_images(
 def mix_images(
     images: tf.Tensor, labels: tf.Tensor, num_classes: int, seed: int, step: int = 0, *, alpha: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixes each image, and its label, with another one of the batch (Zhang et al., 2018, arXiv:1710.09412).
+    """Mixes each image [B, H, W, C], and its label [B], with another one of the batch (arXiv:1710.09412).
 
-    Args:
-        images: Images [B, H, W, C].
-        labels: Class indices [B].
-        num_classes: Classes, K.
-        seed: Whole number.
-        step: Whole number.
-        alpha: The weight of each image is drawn from Beta(alpha, alpha).
-
-    Returns:
-        float32 images [B, H, W, C] and the probabilities of their classes, float32 [B, K].
+    The weight of each image is drawn from Beta(alpha, alpha). Returns float32 images, and the probabilities of their
+    classes, float32 [B, num_classes].
     """
     partners, weights = draw_partners(_size(images), seed, step, alpha)
     return mix(images, partners, weights), mix(tf.one_hot(labels, num_classes), partners, weights)
@@ -106,13 +95,5 @@ def _flip(images, draws):
     return tf.gather(images, tf.where(is_flipped, columns[::-1], columns), axis=2, batch_dims=1)
 
 
-_MOVES = ("crop", "flip")
-_OPERATIONS = {
-    "crop": _crop,
-    "flip": _flip,
-    "rotate": rotate,
-    "zoom": zoom,
-    "colour": colour,
-    "erase": erase,
-    "randaugment": randaugment,
-}
+_MOVES = {"crop": _crop, "flip": _flip}
+_OPERATIONS = _MOVES | {"rotate": rotate, "zoom": zoom, "colour": colour, "erase": erase, "randaugment": randaugment}

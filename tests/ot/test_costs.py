@@ -120,8 +120,7 @@ def underflowed_logits(dtype):
 
 @pytest.mark.parametrize("epsilon", FORMS)
 @pytest.mark.parametrize(
-    ("penalty", "dtype"),
-    [("balanced", "float32"), ("unbalanced", "float32"), ("columns_free", "float64")],
+    ("penalty", "dtype"), [("balanced", "float32"), ("unbalanced", "float32"), ("columns_free", "float64")]
 )
 @pytest.mark.parametrize("draw", [degenerate_masses, underflowed_logits])
 def test_masses_of_zero_have_finite_gradients(draw, penalty, dtype, epsilon):
