@@ -132,10 +132,10 @@ def describe_iterations(a, b, cost_matrix, epsilon, n_iters):
     """Returns the iterations of ours, and the time of one next to that of its two matrix products alone."""
     import tensorflow as tf
 
-    from jtln_tf.ot import forms, scaling
-    from jtln_tf.ot.problem import Problem
+    from jtln_tf.ot import scaling
+    from jtln_tf.ot.problem import LARGEST_RATIO, Problem
 
-    dtype = tf.float32 if 1.0 / epsilon <= forms.LARGEST_RATIO[tf.float32] else tf.float64
+    dtype = tf.float32 if 1.0 / epsilon <= LARGEST_RATIO[tf.float32] else tf.float64
     a, b, cost_matrix = (tf.constant(x, dtype) for x in (a, b, cost_matrix))
     epsilon = tf.constant(epsilon, dtype)
     problem = Problem(a, b, tf.math.log(a), tf.math.log(b), cost_matrix, epsilon, None, None)

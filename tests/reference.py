@@ -30,30 +30,11 @@ class Transport:
         self.regularized_cost = self.transport_cost - epsilon * entropy
 
 
-def sinkhorn(log_a, log_b, cost_matrix, epsilon, *, tolerance=1e-11, most=200_000):
-    """Solves one problem of log marginals [n], [m] by log-sum-exp, epsilon halved towards its value."""
-    log_a, log_b, cost_matrix = (np.asarray(x, np.float64) for x in (log_a, log_b, cost_matrix))
-    f, g = np.zeros(len(log_a)), np.zeros(len(log_b))
-    stages = [epsilon]
-    while stages[-1] < np.ptp(cost_matrix):
-        stages.append(2 * stages[-1])
-    for stage in reversed(stages):
-        for _ in range(most):
-            f = stage * (log_a - _log_sum_exp((g[None, :] - cost_matrix) / stage, axis=1))
-            g = stage * (log_b - _log_sum_exp((f[:, None] - cost_matrix) / stage, axis=0))
-            rows = np.exp((f[:, None] + g[None, :] - cost_matrix) / stage).sum(axis=1)
-            if np.abs(rows - np.exp(log_a)).sum() < (tolerance if stage == epsilon else 1e-3):
-                break
-        else:
-            raise ArithmeticError(f"The reference must converge. Received: epsilon={stage}.")
-    return Transport(f, g, cost_matrix, epsilon)
+def sinkhorn(log_a, log_b, cost_matrix, epsilon, *, tolerance=1e-11, most=200):
+    """Solves one problem of log marginals [n], [m] by updates and dense Newton steps on both potentials at once.
 
-
-def newton(log_a, log_b, cost_matrix, epsilon, *, tolerance=1e-11, most=200):
-    """Solves one problem of log marginals [n], [m] where `sinkhorn` would take millions of updates.
-
-    Dense Newton steps on both potentials at once, halved until the dual does not fall, epsilon halved towards its
-    value. Whatever its way there, a plan of this form that has the marginals is the solution, and that is checked.
+    Steps are halved until the dual does not fall, epsilon is halved towards its value. Whatever the way there, a plan
+    of this form that has the marginals is the solution, and that is checked.
     """
     log_a, log_b, cost_matrix = (np.asarray(x, np.float64) for x in (log_a, log_b, cost_matrix))
     n, a, b = len(log_a), np.exp(log_a), np.exp(log_b)
@@ -95,26 +76,12 @@ def newton(log_a, log_b, cost_matrix, epsilon, *, tolerance=1e-11, most=200):
     return Transport(f, g, cost_matrix, epsilon)
 
 
-class UnbalancedTransport(Transport):
-    """Solution of one problem with penalties in place of fixed marginals, evaluated as the primal is written down.
-
-    `<P, C> + epsilon (sum P (log P - 1) + 1) + tau_a KL(P 1 | a) + tau_b KL(P' 1 | b)`, where
-    `KL(p | q) = sum (p log(p / q) - p + q)` and a term without a tau is absent.
-    """
-
-    def __init__(self, f, g, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b):
-        super().__init__(f, g, cost_matrix, epsilon)
-        self.regularized_cost += epsilon * (1 - self.plan.sum())
-        for tau, log_mass, marginal in ((tau_a, log_a, self.plan.sum(axis=1)), (tau_b, log_b, self.plan.sum(axis=0))):
-            if tau is not None:
-                divergence = marginal * (np.log(marginal) - log_mass) - marginal + np.exp(log_mass)
-                self.regularized_cost += tau * divergence.sum()
-
-
 def unbalanced_sinkhorn(log_a, log_b, cost_matrix, epsilon, tau_a=None, tau_b=None, *, tolerance=1e-13, most=200_000):
     """Solves one problem of log masses [n], [m] of which at least one side is penalised, by log-sum-exp.
 
-    Chizat, Peyre, Schmitzer, Vialard, 2018, arXiv:1607.05816: an update is shortened by `tau / (tau + epsilon)`.
+    Chizat, Peyre, Schmitzer, Vialard, 2018, arXiv:1607.05816: an update is shortened by `tau / (tau + epsilon)`. The
+    value is that of the primal, `<P, C> + epsilon (sum P (log P - 1) + 1) + tau_a KL(P 1 | a) + tau_b KL(P' 1 | b)`
+    with `KL(p | q) = sum (p log(p / q) - p + q)`; a term without a tau is absent.
     """
     log_a, log_b, cost_matrix = (np.asarray(x, np.float64) for x in (log_a, log_b, cost_matrix))
     row_share, column_share = (1.0 if tau is None else tau / (tau + epsilon) for tau in (tau_a, tau_b))
@@ -124,15 +91,23 @@ def unbalanced_sinkhorn(log_a, log_b, cost_matrix, epsilon, tau_a=None, tau_b=No
         f = row_share * epsilon * (log_a - _log_sum_exp((g[None, :] - cost_matrix) / epsilon, axis=1))
         g = column_share * epsilon * (log_b - _log_sum_exp((f[:, None] - cost_matrix) / epsilon, axis=0))
         if np.abs(f - last).max() < tolerance:
-            return UnbalancedTransport(f, g, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b)
-    raise ArithmeticError(f"The reference must converge. Received: epsilon={epsilon}, tau_a={tau_a}, tau_b={tau_b}.")
+            break
+    else:
+        raise ArithmeticError(f"The reference must converge. Received: {epsilon=}, {tau_a=}, {tau_b=}.")
+    solution = Transport(f, g, cost_matrix, epsilon)
+    solution.regularized_cost += epsilon * (1 - solution.plan.sum())
+    for tau, log_mass, axis in ((tau_a, log_a, 1), (tau_b, log_b, 0)):
+        if tau is not None:
+            marginal = solution.plan.sum(axis)
+            solution.regularized_cost += tau * (marginal * (np.log(marginal) - log_mass - 1) + np.exp(log_mass)).sum()
+    return solution
 
 
-def sinkhorn_of_masses(a, b, cost_matrix, epsilon, solve=sinkhorn):
+def sinkhorn_of_masses(a, b, cost_matrix, epsilon):
     """Solves one problem of marginals that may have zeros: on their support, elsewhere f, g are NaN and the plan 0."""
     a, b, cost_matrix = (np.asarray(x, np.float64) for x in (a, b, cost_matrix))
     rows, columns = np.flatnonzero(a), np.flatnonzero(b)
-    small = solve(np.log(a[rows]), np.log(b[columns]), cost_matrix[np.ix_(rows, columns)], epsilon)
+    small = sinkhorn(np.log(a[rows]), np.log(b[columns]), cost_matrix[np.ix_(rows, columns)], epsilon)
     f, g, plan = np.full(len(a), np.nan), np.full(len(b), np.nan), np.zeros_like(cost_matrix)
     f[rows], g[columns], plan[np.ix_(rows, columns)] = small.f, small.g, small.plan
     small.f, small.g, small.plan = f, g, plan
@@ -208,25 +183,19 @@ def resize_bilinear(pixels, side):
 
 
 def caffe_alexnet(image, blobs):
-    """What Caffe's `bvlc_alexnet` makes of an image, by its layer definitions: channels first, pooling rounded up.
+    """Returns the outputs, by layer, of Caffe's `bvlc_alexnet` for an RGB image [227, 227, 3] in 0..255.
 
-    Args:
-        image: RGB [227, 227, 3] in 0..255.
-        blobs: `(weights [out, in / groups, height, width] or [out, in], biases)` by layer.
-
-    Returns:
-        Dict from layer name to its output [C, H, W] or [D], after its ReLU.
+    Channels first, after the ReLU, pooling rounded up. `blobs` holds `(weights [out, in / groups, height, width] or
+    [out, in], biases)` by layer.
     """
     out = {}
     # BGR minus the mean, as the network was trained.
     x = np.asarray(image, np.float64)[..., ::-1].transpose(2, 0, 1) - np.reshape([103.939, 116.779, 123.68], (3, 1, 1))
-    for number, (stride, padding, groups) in enumerate(
-        [(4, 0, 1), (1, 2, 2), (1, 1, 1), (1, 1, 2), (1, 1, 2)], start=1
-    ):
+    layers = [(4, 0, 1), (1, 2, 2), (1, 1, 1), (1, 1, 2), (1, 1, 2)]
+    for number, (stride, padding, groups) in enumerate(layers, start=1):
         weights, biases = (np.asarray(blob, np.float64) for blob in blobs[f"conv{number}"])
-        x = out[f"conv{number}"] = np.maximum(
-            _grouped_convolution(x, weights, stride, padding, groups) + biases[:, None, None], 0
-        )
+        x = _grouped_convolution(x, weights, stride, padding, groups) + biases[:, None, None]
+        x = out[f"conv{number}"] = np.maximum(x, 0)
         if number <= 2:
             x = out[f"norm{number}"] = _caffe_local_response(x)
         if number in (1, 2, 5):

@@ -1,6 +1,6 @@
 """Endless streams of training batches of both domains. Floor 1."""
 
-from jtln_tf.batches.augmentation import augment_images, mix_images
+from jtln_tf.batches.augmentation import augment_images
 from jtln_tf.batches.pairs import count_passes, pair_domains
 
-__all__ = ["augment_images", "count_passes", "mix_images", "pair_domains"]
+__all__ = ["augment_images", "count_passes", "pair_domains"]

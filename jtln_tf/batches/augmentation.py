@@ -18,26 +18,18 @@ def augment_images(
     positions: tf.Tensor | None = None,
     batch_size: int | None = None,
 ) -> tf.Tensor:
-    """Augments images; the result depends on the arguments alone, and each image has its own draws.
+    """Augments images [B, H, W, C] in 0..255, gray or RGB; the result depends on the arguments alone.
 
-    Args:
-        images: Images [B, H, W, C] in 0..255, gray or RGB.
-        seed: Whole number.
-        step: Whole number: the same images look different in every step.
-        policy: What is done, in this order, as `parse_augmentation` reads it. `mixup` is left out here, because it
-            changes labels: see `mix_images`.
-        positions: Positions [B] of the images in a larger batch, of which they are augmented as a part; None: the
-            images are the whole batch.
-        batch_size: Images in that batch; given together with `positions`.
+    Each image has its own draws in every step. `mixup` is left out, because it changes labels: see `mix`. If the images
+    are a part of a batch, `positions` [B] are theirs in the batch, and `batch_size` is that of the batch.
 
-    Returns:
-        Images [B, H, W, C] in 0..255: of the given type if pixels only move (`crop`, `flip`), else float32.
-
-    Raises:
-        InputError: If the policy does not fit.
+    Returns images in 0..255: of the given type if pixels only move (`crop`, `flip`), else float32. Raises `InputError`
+    if the policy does not fit.
     """
     images = tf.convert_to_tensor(images)
-    draws = _draws(seed, step, _size(images) if positions is None else batch_size, positions)
+    if positions is None:
+        batch_size = images.shape[0] or tf.shape(images)[0]
+    draws = _draws(seed, step, batch_size, positions)
     for name, numbers in parse_augmentation(policy).operations:
         if name not in _MOVES:
             images = tf.cast(images, tf.float32)
@@ -46,29 +38,11 @@ def augment_images(
 
 
 @tf.autograph.experimental.do_not_convert
-def mix_images(
-    images: tf.Tensor, labels: tf.Tensor, num_classes: int, seed: int, step: int = 0, *, alpha: float
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixes each image, and its label, with another one of the batch (Zhang et al., 2018, arXiv:1710.09412).
-
-    Args:
-        images: Images [B, H, W, C].
-        labels: Class indices [B].
-        num_classes: Classes, K.
-        seed: Whole number.
-        step: Whole number.
-        alpha: The weight of each image is drawn from Beta(alpha, alpha).
-
-    Returns:
-        float32 images [B, H, W, C] and the probabilities of their classes, float32 [B, K].
-    """
-    partners, weights = draw_partners(_size(images), seed, step, alpha)
-    return mix(images, partners, weights), mix(tf.one_hot(labels, num_classes), partners, weights)
-
-
-@tf.autograph.experimental.do_not_convert
 def draw_partners(batch_size: int, seed: int, step: int, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the position of the image that each image of a batch is mixed with, and its own weight: [B] and [B]."""
+    """Draws the position of each image's partner for mixup (arXiv:1710.09412), and its own weight: [B] and [B].
+
+    The weights are drawn from Beta(alpha, alpha).
+    """
     return draw_mixing(_draws(seed, step, batch_size), alpha)
 
 
@@ -81,10 +55,6 @@ def mix(values: tf.Tensor, partners: tf.Tensor, weights: tf.Tensor) -> tf.Tensor
 
 def _draws(seed, step, batch_size, positions=None):
     return Draws(tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)]), batch_size, positions)
-
-
-def _size(images):
-    return images.shape[0] or tf.shape(images)[0]
 
 
 def _crop(images, draws):
@@ -106,13 +76,5 @@ def _flip(images, draws):
     return tf.gather(images, tf.where(is_flipped, columns[::-1], columns), axis=2, batch_dims=1)
 
 
-_MOVES = ("crop", "flip")
-_OPERATIONS = {
-    "crop": _crop,
-    "flip": _flip,
-    "rotate": rotate,
-    "zoom": zoom,
-    "colour": colour,
-    "erase": erase,
-    "randaugment": randaugment,
-}
+_MOVES = {"crop": _crop, "flip": _flip}
+_OPERATIONS = _MOVES | {"rotate": rotate, "zoom": zoom, "colour": colour, "erase": erase, "randaugment": randaugment}

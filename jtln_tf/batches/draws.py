@@ -8,10 +8,7 @@ import tensorflow as tf
 
 
 class Draws(typing.NamedTuple):
-    """Draws for some images of a batch.
-
-    Every draw is made for the whole batch, and `of_images` picks those of the images at hand. A part of a batch
-    therefore gets the draws that it gets in the whole batch.
+    """Draws for some images of a batch: made for the whole batch, so that each part of it gets the same ones.
 
     Attributes:
         key: int64 [2].
@@ -33,8 +30,7 @@ class Draws(typing.NamedTuple):
 
     def uniform(self, shape: tuple[int, ...], low=0.0, high=1.0, dtype=tf.float32) -> tf.Tensor:
         """Draws `shape` numbers for each image, evenly from `low` to `high` (excluded): [b, *shape]."""
-        drawn = tf.random.stateless_uniform([self.batch_size, *shape], self.key, low, high, dtype)
-        return self.of_images(drawn)
+        return self.of_images(tf.random.stateless_uniform([self.batch_size, *shape], self.key, low, high, dtype))
 
     def of_images(self, values: tf.Tensor) -> tf.Tensor:
         """Returns the values [b, ...] of the images at hand, of values for the whole batch."""

@@ -45,15 +45,18 @@ def erase(images, draws, probability):
 
 def randaugment(images, draws, operations, magnitude):
     """Applies some operations of a list to each image, drawn for it alone (Cubuk et al., 2020, arXiv:1909.13719)."""
+
+    def apply(operation, some, draws):
+        # Some layers fail on an empty batch.
+        return tf.cond(tf.shape(some)[0] > 0, lambda: operation(some, draws, magnitude), lambda: some)
+
     for number in range(operations):
         of_round = draws.named(f"randaugment {number}")
         chosen = of_round.uniform((), 0, len(_RANDAUGMENT), tf.int32)
         # Each operation sees only the images that drew it, so every image is computed once.
         rows = tf.dynamic_partition(tf.range(tf.shape(images)[0]), chosen, len(_RANDAUGMENT))
-        parts = [
-            _apply_to_some(operation, tf.gather(images, own), of_round.at(own), magnitude)
-            for operation, own in zip(_RANDAUGMENT, rows, strict=True)
-        ]
+        choices = zip(_RANDAUGMENT, rows, strict=True)
+        parts = [apply(operation, tf.gather(images, own), of_round.at(own)) for operation, own in choices]
         images = tf.ensure_shape(tf.dynamic_stitch(rows, parts), images.shape)
     return images
 
@@ -64,16 +67,10 @@ def draw_mixing(draws, alpha):
     return mixing["permutation_order"], mixing["mix_weight"]
 
 
-def _apply_to_some(operation, images, draws, magnitude):
-    # Some layers fail on an empty batch.
-    return tf.cond(tf.shape(images)[0] > 0, lambda: operation(images, draws, magnitude), lambda: images)
-
-
 def _contrast(images, draws, strength):
     factor = draws.named("contrast").uniform((1, 1, 1), 1 - strength, 1 + strength)
     # In float64, because float32 sums depend on how many other images there are.
-    mean = tf.reduce_mean(tf.cast(images, tf.float64), axis=(1, 2), keepdims=True)
-    mean = tf.cast(mean, tf.float32)
+    mean = tf.cast(tf.reduce_mean(tf.cast(images, tf.float64), axis=(1, 2), keepdims=True), tf.float32)
     return tf.clip_by_value((images - mean) * factor + mean, 0.0, 255.0)
 
 

@@ -60,13 +60,20 @@ def pair_domains(
         ValueError: If neither domain is given.
         InputError: If a policy does not fit, or a batch cannot be divided into shards.
     """
-    options = {"seed": seed, "second_view": second_view, "shard": shard}
-    streams = {
-        "source": _make_stream("source", source, source_batch, source_augmentation, **options),
-        "target": _make_stream("target", target, target_batch, target_augmentation, **options),
-    }
+    index, count = shard
+    if not 0 <= index < count:
+        raise InputError(f"`shard` must be (index, count) with 0 <= index < count. Received: {shard}.")
     numbers = tf.data.Dataset.range(first_step, tf.int64.max if steps is None else steps)
-    batches = {side: stream.batches(numbers) for side, stream in streams.items() if stream is not None}
+    sides = ((source, source_batch, source_augmentation), (target, target_batch, target_augmentation))
+    batches = {}
+    for number, (side, (domain, batch, policy)) in enumerate(zip(SIDES, sides, strict=True)):
+        policy = parse_augmentation(policy, f"{side}_augmentation")
+        if domain is None:
+            continue
+        if batch % count:
+            raise InputError(f"`{side}_batch` must be divisible by {count}, the number of shards. Received: {batch}.")
+        stream = _Stream(domain, batch, mix_seed(seed, number), policy, second_view, shard)
+        batches[side] = stream.batches(numbers)
     if not batches:
         raise ValueError("`source` or `target` must be a Domain. Received: neither.")
     return tf.data.Dataset.zip(batches).prefetch(tf.data.AUTOTUNE)
@@ -75,19 +82,6 @@ def pair_domains(
 def count_passes(domain: Domain, batch: int, step: int) -> float:
     """Returns the number of passes over the training images of a domain after `step` steps."""
     return step * batch / len(domain.train)
-
-
-def _make_stream(side, domain, batch, policy, *, seed, second_view, shard):
-    """Returns the `_Stream` of one side, or None if it has no domain."""
-    index, count = shard
-    policy = parse_augmentation(policy, f"{side}_augmentation")
-    if not 0 <= index < count:
-        raise InputError(f"`shard` must be (index, count) with 0 <= index < count. Received: {shard}.")
-    if domain is None:
-        return None
-    if batch % count:
-        raise InputError(f"`{side}_batch` must be divisible by {count}, the number of shards. Received: {batch}.")
-    return _Stream(domain, batch, mix_seed(seed, SIDES.index(side)), policy, second_view, shard)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,60 +100,41 @@ class _Stream:
         split = self.domain.train
         with tf.device("CPU:0"):
             # A GPU's memory is for the network.
-            labels = tf.constant(split.labels)
+            all_labels = tf.constant(split.labels)
+
+        def find(step, positions):
+            return shuffled_rows(step * self.batch_size + positions, len(split), self.seed)
+
+        def entries(step, view):
+            rows, passes = find(step, self._choose(step)[0])
+            return rows + (passes + view) % split.views * len(split)
 
         def finish(step, *views):
-            positions = self._positions(step)
-            rows, _ = self._find(step, positions)
+            positions, partners, weights = self._choose(step)
+            labels = tf.gather(all_labels, find(step, positions)[0])
             if split.holds_images:
+                part = {"policy": self.policy, "positions": positions, "batch_size": self.batch_size}
                 seeds = (self.seed, self.seed + _SECOND_VIEW) if self.second_view else (self.seed,)
-                views = [self._augment(views[0], seed, step, positions) for seed in seeds]
-            views, own_labels = self._mix(step, views, tf.gather(labels, rows))
-            return views[0], own_labels, *views[1:]
+                views = [augment_images(views[0], seed, step, **part) for seed in seeds]
+            if self.policy.mixup:
+                views = [mix(view, partners, weights) for view in views]
+                labels = mix(tf.one_hot(labels, self.domain.num_classes), partners, weights)
+            return views[0], labels, *views[1:]
 
         # Both views are made from the same images; a trunk's activations come in several views, and two are read.
         numbers = (0, 1) if self.second_view and not split.holds_images else (0,)
-        read = [split.read(steps.map(functools.partial(self._entries, view=view))) for view in numbers]
+        read = [split.read(steps.map(functools.partial(entries, view=view))) for view in numbers]
         return tf.data.Dataset.zip(steps, *read).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
 
-    @property
-    def _is_whole(self):
-        return self.shard[1] == 1
-
-    def _own_positions(self):
-        """Returns the positions of the shard's images in the batch, int64 [b]."""
+    def _choose(self, step):
+        """Returns the positions in the batch of the images to read, each one's partner among them, and its weight."""
         index, count = self.shard
         size = self.batch_size // count
-        return tf.range(index * size, (index + 1) * size, dtype=tf.int64)
-
-    def _positions(self, step):
-        """Returns the positions of all images that are read: the shard's own, then the partners they are mixed with."""
-        own = self._own_positions()
-        if self._is_whole or not self.policy.mixup:
-            return own
-        partners, _ = draw_partners(self.batch_size, self.seed, step, self.policy.mixup)
-        return tf.concat([own, tf.gather(partners, own)], axis=0)
-
-    def _find(self, step, positions):
-        return shuffled_rows(step * self.batch_size + positions, len(self.domain.train), self.seed)
-
-    def _entries(self, step, view):
-        rows, passes = self._find(step, self._positions(step))
-        split = self.domain.train
-        return rows + (passes + view) % split.views * len(split)
-
-    def _augment(self, images, seed, step, positions):
-        return augment_images(images, seed, step, policy=self.policy, positions=positions, batch_size=self.batch_size)
-
-    def _mix(self, step, views, labels):
-        """Mixes the views of the shard's images with those of their partners, and the labels alike."""
+        own = tf.range(index * size, (index + 1) * size, dtype=tf.int64)
         if not self.policy.mixup:
-            return views, labels
+            return own, None, None
         partners, weights = draw_partners(self.batch_size, self.seed, step, self.policy.mixup)
-        if not self._is_whole:
-            own = self._own_positions()
-            weights = tf.gather(weights, own)
-            # They were read behind the shard's own images.
-            partners = tf.size(own) + tf.range(tf.size(own))
-        labels = tf.one_hot(labels, self.domain.num_classes)
-        return [mix(view, partners, weights) for view in views], mix(labels, partners, weights)
+        if count == 1:
+            return own, partners, weights
+        # The partners are read behind the shard's own images.
+        return tf.concat([own, tf.gather(partners, own)], axis=0), size + tf.range(size), tf.gather(weights, own)

@@ -13,15 +13,9 @@ def mix_seed(seed: int, stream: int) -> int:
 
 
 def shuffled_rows(places: tf.Tensor, num_examples: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns which examples stand at some places of an endless stream.
+    """Returns which examples stand at some places of an endless stream, int64 [b], and the pass that each belongs to.
 
-    Args:
-        places: Places in the stream, from 0, int64 [b].
-        num_examples: Examples in one pass.
-        seed: Seed of the stream, as `mix_seed` returns it.
-
-    Returns:
-        Positions of the examples, and the number of the pass that each belongs to, both int64 [b].
+    `places`, int64 [b], count from 0; `seed` is what `mix_seed` returns.
     """
     passes, within = places // num_examples, places % num_examples
     # SplitMix64: the hash of a hashed seed plus a multiple of this number. The permutation reads 3 words of 32 bits as

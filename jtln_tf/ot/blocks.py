@@ -8,17 +8,10 @@ _BLOCK_ENTRIES = 2**11
 
 
 def for_each_block(problem, wanted, body, start):
-    """Runs `body(indices, fresh, *state)` over the wanted problems, a few at a time.
+    """Runs `body(indices [k], fresh [k], *state)` over the `wanted` problems (booleans [B]), a few at a time.
 
-    Args:
-        problem: `Problem`.
-        wanted: Which problems to visit, booleans [B].
-        body: Takes the indices [k] of some problems, booleans [k] of which are new (the last block is filled up with
-            repeated ones), and the state; returns the new state.
-        start: The state to start from, a sequence of tensors.
-
-    Returns:
-        The state after the last block, a list.
+    The body returns the new state, a list of tensors that begins as `start`. The last block is filled up with repeated
+    problems, which are not fresh. Returns the state after the last block.
     """
     size = tf.clip_by_value(_BLOCK_ENTRIES // tf.size(problem.cost_matrix), 1, tf.size(wanted))
     order = tf.argsort(tf.cast(~wanted, tf.int32), stable=True)
@@ -39,7 +32,7 @@ def gather(problem, indices):
 
 
 def put(results, indices, fresh, new):
-    """Writes the rows `new` [k, ...] of those problems that are new."""
+    """Returns `results` [B, ...] with the rows of the fresh problems replaced by those of `new` [k, ...]."""
     count = tf.shape(results)[0]
     padded = tf.concat([results, results[:1]], axis=0)
     return tf.tensor_scatter_nd_update(padded, tf.where(fresh, indices, count)[:, None], new)[:-1]

@@ -12,22 +12,24 @@ def regularized_cost(problem, f, g):
     `f` [B, n] and `g` [B, m] are the potentials at the optimum, in units of cost. By the envelope theorem they may be
     held fixed: nothing is unrolled.
     """
+    fixed = problem.detached()
     is_unbalanced = problem.tau_a is not None or problem.tau_b is not None
 
     @tf.custom_gradient
-    def cost(a, b, cost_matrix, epsilon):
-        value = dual_term(a, problem.log_a, f, problem.tau_a, axis=1)
-        value += dual_term(b, problem.log_b, g, problem.tau_b, axis=1)
+    def cost(*inputs):
+        value = dual_term(fixed.a, fixed.log_a, f, fixed.tau_a, axis=1)
+        value += dual_term(fixed.b, fixed.log_b, g, fixed.tau_b, axis=1)
         if is_unbalanced:
-            value -= epsilon * (_plan_masses(problem, f, g, epsilon) - 1.0)
+            value -= fixed.epsilon * (_plan_masses(fixed, f, g) - 1.0)
 
         def gradient(upstream):
-            detached, log_u, log_v = problem.detached(), f / epsilon, g / epsilon
-            in_epsilon = _negative_entropies(problem, a, b, f, g, epsilon)
+            in_epsilon = _negative_entropies(fixed, f, g)
+            if is_unbalanced:
+                in_epsilon -= _plan_masses(fixed, f, g) - 1.0
             return (
-                upstream[:, None] * dual_gradient(f, problem.tau_a),
-                upstream[:, None] * dual_gradient(g, problem.tau_b),
-                plans.summed_plans(detached, log_u, log_v, upstream),
+                upstream[:, None] * dual_gradient(f, fixed.tau_a),
+                upstream[:, None] * dual_gradient(g, fixed.tau_b),
+                plans.summed_plans(fixed, f / fixed.epsilon, g / fixed.epsilon, upstream),
                 tf.reduce_sum(upstream * in_epsilon),
             )
 
@@ -38,32 +40,31 @@ def regularized_cost(problem, f, g):
 
 def transport_cost(problem, f, g):
     """Returns `<P, C>` of each problem, [B], differentiable in the masses, the costs and epsilon."""
-    detached = problem.detached()
-    log_u, log_v = f / detached.epsilon, g / detached.epsilon
+    fixed = problem.detached()
+    log_u, log_v = f / fixed.epsilon, g / fixed.epsilon
 
     @tf.custom_gradient
-    def cost(a, b, cost_matrix, epsilon):
-        value = plans.transport_costs(detached, log_u, log_v)
-        return value, lambda upstream: plans.transport_gradients(detached, log_v, upstream)
+    def cost(*inputs):
+        value = plans.transport_costs(fixed, log_u, log_v)
+        return value, lambda upstream: plans.transport_gradients(fixed, log_v, upstream)
 
     return cost(problem.a, problem.b, problem.cost_matrix, problem.epsilon)
 
 
-def _plan_masses(problem, f, g, epsilon):
+def _plan_masses(problem, f, g):
     """Returns the mass of each plan, [B]: the side solved in closed form has exactly the wanted marginal."""
-    if problem.has_fewer_rows:
-        exact = wanted_marginal(problem.b, problem.log_b, g / epsilon, epsilon, problem.tau_b)
-    else:
-        exact = wanted_marginal(problem.a, problem.log_a, f / epsilon, epsilon, problem.tau_a)
-    return tf.reduce_sum(exact, axis=1)
+    rows, columns = _wanted_marginals(problem, f, g)
+    return tf.reduce_sum(columns if problem.has_fewer_rows else rows, axis=1)
 
 
-def _negative_entropies(problem, a, b, f, g, epsilon):
-    """Returns the derivative of each dual value in epsilon, [B]."""
-    costs = plans.transport_costs(problem.detached(), f / epsilon, g / epsilon)
-    rows = wanted_marginal(a, problem.log_a, f / epsilon, epsilon, problem.tau_a)
-    columns = wanted_marginal(b, problem.log_b, g / epsilon, epsilon, problem.tau_b)
-    sums = tf.reduce_sum(f * rows, axis=1) + tf.reduce_sum(g * columns, axis=1) - costs
-    if problem.tau_a is None and problem.tau_b is None:
-        return sums / epsilon
-    return sums / epsilon - (_plan_masses(problem, f, g, epsilon) - 1.0)
+def _negative_entropies(problem, f, g):
+    """Returns `sum P log P` of each plan, [B]."""
+    rows, columns = _wanted_marginals(problem, f, g)
+    costs = plans.transport_costs(problem, f / problem.epsilon, g / problem.epsilon)
+    return (tf.reduce_sum(f * rows, axis=1) + tf.reduce_sum(g * columns, axis=1) - costs) / problem.epsilon
+
+
+def _wanted_marginals(problem, f, g):
+    epsilon = problem.epsilon
+    rows = wanted_marginal(problem.a, problem.log_a, f / epsilon, epsilon, problem.tau_a)
+    return rows, wanted_marginal(problem.b, problem.log_b, g / epsilon, epsilon, problem.tau_b)

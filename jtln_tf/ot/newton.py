@@ -53,16 +53,8 @@ def iterate(problem, log_u, log_v, error, threshold, max_iterations):
     into a short Sinkhorn update, since `log(b / c)` is `(b - c) / c` to first order. If a step would lower the dual, a
     plain Sinkhorn update is made instead, which never does.
 
-    Args:
-        problem: `Problem`.
-        log_u: Row potentials [B, n] in units of epsilon, returned unchanged for problems that are solved already.
-        log_v: Column potentials [B, m] to start from, likewise.
-        error: Marginal error [B] at the start.
-        threshold: L1 marginal error to reach.
-        max_iterations: Steps after which a problem stops in any case, scalar.
-
-    Returns:
-        `(log_u, log_v, marginal_error, n_iters)`: [B, n], [B, m], [B], [B].
+    Takes the row potentials [B, n], the column potentials [B, m] to start from, both in units of epsilon, and their
+    marginal error [B]; returns `(log_u, log_v, marginal_error, n_iters)`, unchanged for problems that were solved.
 
     Reference:
         Brauer, Clason, Lorenz, Wirth, 2017, arXiv:1710.06635 (Newton on the dual); Nocedal and Wright, 2006, Numerical
@@ -74,9 +66,8 @@ def iterate(problem, log_u, log_v, error, threshold, max_iterations):
     threshold = tf.cast(threshold, tf.float64)
 
     def solve(indices, fresh, *results):
-        solved = _solve_block(
-            blocks.gather(problem, indices), tf.gather(results[1], indices), threshold, max_iterations
-        )
+        block, start = blocks.gather(problem, indices), tf.gather(results[1], indices)
+        solved = _solve_block(block, start, threshold, max_iterations)
         return [blocks.put(old, indices, fresh, new) for old, new in zip(results, solved, strict=True)]
 
     start = [tf.cast(x, tf.float64) for x in (log_u, log_v, error)] + [tf.zeros_like(error, tf.int32)]
@@ -109,8 +100,7 @@ def _solve_block(problem, log_v, threshold, max_iterations):
         state = _choose(active & taken, trial, state)
         return count + 1, state, lam, ~taken, n_iters + tf.cast(active, tf.int32)
 
-    def goes_on(count, state, lam, refused, n_iters):
-        del lam, refused, n_iters
+    def goes_on(count, state, *_):
         return (count < max_iterations) & tf.reduce_any(state.error > threshold)
 
     # One update at the start and one at the end, by log-sum-exp, make columns with hardly any mass exact: masses cannot
@@ -132,11 +122,8 @@ def log_row_potentials(problem, log_v):
 def shift_to_balance(problem, log_v):
     """Returns `log_v` [k, m] plus the constant at which rows and columns want the same mass.
 
-    If the costs are far from 0 over epsilon, updates and steps need hundreds of iterations to get there. Without
-    penalties both sides want the same mass anyway, and constants do not matter.
-
-    Reference:
-        Sejourne, Vialard, Peyre, 2022, arXiv:2201.00730 (translation invariant Sinkhorn).
+    If the costs are far from 0 over epsilon, updates and steps need hundreds of iterations to get there (translation
+    invariant Sinkhorn, arXiv:2201.00730). Without penalties both sides want the same mass, and constants do not matter.
     """
     if problem.tau_a is None and problem.tau_b is None:
         return log_v
@@ -176,18 +163,8 @@ def conjugate_gradients(problem, state, right_side, ridge, relative_residual, ma
     """Solves `(M + diag(ridge)) d = right_side` for each problem of a block, M as in `iterate`.
 
     The diagonal preconditioner is the column masses; without a penalty the eigenvalues of M then lie in [0, 1]. M is
-    singular along constants in that case, so the right side must be orthogonal to them.
-
-    Args:
-        problem: `Problem` of the block.
-        state: `DualPoint` of the block.
-        right_side: [k, m].
-        ridge: [k, m].
-        relative_residual: Residual at which a problem stops, as a share of the norm of its right side.
-        max_steps: Steps after which all problems stop.
-
-    Returns:
-        d [k, m].
+    singular along constants in that case, so the right side must be orthogonal to them. A problem stops at a residual
+    of `relative_residual` times the norm of its right side [k, m].
     """
     row_damping = damping(problem.epsilon, problem.tau_a)
     diagonal = state.column_masses + ridge
@@ -201,6 +178,9 @@ def conjugate_gradients(problem, state, right_side, ridge, relative_residual, ma
 
     def inner(x, y):
         return tf.reduce_sum(x * y, axis=1, keepdims=True)
+
+    def goes_on(count, solution, residual, conjugate, size):
+        return (count < max_steps) & tf.reduce_any(size > target)
 
     def advance(count, solution, residual, conjugate, size):
         image = product(conjugate)
@@ -217,12 +197,8 @@ def conjugate_gradients(problem, state, right_side, ridge, relative_residual, ma
     first = scale * right_side
     size = inner(right_side, first)
     target = relative_residual**2 * size
-    _, solution, _, _, _ = tf.while_loop(
-        lambda count, solution, residual, conjugate, size: (count < max_steps) & tf.reduce_any(size > target),
-        advance,
-        (tf.constant(0), tf.zeros_like(right_side), right_side, first, size),
-    )
-    return solution
+    start = (tf.constant(0), tf.zeros_like(right_side), right_side, first, size)
+    return tf.while_loop(goes_on, advance, start)[1]
 
 
 def _choose(condition, new, old):

@@ -3,8 +3,7 @@
 import tensorflow as tf
 
 from jtln_tf.ot import blocks, newton
-from jtln_tf.ot.forms import by_form
-from jtln_tf.ot.problem import damping, marginal_per_mass
+from jtln_tf.ot.problem import by_form, damping, marginal_per_mass
 
 # The relative residual of the linear system behind the gradient of the transport cost.
 _RESIDUAL = 1e-10
@@ -12,20 +11,12 @@ _RESIDUAL = 1e-10
 
 def transport_costs(problem, log_u, log_v):
     """Returns `<P, C>` of each problem, [B]; potentials [B, n] and [B, m] in units of epsilon."""
-    return by_form(
-        problem,
-        lambda dtype: tf.cast(_costs_by_products(*_cast(dtype, problem, log_u, log_v)), problem.dtype),
-        lambda: tf.cast(_costs_by_blocks(*_cast(tf.float64, problem, log_u, log_v)), problem.dtype),
-    )
+    return _by_form(_costs_by_products, _costs_by_blocks, problem, log_u, log_v)
 
 
 def summed_plans(problem, log_u, log_v, weights):
     """Returns the sum over the problems of `weights` [B] times their plans, [n, m]."""
-    return by_form(
-        problem,
-        lambda dtype: tf.cast(_plans_by_product(*_cast(dtype, problem, log_u, log_v, weights)), problem.dtype),
-        lambda: tf.cast(_plans_by_blocks(*_cast(tf.float64, problem, log_u, log_v, weights)), problem.dtype),
-    )
+    return _by_form(_plans_by_product, _plans_by_blocks, problem, log_u, log_v, weights)
 
 
 def transport_gradients(problem, log_v, upstream):
@@ -40,20 +31,24 @@ def transport_gradients(problem, log_v, upstream):
     with the names of `newton.iterate`. Then `d<P, C> = <y, da> + <z, db> + <P * (1 + (y + z - C) / epsilon), dC>`; with
     a penalty, `da` or `db` is multiplied by `exp(-potential / tau)`.
 
-    Args:
-        problem: `Problem`.
-        log_v: Column potentials at the optimum [B, m], in units of epsilon.
-        upstream: Gradient of the loss in `<P, C>`, [B].
-
-    Returns:
-        Gradients in a, b, the costs and epsilon: [B, n], [B, m], [n, m], scalar.
+    Takes the column potentials at the optimum [B, m], in units of epsilon, and the gradient of the loss in `<P, C>`,
+    [B]; returns the gradients in a, b, the costs and epsilon: [B, n], [B, m], [n, m], scalar.
     """
-    gradients = _transport_gradients(*_cast(tf.float64, problem, log_v, upstream))
-    return [tf.cast(gradient, problem.dtype) for gradient in gradients]
+    return _in_type(tf.float64, _transport_gradients, problem, log_v, upstream)
 
 
-def _cast(dtype, problem, *tensors):
-    return problem.astype(dtype), *(tf.cast(x, dtype) for x in tensors)
+def _by_form(with_products, by_blocks, problem, *tensors):
+    return by_form(
+        problem,
+        lambda dtype: _in_type(dtype, with_products, problem, *tensors),
+        lambda: _in_type(tf.float64, by_blocks, problem, *tensors),
+    )
+
+
+def _in_type(dtype, function, problem, *tensors):
+    """Returns what a function of problems returns in a float type, cast back to the problems' own."""
+    results = function(problem.astype(dtype), *(tf.cast(x, dtype) for x in tensors))
+    return tf.nest.map_structure(lambda x: tf.cast(x, problem.dtype), results)
 
 
 def _factors(problem, log_u, log_v):
@@ -61,12 +56,8 @@ def _factors(problem, log_u, log_v):
     lowest = tf.reduce_min(problem.cost_matrix)
     above = problem.cost_matrix - lowest
     level = tf.reduce_max(log_v, axis=1, keepdims=True)
-    return (
-        tf.exp(log_u + level - lowest / problem.epsilon),
-        tf.exp(log_v - level),
-        tf.exp(-above / problem.epsilon),
-        above,
-    )
+    u, v = tf.exp(log_u + level - lowest / problem.epsilon), tf.exp(log_v - level)
+    return u, v, tf.exp(-above / problem.epsilon), above
 
 
 @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)

@@ -1,9 +1,14 @@
-"""The problems: marginals, the cost they share, and penalties. Floor 1."""
+"""The problems: marginals, the cost they share, penalties, and the arithmetic that they need. Floor 1."""
 
 import typing
 
 import tensorflow as tf
 
+# The kernel exp(-C / epsilon) is used in a type whose smallest normal number lies far below exp(-range / epsilon):
+# float32 ends near exp(-87), float64 near exp(-708). The rest of the exponent is room for the sums.
+LARGEST_RATIO = {tf.float32: 60.0, tf.float64: 600.0}
+# The L1 marginal error that float32 still reaches: the sums of a thousand classes are exact to about a tenth of it.
+_FLOAT32_THRESHOLD = 1e-5
 # The exponential of this is still finite in float32.
 _LARGEST_EXPONENT = 80.0
 
@@ -48,16 +53,8 @@ class Problem(typing.NamedTuple):
 
     def transposed(self):
         """Returns the same problems with rows and columns exchanged."""
-        return Problem(
-            a=self.b,
-            b=self.a,
-            log_a=self.log_b,
-            log_b=self.log_a,
-            cost_matrix=tf.transpose(self.cost_matrix),
-            epsilon=self.epsilon,
-            tau_a=self.tau_b,
-            tau_b=self.tau_a,
-        )
+        a, b, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b = self
+        return Problem(b, a, log_b, log_a, tf.transpose(cost_matrix), epsilon, tau_b, tau_a)
 
     def astype(self, dtype):
         """Returns the same problems in another float type."""
@@ -69,11 +66,7 @@ class Problem(typing.NamedTuple):
 
 
 def damping(epsilon, tau):
-    """Returns the share `tau / (tau + epsilon)` of a Sinkhorn update that a penalty lets through; 1 without one.
-
-    Reference:
-        Chizat, Peyre, Schmitzer, Vialard, 2018, arXiv:1607.05816, section 5.
-    """
+    """Returns the share of a Sinkhorn update that a penalty lets through (arXiv:1607.05816, section 5); 1 without."""
     return tf.ones_like(epsilon) if tau is None else tau / (tau + epsilon)
 
 
@@ -101,3 +94,16 @@ def dual_gradient(potential, tau):
 def marginal_per_mass(mass, potential, tau):
     """Returns the derivative of `wanted_marginal` in the mass; at most `exp(80)`, also for masses of 0."""
     return tf.ones_like(mass) if tau is None else tf.exp(tf.minimum(-potential / tau, _LARGEST_EXPONENT))
+
+
+def by_form(problem, with_kernel, in_log_domain, threshold=1.0):
+    """Calls `with_kernel(dtype)` or `in_log_domain()`: the fastest that is exact for the range of the costs."""
+    costs = problem.cost_matrix
+    ratio = (tf.reduce_max(costs) - tf.reduce_min(costs)) / problem.epsilon
+
+    def in_float64():
+        return tf.cond(ratio <= LARGEST_RATIO[tf.float64], lambda: with_kernel(tf.float64), in_log_domain)
+
+    if problem.dtype != tf.float32 or threshold < _FLOAT32_THRESHOLD:
+        return in_float64()
+    return tf.cond(ratio <= LARGEST_RATIO[tf.float32], lambda: with_kernel(tf.float32), in_float64)

@@ -39,15 +39,8 @@ def iterate(problem, log_v, threshold, max_iterations):
 
     and, if that made things worse, the plain update of the last good point. Solved problems stay put.
 
-    Args:
-        problem: `Problem`, with at least as many rows as columns for speed.
-        log_v: Column potentials to start from, in units of epsilon, [B, m].
-        threshold: L1 marginal error to reach.
-        max_iterations: Iterations after which it stops in any case.
-
-    Returns:
-        `(log_u, log_v, marginal_error, n_iters)`: [B, n], [B, m], [B], [B]. The row marginals are exact; the error is
-        that of the columns.
+    Starts from `log_v` [B, m], in units of epsilon, and returns `(log_u, log_v, marginal_error, n_iters)`. The row
+    marginals are exact; the error is that of the columns.
 
     Reference:
         Walker and Ni, 2011, Anderson acceleration for fixed-point iterations, doi:10.1137/10078356X.
@@ -98,9 +91,7 @@ class _Update:
     """One plain Sinkhorn update of all problems."""
 
     def __init__(self, problem):
-        self.a, self.b, self.log_a, self.log_b = (
-            tf.transpose(x) for x in (problem.a, problem.b, problem.log_a, problem.log_b)
-        )
+        self.a, self.b, self.log_a, self.log_b = (tf.transpose(x) for x in problem[:4])
         self.problem, self.lowest = problem, tf.reduce_min(problem.cost_matrix)
         self.kernel = tf.exp((self.lowest - problem.cost_matrix) / problem.epsilon)
         self.transposed_kernel = tf.transpose(self.kernel)

@@ -43,23 +43,17 @@ class SinkhornOutput:
     problem: Problem
 
     @property
-    def cost_matrix(self) -> tf.Tensor:
-        """Costs [n, m]."""
-        return self.problem.cost_matrix
-
-    @property
     def transport_cost(self) -> tf.Tensor:
         """`<P, C>`, [B], computed when it is asked for.
 
-        Unlike the regularized cost it is not stationary in the potentials, so its gradient takes a linear system for
-        each problem: implicit differentiation, exact at convergence. See `plans.transport_gradients`.
+        Its gradient takes a linear system for each problem (`plans.transport_gradients`) and is exact at convergence.
         """
         return transport_cost(self.problem, self.f, self.g)
 
     def plan(self) -> tf.Tensor:
         """Returns the couplings [B, n, m]; no gradient flows through them."""
-        epsilon = tf.stop_gradient(self.problem.epsilon)
-        return tf.exp((self.f[:, :, None] + self.g[:, None, :] - tf.stop_gradient(self.cost_matrix)) / epsilon)
+        fixed = self.problem.detached()
+        return tf.exp((self.f[:, :, None] + self.g[:, None, :] - fixed.cost_matrix) / fixed.epsilon)
 
 
 def sinkhorn(
@@ -118,11 +112,7 @@ def sinkhorn(
 
 
 def sinkhorn_from_logits(
-    a_logits: tf.Tensor,
-    b_logits: tf.Tensor,
-    cost_matrix: tf.Tensor,
-    epsilon: float | tf.Tensor = _EPSILON,
-    **options,
+    a_logits: tf.Tensor, b_logits: tf.Tensor, cost_matrix: tf.Tensor, epsilon: float | tf.Tensor = _EPSILON, **options
 ) -> SinkhornOutput:
     """Solves `sinkhorn` for `a = softmax(a_logits)`, `b = softmax(b_logits)`, even if the softmax underflows.
 
@@ -167,24 +157,18 @@ def _solve(
     _check_numbers(epsilon=epsilon, tau_a=tau_a, tau_b=tau_b, threshold=threshold, max_iterations=max_iterations)
     epsilon, tau_a, tau_b = (None if x is None else _as_type(x, a.dtype) for x in (epsilon, tau_a, tau_b))
     problem = Problem(a, b, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b)
-    detached_epsilon = tf.stop_gradient(epsilon)
+    fixed_epsilon = tf.stop_gradient(epsilon)
     start = [log_a, log_b]
     if initial_potentials is not None:
-        start = [_as_type(x, a.dtype) / detached_epsilon for x in initial_potentials]
-        _check_potentials(start, a, b)
+        given = [_as_type(x, a.dtype) / fixed_epsilon for x in initial_potentials]
+        if not all(x.shape.is_compatible_with(y.shape) for x, y in zip(given, (a, b), strict=True)):
+            expected, received = f"[B, n], [B, m] = {a.shape}, {b.shape}", ", ".join(str(x.shape) for x in given)
+            raise ValueError(f"`initial_potentials` must have shapes {expected}. Received: {received}.")
         # Potentials of a mass of 0, or of a problem that was not solved, may be infinite.
-        start = [tf.where(tf.math.is_finite(x), x, y) for x, y in zip(start, (log_a, log_b), strict=True)]
-    log_u, log_v, marginal_error, n_iters = find_potentials(problem, *start, threshold, max_iterations)
-    f, g = log_u * detached_epsilon, log_v * detached_epsilon
-    return SinkhornOutput(
-        f=f,
-        g=g,
-        regularized_cost=regularized_cost(problem, f, g),
-        marginal_error=marginal_error,
-        n_iters=n_iters,
-        converged=marginal_error <= threshold,
-        problem=problem,
-    )
+        start = [tf.where(tf.math.is_finite(x), x, y) for x, y in zip(given, start, strict=True)]
+    log_u, log_v, error, n_iters = find_potentials(problem, *start, threshold, max_iterations)
+    f, g = log_u * fixed_epsilon, log_v * fixed_epsilon
+    return SinkhornOutput(f, g, regularized_cost(problem, f, g), error, n_iters, error <= threshold, problem)
 
 
 def _as_float(tensor):
@@ -202,14 +186,12 @@ def _check_shapes(a, b, cost_matrix):
     if a.shape.rank != 2 or b.shape.rank != 2 or not a.shape[:1].is_compatible_with(b.shape[:1]):
         raise ValueError(f"`a`, `b` must have shapes [B, n], [B, m]. Received: a.shape={a.shape}, b.shape={b.shape}.")
     if a.shape[0] == 0:
-        raise ValueError(f"`a`, `b` must hold at least one problem. Received: a.shape={a.shape}, b.shape={b.shape}.")
+        raise ValueError(f"`a` must hold at least one problem. Received: a.shape={a.shape}.")
     if a.dtype != b.dtype:
         raise ValueError(f"`a` and `b` must have one dtype. Received: {a.dtype.name} and {b.dtype.name}.")
-    expected = [a.shape[1], b.shape[1]]
-    if not cost_matrix.shape.is_compatible_with(expected):
-        raise ValueError(
-            f"`cost_matrix` must have shape [n, m] = {expected}. Received: cost_matrix.shape={cost_matrix.shape}."
-        )
+    sizes = [a.shape[1], b.shape[1]]
+    if not cost_matrix.shape.is_compatible_with(sizes):
+        raise ValueError(f"`cost_matrix` must have shape [n, m] = {sizes}. Received: {cost_matrix.shape}.")
 
 
 def _check_numbers(**numbers):
@@ -220,12 +202,3 @@ def _check_numbers(**numbers):
                 raise ValueError(f"`{name}` must be a Python number. Received: {value}.")
         elif value is not None and not value > 0:
             raise ValueError(f"`{name}` must be greater than 0. Received: {value}.")
-
-
-def _check_potentials(potentials, a, b):
-    for potential, masses, shape in zip(potentials, (a, b), ("[B, n]", "[B, m]"), strict=True):
-        if not potential.shape.is_compatible_with(masses.shape):
-            raise ValueError(
-                f"`initial_potentials` must have shapes [B, n], [B, m]; {shape} is {masses.shape}. "
-                f"Received: {potential.shape}."
-            )

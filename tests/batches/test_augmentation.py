@@ -7,7 +7,8 @@ import scipy.stats
 import tensorflow as tf
 from PIL import Image
 
-from jtln_tf.batches import augment_images, keras_layers, mix_images
+from jtln_tf.batches import augment_images, keras_layers
+from jtln_tf.batches.augmentation import draw_partners, mix
 from jtln_tf.batches.draws import Draws
 
 POLICIES = ("crop", "flip", "rotate:30", "zoom", "colour:0.4:0.1", "erase:1", "randaugment:1")
@@ -17,32 +18,20 @@ def make_images(count, channels=3, side=16):
     return np.random.default_rng(count).integers(0, 256, (count, side, side, channels), np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("seed", "step", "policy", "checksum"),
-    [
-        (0, 0, ("crop",), 2923781925),
-        (0, 0, ("flip",), 2773775861),
-        (0, 0, ("crop", "flip"), 3003577599),
-        (5, 17, ("crop", "flip"), 1589982788),
-        (2**31 - 1, 10**9, ("crop", "flip"), 1625528562),
-    ],
-)
-def test_crop_and_flip_are_those_of_published_runs(seed, step, policy, checksum):
+@pytest.mark.parametrize(("seed", "step", "checksum"), [(0, 0, 3003577599), (2**31 - 1, 10**9, 1625528562)])
+def test_crop_and_flip_are_those_of_published_runs(seed, step, checksum):
     images = (np.arange(6 * 16 * 16 * 3) * 7919 % 251).astype(np.uint8).reshape(6, 16, 16, 3)
-    views = augment_images(images, seed, step, policy=policy).numpy().astype(np.float32)
+    views = augment_images(images, seed, step, policy="crop,flip").numpy().astype(np.float32)
     assert zlib.crc32(views.tobytes()) == checksum
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("policy", [*((one,) for one in POLICIES), POLICIES], ids=lambda policy: policy[-1])
+@pytest.mark.parametrize(("policy", "channels"), [*((one, 3) for one in POLICIES), (",".join(POLICIES), 1)])
 def test_each_image_has_draws_of_its_own_that_follow_seed_and_step(policy, channels):
     images = np.repeat(make_images(1, channels), 20, axis=0)
     views = augment_images(images, 3, 5, policy=policy)
-    moves = policy in (("crop",), ("flip",))
-    assert views.dtype == (tf.uint8 if moves else tf.float32) and views.shape == images.shape
+    assert views.dtype == (tf.uint8 if policy in ("crop", "flip") else tf.float32) and views.shape == images.shape
     assert np.isfinite(views).all() and np.min(views) >= 0 and np.max(views) <= 255
-    assert len(np.unique(views, axis=0)) >= (2 if policy == ("flip",) else 10)
-    np.testing.assert_array_equal(augment_images(images, 3, 5, policy=policy), views)
+    assert len(np.unique(views, axis=0)) >= (2 if policy == "flip" else 10)
     for other in ((3, 6), (4, 5)):
         assert (augment_images(images, *other, policy=policy).numpy() != views.numpy()).any()
 
@@ -51,21 +40,19 @@ def test_each_image_has_draws_of_its_own_that_follow_seed_and_step(policy, chann
 def test_a_part_of_a_batch_is_augmented_as_in_the_whole_batch(policy):
     images = make_images(24, side=20)
     whole = augment_images(images, 3, 5, policy=policy)
-    for rows in (range(12, 24), range(4, 8), [7], [23, 0, 5]):
+    for rows in (range(12, 24), [23, 0, 5]):
         part = augment_images(images[rows], 3, 5, policy=policy, positions=tf.constant(rows), batch_size=24)
         np.testing.assert_array_equal(part, whole.numpy()[rows])
 
 
 def test_a_graph_draws_anew_in_every_step_and_the_same_again():
     images = make_images(12)
-    in_graph = tf.function(lambda step: augment_images(images, 3, step, policy=("zoom", "colour", "randaugment:1")))
+    in_graph = tf.function(lambda step: augment_images(images, 3, step, policy="zoom,colour,randaugment:1"))
     first, second = (in_graph(tf.constant(step, tf.int64)).numpy() for step in (5, 6))
     assert (first != second).any(axis=(1, 2, 3)).all()
     np.testing.assert_array_equal(in_graph(tf.constant(5, tf.int64)), first)
     # A graph may fuse float32 sums; a saturation of a dark pixel makes most of it.
-    np.testing.assert_allclose(
-        augment_images(images, 3, 5, policy=("zoom", "colour", "randaugment:1")), first, atol=0.01
-    )
+    np.testing.assert_allclose(augment_images(images, 3, 5, policy="zoom,colour,randaugment:1"), first, atol=0.01)
 
 
 def test_no_other_seed_decides_and_none_is_used_up():
@@ -164,32 +151,26 @@ def test_randaugment_draws_operations_for_each_image(monkeypatch):
     assert (draw(tf.constant(3, tf.int64)) != draw(tf.constant(4, tf.int64))).numpy().any()
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
-def test_mixup_mixes_images_and_labels_alike(alpha):
-    count = 400
-    values = np.random.default_rng(0).uniform(0, 255, count).astype(np.float32)
-    images, labels = mix_images(values[:, None, None, None], np.arange(count), count, 3, 5, alpha=alpha)
-    labels = labels.numpy().astype(np.float64)
-    np.testing.assert_allclose(labels.sum(1), 1, rtol=1e-6)
-    assert ((labels > 0).sum(1) <= 2).all()
-    np.testing.assert_allclose(images.numpy().ravel(), labels @ values, rtol=1e-4, atol=1e-3)
-    weights = labels.diagonal()
-    assert scipy.stats.kstest(weights[weights < 1], scipy.stats.beta(alpha, alpha).cdf).pvalue > 1e-3
-    again = mix_images(values[:, None, None, None], np.arange(count), count, 3, 5, alpha=alpha)
-    np.testing.assert_array_equal(again[1], labels)
+@pytest.mark.parametrize("alpha", [0.2, 5.0])
+def test_mixup_mixes_with_partners_by_weights_of_a_beta_distribution(alpha, count=400):
+    partners, weights = (x.numpy() for x in draw_partners(count, 3, 5, alpha))
+    np.testing.assert_array_equal(np.sort(partners), np.arange(count))
+    assert scipy.stats.kstest(weights, scipy.stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+    values = np.random.default_rng(0).uniform(0, 255, (count, 2)).astype(np.float32)
+    expected = weights[:, None] * values + (1 - weights[:, None]) * values[partners]
+    np.testing.assert_allclose(mix(values, partners, weights), expected, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("magnitude", [0.01, 1])
 @pytest.mark.parametrize("operation", range(len(keras_layers._RANDAUGMENT)))
-def test_each_operation_of_randaugment_follows_the_magnitude(operation, magnitude):
+def test_each_operation_of_randaugment_follows_the_magnitude(operation):
     image = np.random.default_rng(0).uniform(5, 250, (1, 16, 16, 3)) * [0.4, 0.8, 1.0]
     images = tf.constant(np.repeat(image, 12, axis=0), tf.float32)
     draws = Draws(tf.constant([1, 2], tf.int64), 12)
-    views = keras_layers._RANDAUGMENT[operation](images, draws, magnitude).numpy()
-    assert views.min() >= 0 and views.max() <= 255
-    largest_change = np.abs(views - images).mean((1, 2, 3)).max()
+    least, most = (keras_layers._RANDAUGMENT[operation](images, draws, size).numpy() for size in (0.01, 1))
+    assert min(least.min(), most.min()) >= 0 and max(least.max(), most.max()) <= 255
+    changes = [np.abs(views - images).mean((1, 2, 3)).max() for views in (least, most)]
     # At the least magnitude the brightest pixels may be solarized, the last bit lost; contrast stretches by itself.
-    assert largest_change > 4 if magnitude == 1 or operation == 0 else largest_change < 4
+    assert changes[1] > 4 and (changes[0] < 4 or operation == 0)
 
 
 def test_crop_moves_by_an_eighth_with_mirrored_border():
