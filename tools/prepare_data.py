@@ -44,13 +44,8 @@ def main():
     listing = list_domain(values.domain, data_root=values.data_root, cache_dir=values.cache_dir)
     total = sum(len(examples) for examples in listing.splits.values())
     with tqdm(total=total, unit="image", file=sys.stderr) as bar:
-        write_records(
-            listing,
-            values.output,
-            images_per_shard=values.images_per_shard,
-            overwrite=values.overwrite,
-            progress=bar.update,
-        )
+        options = {"images_per_shard": values.images_per_shard, "overwrite": values.overwrite}
+        write_records(listing, values.output, progress=bar.update, **options)
     splits = ", ".join(sorted(listing.splits))
     print(f"records:{values.output}  {total} images, {len(listing.class_names)} classes, {splits}")
 
