@@ -29,17 +29,10 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def unpack_archive(path: str | os.PathLike, cache_dir: str | os.PathLike) -> pathlib.Path:
-    """Unpacks the images of an archive, and its `classes.csv`, unless that is done already.
+    """Unpacks the images of an archive, and its `classes.csv`, unless that is done already; returns their folder.
 
-    The folder gets its name once everything is written, so that a kill leaves none. If two processes want the same
-    archive, the second waits for the first.
-
-    Args:
-        path: The archive; it ends in one of `ARCHIVE_SUFFIXES`.
-        cache_dir: Cache folder; made if it does not exist.
-
-    Returns:
-        Folder of what was in the archive; it has the archive's name.
+    The folder is there once everything is written, so that a kill leaves none. If two processes want the same archive,
+    the second waits for the first.
 
     Raises:
         InputError: If the archive is damaged or could do harm, or if the folder cannot be written.

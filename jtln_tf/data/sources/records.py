@@ -35,20 +35,7 @@ _OWN_NAME = re.compile(rf"{_SHARD_NAME.pattern}|labels_[a-z]+\.npy|{re.escape(_I
 
 
 def list_records(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
-    """Lists a `records:` domain, a folder that `write_records` wrote; it reads no image.
-
-    Args:
-        spec: `DomainSpec`; a relative `name` is looked up in `data_root`.
-        data_root: Folder of relative paths; empty is the current one.
-        cache_dir: Unused.
-
-    Returns:
-        `Listing` of record numbers, its classes already selected.
-
-    Raises:
-        MissingInputError: If there is no such folder.
-        InputError: If it holds no such domain, or not all of it.
-    """
+    """Lists a `records:` domain, a folder that `write_records` wrote; it reads no image."""
     del cache_dir
     folder = pathlib.Path(data_root) / spec.name
     if not (folder / _INDEX_FILE).is_file():
@@ -125,14 +112,8 @@ def write_records(
     """Writes all images of a domain as records: the files unchanged, no image is decoded.
 
     The folder is whole or not there: it is first written into a hidden folder beside it. If two processes write the
-    same folder, the second waits for the first.
-
-    Args:
-        listing: `Listing`.
-        output: Folder to write.
-        images_per_shard: Largest number of images in a file.
-        overwrite: Replace what an earlier call wrote there, which stays until the new records are whole.
-        progress: Called with the number of images that are done since the last call, or None.
+    same folder, the second waits for the first. `overwrite` replaces what an earlier call wrote there, which stays
+    until the new records are whole. `progress` is called with the number of images that are done since the last call.
 
     Raises:
         InputError: If the folder exists, or the images of the domain are not files.

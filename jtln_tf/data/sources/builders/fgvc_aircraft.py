@@ -7,9 +7,9 @@ import tensorflow_datasets as tfds
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.data.sources.builders.manual import find_manual_folder, read_lines, require_count
 
-# From fine to coarse; each is a configuration, whose label it is.
-LEVELS = ("variant", "family", "manufacturer")
 _LEVEL_FILES = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}
+# From fine to coarse; each is a configuration, whose label it is.
+LEVELS = tuple(_LEVEL_FILES)
 _SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -25,9 +25,7 @@ class FgvcAircraft(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name=level, description=f"The label is the {level}.") for level in LEVELS
-    ]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=one, description=f"The label is the {one}.") for one in LEVELS]
     DEFAULT_BUILDER_CONFIG_NAME = "variant"
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download fgvc-aircraft-2013b.tar.gz (2.75 GB; for non-commercial research only) from
@@ -106,9 +104,8 @@ def _check_splits(splits, folder):
         for identifier, levels in labels.items():
             image = f"{identifier}.jpg"
             if image not in found:
-                raise MissingInputError(
-                    f"A data set must be complete. Received: no {str(folder / 'images' / image)!r}."
-                )
+                missing = str(folder / "images" / image)
+                raise MissingInputError(f"A data set must be complete. Received: no {missing!r}.")
             if split_of.setdefault(identifier, split) != split:
                 raise InputError(f"An image must be in one split. Received: {identifier} in {split} too.")
             above = (levels["family"], levels["manufacturer"])
