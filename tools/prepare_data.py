@@ -31,10 +31,8 @@ def main():
     spec = parse_domain_spec(values.domain)
     for field in dataclasses.fields(spec):
         if field.name in _OPTIONS_OF_RUNS and getattr(spec, field.name) != field.default:
-            raise InputError(
-                f"`domain` must not draw, divide or crop images: a run does. Received: {field.name} in "
-                f"{values.domain!r}. Hint: give it to `records:`."
-            )
+            received = f"{field.name} in {values.domain!r}. Hint: give it to `records:`"
+            raise InputError(f"`domain` must not draw, divide or crop images: a run does. Received: {received}.")
 
     load_tensorflow()
     from tqdm import tqdm

@@ -24,10 +24,8 @@ def open_split(examples: Examples, image_size: int, channels: int, *, crop_botto
     return Split(images, examples.labels, image_size, channels, crop_bottom)
 
 
-def load_split(
-    examples: Examples, *, cache: str = "memory", cache_dir: str = "", **options
-) -> tuple[Split, dict[str, str]]:
-    """Decodes the images of a split once; keeps the pixels as `cache` of `load_domain` says.
+def load_split(examples: Examples, *, cache: str, cache_dir: str, **options) -> tuple[Split, dict[str, str]]:
+    """Decodes the images of a split once, and keeps the pixels as `cache` of `load_domain` says.
 
     Takes the options of `open_split` too. Returns a `Split`, and the reason why an image could not be decoded, by name.
     """

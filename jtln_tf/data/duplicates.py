@@ -1,6 +1,5 @@
 """Images that are the same in two places, or in two splits, whatever they are called."""
 
-import concurrent.futures
 import hashlib
 from collections.abc import Callable
 
@@ -16,15 +15,14 @@ def digest_pixels(split: Split, progress: Callable | None = None) -> tuple[list[
     `progress` is called with the number of images of each batch that was decoded.
     """
     digests = [None] * len(split)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
 
-        def keep(rows, images):
-            for row, digest in zip(rows, pool.map(_digest, images), strict=True):
-                digests[row] = digest
-            if progress:
-                progress(len(rows))
+    def keep(rows, images):
+        for row, pixels in zip(rows, images, strict=True):
+            digests[row] = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
+        if progress:
+            progress(len(rows))
 
-        return digests, decode_all(split, keep)
+    return digests, decode_all(split, keep)
 
 
 def find_shared(split: Split, other: Split) -> np.ndarray | None:
@@ -45,7 +43,3 @@ def find_shared(split: Split, other: Split) -> np.ndarray | None:
     digests = set(other.images.digest([row for row, sample in enumerate(other_samples) if sample in found]))
     shared = [row for row, digest in zip(rows, split.images.digest(rows), strict=True) if digest in digests]
     return np.array(shared, int)
-
-
-def _digest(pixels):
-    return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()

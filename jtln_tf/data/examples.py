@@ -85,8 +85,7 @@ def fingerprint(examples: Examples, class_names: Sequence[str], note: str = "") 
     return digest.hexdigest()[:16]
 
 
-def _shuffled_classes(labels, seed, num_classes=None):
-    num_classes = num_classes or (int(labels.max()) + 1 if len(labels) else 0)
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=num_classes))[:-1])
-    for label in range(num_classes):
-        yield np.random.default_rng((seed, label)).permutation(by_class[label])
+def _shuffled_classes(labels, seed, num_classes=0):
+    counts = np.bincount(labels, minlength=num_classes)
+    for label, indices in enumerate(np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])):
+        yield np.random.default_rng((seed, label)).permutation(indices)

@@ -149,8 +149,7 @@ DIGITS = {"target": "builtin:optdigits?classes=1,2"}
 
 
 @pytest.mark.parametrize(
-    ("options", "default_size", "size"),
-    [({}, None, 224), ({}, 12, 12), ({"image_size": 10}, 12, 10), (DIGITS, None, 28)],
+    ("options", "default_size", "size"), [({}, 12, 12), ({"image_size": 10}, 12, 10), (DIGITS, None, 28)]
 )
 def test_two_domains_share_one_size(tmp_path, options, default_size, size):
     write_classes(tmp_path / "pets", {"cat": 9, "dog": 9})

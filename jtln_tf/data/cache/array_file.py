@@ -59,9 +59,8 @@ def _writing(folder):
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"`cache_dir` must be a folder that can be written. Received: {str(folder)!r} ({error.strerror})."
-        ) from error
+        received = f"{str(folder)!r} ({error.strerror})"
+        raise InputError(f"`cache_dir` must be a folder that can be written. Received: {received}.") from error
 
 
 def _write(path, shape, dtype, fill):

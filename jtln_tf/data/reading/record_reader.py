@@ -40,9 +40,8 @@ class RecordReader:
                 # One call for each file, whose reader fetches the records in parallel.
                 found[chosen] = self._shard(shard).read((numbers[chosen] - first).tolist())
             except (RuntimeError, ValueError, IndexError, OSError) as error:
-                raise InputError(
-                    f"A shard must be whole. Received: {self.paths[shard]!r} ({first_line(error)})."
-                ) from error
+                received = f"{self.paths[shard]!r} ({first_line(error)})"
+                raise InputError(f"A shard must be whole. Received: {received}.") from error
         return found
 
     def _shard(self, number):

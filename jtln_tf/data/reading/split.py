@@ -1,5 +1,6 @@
 """A split: labelled images, and how batches of them are read."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -113,20 +114,16 @@ def decode_all(split: Split, keep: Callable | None = None) -> np.ndarray:
             images = split.decode(rows)
         except _DECODING_ERRORS:
             # One broken image stops its whole batch.
-            decoded = {row: image for row in rows if (image := _decode_one(split, row)) is not None}
+            decoded = {}
+            for row in rows:
+                with contextlib.suppress(*_DECODING_ERRORS):
+                    decoded[row] = split.decode([row])[0].numpy()
             bad.extend(set(rows) - set(decoded))
             rows, images = np.array(list(decoded), np.int64), np.array(list(decoded.values()), np.uint8)
         # Images that are not kept need not leave TensorFlow.
         if keep and len(rows):
             keep(rows, np.asarray(images))
     return np.sort(np.array(bad, np.int64))
-
-
-def _decode_one(split, row):
-    try:
-        return split.decode([row])[0].numpy()
-    except _DECODING_ERRORS:
-        return None
 
 
 @functools.cache

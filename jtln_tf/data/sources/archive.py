@@ -97,8 +97,9 @@ def _wanted_entries(file: BinaryIO, path: pathlib.Path) -> Iterator[Entry]:
     for number, entry in enumerate(read_entries(file, path.name, 2 * most_bytes), 1):
         parts = _split_path(entry.name)
         name, is_folder = "/".join(parts), entry.kind == "folder"
+        is_wanted = not is_folder and not any(map(is_hidden, parts))
+        is_wanted &= is_image_name(name) or parts[-1:] == [CLASS_TABLE_FILE]
         above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
-        is_wanted = not is_folder and _is_wanted(parts)
         num_bytes += entry.num_bytes
         folders |= above
         rules = {
@@ -132,8 +133,3 @@ def _split_path(name):
     is_plain = not name.startswith("/") and not _DRIVE.match(name) and not {"\\", "\0"} & set(name)
     # Without parts it is the archive's own folder, as `tar .` writes it.
     return (parts or ["."]) if is_short and is_plain and ".." not in parts else []
-
-
-def _is_wanted(parts):
-    name = parts[-1] if parts else ""
-    return not any(map(is_hidden, parts)) and (is_image_name(name) or name == CLASS_TABLE_FILE)

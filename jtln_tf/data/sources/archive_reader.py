@@ -1,7 +1,6 @@
 """Entries of a zip or tar archive; nothing is checked but what reading may cost, and whether the archive is whole."""
 
 import bz2
-import dataclasses
 import functools
 import gzip
 import lzma
@@ -9,7 +8,7 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 _DECOMPRESS = {
     ".tar": lambda file: file,
@@ -24,8 +23,7 @@ _READ_BYTES = 2**16
 _ZIP_IS_ENCRYPTED = 0x1
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What an archive says about one entry, unchecked.
 
     Attributes:

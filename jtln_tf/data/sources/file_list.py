@@ -86,10 +86,8 @@ def _check_rows(numbered_rows, path):
         row = {"line": line, "path": name, "label": normalize(label), "split": split, "columns": values}
         first = rows.setdefault(name, row)
         if (first["label"], first["split"]) != (row["label"], row["split"]):
-            raise InputError(
-                f"An image must have one label and be in one split. Received: {name!r} {place}, and otherwise in line "
-                f"{first['line']}."
-            )
+            received = f"{name!r} {place}, and otherwise in line {first['line']}"
+            raise InputError(f"An image must have one label and be in one split. Received: {received}.")
         if first is row:
             row |= {"is_train": split in ("", "train"), "file": _find_on_disk(os.path.join(path.parent, name))}
             columns |= dict.fromkeys(values)

@@ -31,10 +31,9 @@ def list_folder(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> L
         strays += found
     class_names = tuple(folders["train"])
     if not class_names:
-        levels = f", {spec.class_depth} levels down" if spec.class_depth > 1 else ""
-        raise InputError(
-            f"A folder must hold one folder of images for each class{levels}. Received: {str(place)!r} with none."
-        )
+        rule = "A folder must hold one folder of images for each class"
+        rule += f", {spec.class_depth} levels down" if spec.class_depth > 1 else ""
+        raise InputError(f"{rule}. Received: {str(place)!r} with none.")
     labels = {name: label for label, name in enumerate(class_names)}
     splits = {}
     for name, class_folders in folders.items():
@@ -63,10 +62,8 @@ def _find_root(place, class_depth, cache_dir):
             root = pathlib.Path(folders[0].path)
         return top, root
     if not place.is_dir():
-        raise MissingInputError(
-            f"`folder:` must name an existing folder, or an archive ({', '.join(ARCHIVE_SUFFIXES)}). "
-            f"Received: {str(place)!r}."
-        )
+        rule = f"`folder:` must name an existing folder, or an archive ({', '.join(ARCHIVE_SUFFIXES)})"
+        raise MissingInputError(f"{rule}. Received: {str(place)!r}.")
     return place, place
 
 
@@ -78,9 +75,8 @@ def _find_splits(root):
         if split_name is None:
             beside.append(entry.path)
         elif split_name in split_folders:
-            raise InputError(
-                f"A folder must have each split once. Received: {entry.path!r} and {split_folders[split_name]!r}."
-            )
+            received = f"{entry.path!r} and {split_folders[split_name]!r}"
+            raise InputError(f"A folder must have each split once. Received: {received}.")
         else:
             split_folders[split_name] = entry.path
     # `test` may be a class, if there is no `train`; so may `train`, a vehicle, if no folder of classes is in it.

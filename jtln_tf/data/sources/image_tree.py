@@ -54,10 +54,8 @@ def find_class_folders(folder: str | os.PathLike, depth: int) -> tuple[dict[str,
     for name, path in sorted(level):
         name = normalize(name[1:])
         if name in found:
-            raise InputError(
-                f"A class must have one folder. Received: {found[name]!r} and {path!r}, which are written in two "
-                "forms of Unicode."
-            )
+            received = f"{found[name]!r} and {path!r}, which are written in two forms of Unicode"
+            raise InputError(f"A class must have one folder. Received: {received}.")
         found[name] = path
     return dict(sorted(found.items())), strays
 

@@ -46,9 +46,8 @@ def list_records(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> 
         raise
     # A file that is made to do harm can raise anything, a lack of memory for example.
     except Exception as error:
-        raise InputError(
-            f"`records:` must name what prepare_data wrote. Received: {str(folder)!r} ({first_line(error)})."
-        ) from error
+        received = f"{str(folder)!r} ({first_line(error)})"
+        raise InputError(f"`records:` must name what prepare_data wrote. Received: {received}.") from error
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise InputError(f"A domain of records must have all its shards. Received: {missing[0]!r} is missing.")
@@ -59,10 +58,8 @@ def _read_index(folder):
     """Returns the `Listing` of a folder, checked, and the paths of its shards."""
     index = json.loads((folder / _INDEX_FILE).read_text("utf-8"))
     if index["format"] != _FORMAT:
-        raise InputError(
-            f"Records must be of format {_FORMAT}. Received: {index['format']!r} in {str(folder)!r}. "
-            "Hint: pack them again."
-        )
+        received = f"{index['format']!r} in {str(folder)!r}"
+        raise InputError(f"Records must be of format {_FORMAT}. Received: {received}. Hint: pack them again.")
     class_names, table, fraction = index["class_names"], index["class_table"], index["test_fraction"]
     _check_classes(class_names, table)
     if not 0 <= fraction < 1:
@@ -133,10 +130,8 @@ def write_records(
             _check_output(output, overwrite)
     except (RuntimeError, OSError) as error:
         # ArrayRecord reports a full disk by a RuntimeError.
-        reason = first_line(error).split(";")[0]
-        raise InputError(
-            f"`output` must be a folder that can be written. Received: {str(output)!r} ({reason})."
-        ) from error
+        received = f"{str(output)!r} ({first_line(error).split(';')[0]})"
+        raise InputError(f"`output` must be a folder that can be written. Received: {received}.") from error
 
 
 @contextlib.contextmanager

@@ -70,10 +70,8 @@ class ExampleReader(RecordReader):
         """Opens no file yet; raises `InputError` if the data set is prepared in another format than `_OPENERS`."""
         file_format = builder.info.file_format.value
         if file_format not in _OPENERS:
-            raise InputError(
-                f"A data set must be prepared as one of {', '.join(_OPENERS)}. Received: {file_format!r} in "
-                f"{str(builder.data_dir)!r}."
-            )
+            received = f"{file_format!r} in {str(builder.data_dir)!r}"
+            raise InputError(f"A data set must be prepared as one of {', '.join(_OPENERS)}. Received: {received}.")
         infos = [builder.info.splits[split] for split in splits]
         paths = [os.fspath(path) for info in infos for path in info.filepaths]
         sizes = [size for info in infos for size in info.shard_lengths]
@@ -113,9 +111,8 @@ def _make_builder(name, data_root):
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"`tfds:` must name a data set of TensorFlow Datasets. Received: {name!r}.") from error
     except ValueError as error:
-        raise InputError(
-            f"`tfds:` must name a data set and its CONFIG. Received: {name!r} ({first_line(error)})."
-        ) from error
+        received = f"{name!r} ({first_line(error)})"
+        raise InputError(f"`tfds:` must name a data set and its CONFIG. Received: {received}.") from error
 
 
 def _prepare(builder, name):
@@ -178,6 +175,5 @@ def _class_table(features, label_key, labels):
     is_labelled = labels[label_key] >= 0
     known = {key: values[is_labelled] for key, values in labels.items() if (values[is_labelled] >= 0).all()}
     combinations = np.unique(np.stack(list(known.values()), axis=1), axis=0)
-    names = [features[key].names for key in known]
-    rows = [[one[value] for one, value in zip(names, row, strict=True)] for row in combinations.tolist()]
-    return shared_columns([dict(zip(known, row, strict=True)) for row in rows], label_key)
+    rows = [dict(zip(known, row, strict=True)) for row in combinations.tolist()]
+    return shared_columns([{key: features[key].names[row[key]] for key in row} for row in rows], label_key)

@@ -102,15 +102,6 @@ def test_manufacturers_are_source_and_target(data_root):
             np.testing.assert_allclose(split.images[:, 12, 12, 0], np.array(grays)[split.labels], atol=2)
 
 
-def test_banner_is_cropped_when_decoded(data_root):
-    whole, cropped = (load(data_root, f"fgvc_aircraft?classes=A320{option}") for option in ("", "&crop_bottom=20"))
-    assert whole.fingerprint != cropped.fingerprint
-    whole, cropped = (np.concatenate([images for images, _ in one.train.dataset(4)]) for one in (whole, cropped))
-    assert whole.shape == cropped.shape == (4, SIDE, SIDE, 3)
-    # The centre of 44 rows has ten rows of the banner; without it 24 rows are left, which are not resized.
-    assert (whole[:, -5:] > 240).all() and (cropped[:, 1:] < 140).all()
-
-
 def test_office_domains(data_root, tmp_path):
     amazon, webcam = (load(data_root, f"office31/{name}?validation_fraction=0") for name in ("amazon", "webcam"))
     assert amazon.class_names == webcam.class_names == CLASS_NAMES and not amazon.class_table

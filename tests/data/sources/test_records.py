@@ -75,17 +75,6 @@ def test_records_are_packed_again_a_few_at_a_time(photos, tmp_path, monkeypatch)
     assert pixels_by_label(domain.train) == pixels_by_label(expected.train)
 
 
-def test_a_broken_image_is_named_or_left_out(tmp_path):
-    make_image_folder(tmp_path / "photos", ["a", "b"], 6)
-    (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"no image")
-    write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "records", images_per_shard=5)
-    with pytest.raises(InputError, match=r"Every image must be readable\. Received: 'records/train\[\d+\]'"):
-        load_domain(f"records:{tmp_path}/records", image_size=16)
-    domain = load_domain(f"records:{tmp_path}/records", image_size=16, skip_bad_images=True)
-    assert domain.num_bad_images == 1
-    assert len(domain.train) + len(domain.validation) + len(domain.test) == 12
-
-
 def test_damaged_records_are_told(photos, tmp_path):
     with pytest.raises(MissingInputError, match=r"`records:` must name a folder with domain\.json"):
         load_domain(f"records:{photos}")

@@ -89,9 +89,8 @@ def _read_labels(path, class_names):
         identifier, _, name = line.partition(" ")
         # Anything but digits could be a path that leads out of the folder.
         if not re.fullmatch("[0-9]+", identifier) or name not in class_names or identifier in labels:
-            raise InputError(
-                f"A line must be an image and its class, each image once. Received: {line!r} in {str(path)!r}."
-            )
+            received = f"{line!r} in {str(path)!r}"
+            raise InputError(f"A line must be an image and its class, each image once. Received: {received}.")
         labels[identifier] = name
     return labels
 
@@ -110,7 +109,5 @@ def _check_splits(splits, folder):
                 raise InputError(f"An image must be in one split. Received: {identifier} in {split} too.")
             above = (levels["family"], levels["manufacturer"])
             if coarser.setdefault(levels["variant"], above) != above:
-                raise InputError(
-                    f"A variant must have one family and manufacturer. Received: {levels['variant']!r} with "
-                    f"{coarser[levels['variant']]} and {above}."
-                )
+                received = f"{levels['variant']!r} with {coarser[levels['variant']]} and {above}"
+                raise InputError(f"A variant must have one family and manufacturer. Received: {received}.")
