@@ -37,7 +37,8 @@ def main():
         check_output(values.output, (".png",))
 
     load_tensorflow()
-    from jtln_tf.description import describe_domain, divide_domain, format_description
+    from jtln_tf.data import divide_domain
+    from jtln_tf.description import describe_domain, format_description
     from jtln_tf.report.contact_sheet import save_contact_sheet
 
     options = {"data_root": values.data_root, "cache_dir": values.cache_dir, "seed": values.seed}

@@ -31,10 +31,8 @@ def main():
     spec = parse_domain_spec(values.domain)
     for field in dataclasses.fields(spec):
         if field.name in _OPTIONS_OF_RUNS and getattr(spec, field.name) != field.default:
-            raise InputError(
-                f"`domain` must not draw, divide or crop images: a run does. Received: {field.name} in "
-                f"{values.domain!r}. Hint: give it to `records:`."
-            )
+            received = f"{field.name} in {values.domain!r}. Hint: give it to `records:`"
+            raise InputError(f"`domain` must not draw, divide or crop images: a run does. Received: {received}.")
 
     load_tensorflow()
     from tqdm import tqdm
@@ -44,13 +42,8 @@ def main():
     listing = list_domain(values.domain, data_root=values.data_root, cache_dir=values.cache_dir)
     total = sum(len(examples) for examples in listing.splits.values())
     with tqdm(total=total, unit="image", file=sys.stderr) as bar:
-        write_records(
-            listing,
-            values.output,
-            images_per_shard=values.images_per_shard,
-            overwrite=values.overwrite,
-            progress=bar.update,
-        )
+        options = {"images_per_shard": values.images_per_shard, "overwrite": values.overwrite}
+        write_records(listing, values.output, progress=bar.update, **options)
     splits = ", ".join(sorted(listing.splits))
     print(f"records:{values.output}  {total} images, {len(listing.class_names)} classes, {splits}")
 

@@ -1,9 +1,8 @@
 """A domain: class names and labelled images in three splits."""
 
 import dataclasses
-import functools
 import os
-from collections.abc import Collection
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -69,6 +68,25 @@ class Domain:
         return splits[name]
 
 
+class DividedDomain(NamedTuple):
+    """A domain as a run uses it, before any image is decoded.
+
+    Attributes:
+        spec: The parsed specification.
+        listing: All images of the domain.
+        splits: The images in use, as `train`, `validation` and `test`.
+    """
+
+    spec: DomainSpec
+    listing: Listing
+    splits: dict[str, Examples]
+
+    @property
+    def num_images(self) -> int:
+        """Number of images in all splits."""
+        return sum(map(len, self.splits.values()))
+
+
 def load_domain(
     spec: str | DomainSpec,
     *,
@@ -119,47 +137,33 @@ def load_domain(
         raise InputError(f"`channels` must be 1 or 3. Received: {channels!r}.")
     cache_dir = cache_dir or default_cache_folder(data_root)
     listing = list_domain(spec, data_root=data_root, cache_dir=cache_dir)
-    return _load_listing(
-        listing,
-        spec,
-        seed=seed,
-        skip_bad_images=skip_bad_images,
-        image_size=image_size or listing.image_size,
-        channels=channels or listing.channels,
-        cache=cache,
-        cache_dir=cache_dir,
-    )
+    shape = {"image_size": image_size or listing.image_size, "channels": channels or listing.channels}
+    return _load_listing(listing, spec, seed, skip_bad_images, cache=cache, cache_dir=cache_dir, **shape)
 
 
 def load_domains(data: DataConfig, *, seed: int, default_size: int | None = None) -> tuple[Domain, Domain]:
-    """Loads both domains of a configuration at one image size.
+    """Loads the source and the target of a configuration at one image size; raises the errors of `load_domain`.
 
-    Args:
-        data: `DataConfig` with both domains. `labels_per_class` applies to the target.
-        seed: Seed of the label draw.
-        default_size: Side of the images in pixels if `data` has none; None takes the larger of the usual sizes of both.
-
-    Returns:
-        `(source, target)`.
-
-    Raises:
-        MissingInputError: If a folder does not exist.
-        InputError: If a specification does not fit its data, or an image cannot be decoded.
+    `labels_per_class` applies to the target. `default_size` is the side of the images in pixels if `data` has none; if
+    both are None, it is the larger one of the usual sizes of both domains.
     """
     cache_dir = data.cache_dir or default_cache_folder(data.data_root)
     specs = (data.source, data.target.with_labels(data.labels_per_class))
     listings = [list_domain(spec, data_root=data.data_root, cache_dir=cache_dir) for spec in specs]
     image_size = data.image_size or default_size or max(listing.image_size for listing in listings)
     options = {"image_size": image_size, "channels": data.channels, "cache": data.cache, "cache_dir": cache_dir}
-    load = functools.partial(_load_listing, seed=seed, skip_bad_images=data.skip_bad_images, **options)
-    return tuple(map(load, listings, specs))
+    source, target = (
+        _load_listing(listing, spec, seed, data.skip_bad_images, **options)
+        for listing, spec in zip(listings, specs, strict=True)
+    )
+    return source, target
 
 
-def _load_listing(listing, spec, *, seed, skip_bad_images, **options):
+def _load_listing(listing, spec, seed, skip_bad_images, **options):
     """Divides and decodes a listed domain; takes the options of `load_split` too."""
     bad_names = set()
     while True:
-        divided = divide_listing(listing, spec, seed, bad_names)
+        divided = _divide(listing, spec, seed, bad_names)
         splits, found_bad = {}, {}
         for name, examples in divided.items():
             splits[name], bad = load_split(examples, crop_bottom=spec.crop_bottom, **options)
@@ -198,21 +202,15 @@ def list_domain(spec: str | DomainSpec, *, data_root: str = "", cache_dir: str =
     return LISTERS[spec.kind](spec, data_root, cache_dir or default_cache_folder(data_root))
 
 
-def divide_listing(listing: Listing, spec: DomainSpec, seed: int, bad_names: Collection = ()) -> dict[str, Examples]:
-    """Divides the images of a domain into the three splits of a run, as `load_domain` says.
+def divide_domain(spec: str | DomainSpec, *, data_root: str = "", cache_dir: str = "", seed: int = 0) -> DividedDomain:
+    """Lists a domain and divides it as a run does; arguments and errors are those of `load_domain`."""
+    spec = parse_domain_spec(spec)
+    listing = list_domain(spec, data_root=data_root, cache_dir=cache_dir)
+    return DividedDomain(spec, listing, _divide(listing, spec, seed))
 
-    Args:
-        listing: `Listing`.
-        spec: Its `DomainSpec`.
-        seed: Seed of the label draw.
-        bad_names: Names of images to leave out.
 
-    Returns:
-        `Examples` of `train`, `validation` and `test`.
-
-    Raises:
-        InputError: If a class has no training images, or fewer than are to be drawn.
-    """
+def _divide(listing, spec, seed, bad_names=()):
+    """Returns the `Examples` of the three splits of a run, without images of some names; see `load_domain`."""
     splits = dict(listing.splits)
     if bad_names:
         for name, examples in splits.items():

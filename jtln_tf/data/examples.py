@@ -19,7 +19,7 @@ class Examples:
     """Images and labels of one split.
 
     Attributes:
-        images: `Pixels`, `Files` or `Records`. An array is taken for pixels, or for paths if it holds texts.
+        images: `Pixels`, `Files` or `Records`. An array of texts becomes `Files`, another one `Pixels`.
         labels: int32 class indices [N].
         names: Name of each image in messages, [N].
     """
@@ -41,14 +41,9 @@ class Examples:
 
 
 def hold_out(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
-    """Holds out a share of every class: at least one image of each class that has two or more.
+    """Holds out a share in [0, 1) of every class: at least one image of each class that has two or more.
 
-    Args:
-        examples: `Examples`.
-        fraction: Share of each class to hold out, in [0, 1).
-
-    Returns:
-        `(kept, held_out)`.
+    Returns `(kept, held_out)`.
     """
     held_out = []
     if fraction > 0:
@@ -61,12 +56,9 @@ def hold_out(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
 
 
 def sample_per_class(examples: Examples, per_class: int, class_names: Sequence[str], seed: int) -> Examples:
-    """Draws exactly `per_class` examples of every class.
+    """Draws exactly `per_class` examples of every class; `InputError` names a class that has fewer.
 
     The draw for K is part of the draw for K + 1.
-
-    Raises:
-        InputError: If a class has fewer; the message names it.
     """
     chosen = []
     for label, indices in enumerate(_shuffled_classes(examples.labels, seed, num_classes=len(class_names))):
@@ -82,14 +74,9 @@ def sample_per_class(examples: Examples, per_class: int, class_names: Sequence[s
 def fingerprint(examples: Examples, class_names: Sequence[str], note: str = "") -> str:
     """Returns hex digits that change with the labelled images; it opens no file.
 
-    They depend on the class names and on the order, labels, names and content of the images. The content of a file is
-    represented by its size. So two changes go unnoticed: of a file that keeps its name and size, and of a data set of
-    TensorFlow Datasets that keeps its version.
-
-    Args:
-        examples: `Examples`.
-        class_names: Names of the classes.
-        note: Further text that they depend on.
+    They depend on the class names, on a note, and on the order, labels, names and content of the images. The content of
+    a file is represented by its size. So two changes go unnoticed: of a file that keeps its name and size, and of a
+    `tfds:` data set that keeps its version.
     """
     digest = hashlib.sha256(json.dumps([*class_names, *filter(None, [note])]).encode())
     digest.update(np.ascontiguousarray(examples.labels, np.int32).tobytes())
@@ -98,8 +85,7 @@ def fingerprint(examples: Examples, class_names: Sequence[str], note: str = "") 
     return digest.hexdigest()[:16]
 
 
-def _shuffled_classes(labels, seed, num_classes=None):
-    num_classes = num_classes or (int(labels.max()) + 1 if len(labels) else 0)
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=num_classes))[:-1])
-    for label in range(num_classes):
-        yield np.random.default_rng((seed, label)).permutation(by_class[label])
+def _shuffled_classes(labels, seed, num_classes=0):
+    counts = np.bincount(labels, minlength=num_classes)
+    for label, indices in enumerate(np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])):
+        yield np.random.default_rng((seed, label)).permutation(indices)

@@ -21,15 +21,9 @@ _READ_ERRORS = (
 
 @contextlib.contextmanager
 def tell_lost_images(*domains: Domain) -> Iterator[None]:
-    """Names an image that vanished or was damaged since its domain was loaded; other errors pass unchanged.
+    """Raises `RunStoppedError` with the name of an image that has vanished or was damaged since its domain was loaded.
 
-    Only images that are decoded each time they are read (`cache="none"`) can get lost.
-
-    Args:
-        *domains: The `Domain`s whose images are read inside.
-
-    Raises:
-        RunStoppedError: If TensorFlow failed and there is such an image.
+    Only images that are decoded each time they are read (`cache="none"`) can get lost. Other errors pass unchanged.
     """
     try:
         yield
@@ -46,8 +40,7 @@ def _find_lost(split):
     if split.is_decoded:
         return None
     # The usual case needs no decoding.
-    missing = split.images.find_missing()
-    if missing:
+    if missing := split.images.find_missing():
         return f"{missing}, which has gone"
     try:
         return next((f"{split.images.describe(row)} ({split.find_reason(row)})" for row in decode_all(split)), None)

@@ -3,8 +3,7 @@
 import collections
 from typing import NamedTuple
 
-from jtln_tf.data import Split, digest_files
-from jtln_tf.description.divided_domain import DividedDomain
+from jtln_tf.data import DividedDomain, Split
 
 _PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
 # The name of a split, and a row in it.
@@ -12,12 +11,7 @@ Place = tuple[str, int]
 
 
 class Content(NamedTuple):
-    """The images of a domain.
-
-    Attributes:
-        splits: The images, by name of the split.
-        digests: A digest of the pixels of each image, None if it is bad, by name of the split.
-    """
+    """The images of a domain by split, and a digest of the pixels of each, None if it is bad."""
 
     splits: dict[str, Split]
     digests: dict[str, list[bytes | None]]
@@ -40,15 +34,9 @@ def name_image(domain: DividedDomain, split: str, row: int) -> dict[str, str]:
 
 
 def describe_duplicates(domain: DividedDomain, content: Content) -> dict:
-    """Describes the images that stand in two or more places of a domain.
+    """Returns `duplicates`, the groups of equal images in two or more places of a domain, and their numbers.
 
-    Args:
-        domain: The domain.
-        content: Its images.
-
-    Returns:
-        `duplicates`, the groups of equal images, and their numbers. Groups with different labels come first, then those
-        in several splits.
+    Groups with different labels come first, then those in several splits.
     """
     groups = [places for places in content.places().values() if len(places) > 1]
     counts = [collections.Counter(name for name, _ in places) for places in groups]
@@ -63,7 +51,7 @@ def describe_duplicates(domain: DividedDomain, content: Content) -> dict:
         "duplicates": [
             {
                 "images": [name_image(domain, *place) for place in groups[one]],
-                "same_file": _are_same_files([(content, place) for place in groups[one]]),
+                "same_file": _are_same_files(content, groups[one]),
             }
             for one in order
         ],
@@ -73,15 +61,8 @@ def describe_duplicates(domain: DividedDomain, content: Content) -> dict:
 def describe_shared(domain: DividedDomain, content: Content, against: DividedDomain, other: Content) -> dict:
     """Describes the images of a domain that stand in another one too.
 
-    Args:
-        domain: The domain.
-        content: Its images.
-        against: The other domain.
-        other: The images of the other domain.
-
-    Returns:
-        `num_images` of the first domain that are shared, their `counts` by split in both domains, and `shared`, the
-        groups of equal images.
+    Returns `num_images` of the first domain that are shared, their `counts` by split in both domains, and `shared`, the
+    groups of equal images.
     """
     theirs = other.places()
     groups = [(places, theirs[digest]) for digest, places in content.places().items() if digest in theirs]
@@ -98,18 +79,17 @@ def describe_shared(domain: DividedDomain, content: Content, against: DividedDom
             {
                 "images": [name_image(domain, *place) for place in places],
                 "against_images": [name_image(against, *place) for place in their_places],
-                "same_file": _are_same_files(
-                    [(content, place) for place in places] + [(other, place) for place in their_places]
-                ),
+                "same_file": _are_same_files(content, places, other, their_places),
             }
             for places, their_places in groups
         ],
     }
 
 
-def _are_same_files(images):
-    """Returns whether images, pairs of a `Content` and a place, are equal byte by byte; None if one has no file."""
-    splits = [(content.splits[name], row) for content, (name, row) in images]
-    if any(split.is_decoded for split, _ in splits):
+def _are_same_files(content, places, other=None, other_places=()):
+    """Returns whether images in one or two domains are equal byte by byte; None if one has no file."""
+    found = [(content.splits[name].images, row) for name, row in places]
+    found += [(other.splits[name].images, row) for name, row in other_places]
+    if any(images.is_decoded for images, _ in found):
         return None
-    return len({digest_files(split, [row])[0] for split, row in splits}) == 1
+    return len({images.digest([row])[0] for images, row in found}) == 1

@@ -9,20 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from jtln_tf.data import Split, read_files
+from jtln_tf.data import Files, Images
 
 _CHUNK = 1024
 
 
 class Header(NamedTuple):
-    """What the header of an image file says.
-
-    Attributes:
-        width: Columns of pixels.
-        height: Rows of pixels.
-        format: Pillow's name of the format: JPEG, PNG, ...; `pixels` if the image has no file.
-        mode: Pillow's name of the kind of pixel: L, RGB, P, ...
-    """
+    """What the header of an image file says, in Pillow's names; the format is `pixels` if the image has no file."""
 
     width: int
     height: int
@@ -35,26 +28,25 @@ class Header(NamedTuple):
         return self.mode in ("1", "L", "LA", "I", "F") or self.mode.startswith("I;")
 
 
-def read_headers(split: Split, progress: Callable[[int], object] | None = None) -> list[Header | None]:
-    """Reads the header of every image of a split that is not decoded; decodes none.
+def read_headers(images: Images, progress: Callable[[int], object]) -> list[Header | None]:
+    """Reads the header of every image, None if Pillow finds none; decodes no image.
 
-    Args:
-        split: The images.
-        progress: Called with the number of images in each chunk that is done.
-
-    Returns:
-        One header an image, or None if Pillow finds none.
+    `progress` is called with the number of images in each chunk that is done.
     """
+    if images.is_decoded:
+        height, width, channels = images.values.shape[1:]
+        progress(len(images))
+        return [Header(width, height, "pixels", "L" if channels == 1 else "RGB")] * len(images)
     headers = []
     with concurrent.futures.ThreadPoolExecutor() as pool, warnings.catch_warnings():
         # Pillow warns of images of more than 89 million pixels, which are not decoded here.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        for start in range(0, len(split), _CHUNK):
-            rows = np.arange(start, min(start + _CHUNK, len(split)))
-            paths = [image for image in split.images[rows] if isinstance(image, str)]
-            headers.extend(pool.map(_read_header, paths or map(io.BytesIO, read_files(split, rows))))
-            if progress:
-                progress(len(rows))
+        for start in range(0, len(images), _CHUNK):
+            rows = np.arange(start, min(start + _CHUNK, len(images)))
+            # Of a file, Pillow reads no more than the header.
+            is_files = isinstance(images, Files)
+            headers += pool.map(_read_header, images[rows] if is_files else map(io.BytesIO, images.contents(rows)))
+            progress(len(rows))
     return headers
 
 

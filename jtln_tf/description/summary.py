@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jtln_tf.data import digest_pixels, open_split
-from jtln_tf.description.divided_domain import DividedDomain
+from jtln_tf.data import DividedDomain, digest_pixels, open_split
 from jtln_tf.description.duplicates import Content, describe_duplicates, describe_shared, name_image
-from jtln_tf.description.headers import Header, read_headers
+from jtln_tf.description.headers import read_headers
 
 # Called with a title, the number of images done, and the number of all images.
 Progress = Callable[[str, int, int], object]
@@ -17,18 +16,11 @@ Progress = Callable[[str, int, int], object]
 def describe_domain(
     domain: DividedDomain, against: DividedDomain | None = None, *, progress: Progress | None = None
 ) -> dict:
-    """Describes a domain as a run would use it: decodes every image once, and keeps none.
+    """Describes a domain as a run would use it, as a dict for JSON; docs/data.md explains its keys.
 
-    Two images are the same if their pixels are, at the size and in the channels that a run takes by default. The name,
-    the format and the comments of a file make no difference.
-
-    Args:
-        domain: The domain to describe.
-        against: Another domain, in which the images of the first are looked for.
-        progress: Called after each chunk of images.
-
-    Returns:
-        A dict for JSON; docs/data.md explains its keys.
+    Decodes every image once, and keeps none. Two images are the same if their pixels are, at the size and in the
+    channels that a run takes by default. The name, the format and the comments of a file make no difference. The images
+    of the domain are looked for in `against`. `progress` is called after each chunk of images.
     """
     both = [one for one in (domain, against) if one]
     # Both are decoded to one size and number of channels, as in a run.
@@ -36,8 +28,8 @@ def describe_domain(
     channels = max(one.listing.channels for one in both)
     content, headers = _open(domain, image_size, channels), []
     add = _count_up(progress, f"headers of {domain.spec.text}", domain.num_images)
-    for name, examples in domain.splits.items():
-        headers += _find_headers(examples, content.splits[name], add)
+    for examples in domain.splits.values():
+        headers += read_headers(examples.images, add)
     bad = _decode(domain, content, progress)
     description = {
         "domain": domain.spec.text,
@@ -59,11 +51,8 @@ def describe_domain(
 
 
 def _open(domain, image_size, channels):
-    crop = domain.spec.crop_bottom
-    splits = {
-        name: open_split(examples, image_size, channels, crop_bottom=crop) for name, examples in domain.splits.items()
-    }
-    return Content(splits, {})
+    crop, parts = domain.spec.crop_bottom, domain.splits.items()
+    return Content({name: open_split(part, image_size, channels, crop_bottom=crop) for name, part in parts}, {})
 
 
 def _decode(domain, content, progress):
@@ -88,14 +77,6 @@ def _count_up(progress, title, total):
             progress(title, done, total)
 
     return add
-
-
-def _find_headers(examples, split, add):
-    if not split.is_decoded:
-        return read_headers(split, add)
-    height, width, channels = examples.images.values.shape[1:]
-    add(len(examples))
-    return [Header(width, height, "pixels", "L" if channels == 1 else "RGB")] * len(examples)
 
 
 def _describe_classes(domain):

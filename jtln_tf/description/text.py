@@ -9,11 +9,9 @@ _SPLITS = ("train", "validation", "test")
 
 
 def format_description(description: dict, *, show_all: bool = False) -> str:
-    """Formats a description as lines of text, without a line break at the end.
+    """Formats what `describe_domain` returned as lines of text, without a line break at the end.
 
-    Args:
-        description: What `describe_domain` returned.
-        show_all: Show every class and every bad or repeated image, however many there are.
+    `show_all` shows every class and every bad or repeated image, however many there are.
     """
     limit = None if show_all else _SHOWN_IMAGES
     sections = [

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jtln_tf.config import DomainSpec
-from jtln_tf.data import Examples, Listing, decode_all, open_split
+from jtln_tf.data import DividedDomain, decode_all, open_split
 from jtln_tf.files import escape_name, write_whole
 from jtln_tf.report.captions import find_shown_characters, shorten_name
 
@@ -27,31 +26,18 @@ _FONT_SIZE = 9
 # The width over the height that the columns of classes should come near to.
 _SHAPE = 1.5
 
-# Specification, listing, and the images in use by split: a `DividedDomain`.
-Divided = tuple[DomainSpec, Listing, dict[str, Examples]]
 
-
-def save_contact_sheet(domain: Divided, path: str | os.PathLike, *, seed: int = 0) -> None:
-    """Writes a `.png` file with a few training images of each class, whole or not at all.
-
-    Args:
-        domain: What `divide_domain` returned.
-        path: File to write.
-        seed: Seed of the draw of the images.
-    """
+def save_contact_sheet(domain: DividedDomain, path: str | os.PathLike, *, seed: int = 0) -> None:
+    """Writes a `.png` file with a few training images of each class, drawn by the seed; whole or not at all."""
     buffer = io.BytesIO()
     build_figure(domain, seed).savefig(buffer, format="png")
     write_whole(path, buffer.getvalue())
 
 
-def build_figure(domain: Divided, seed: int = 0) -> "Figure":
+def build_figure(domain: DividedDomain, seed: int = 0) -> "Figure":
     """Builds the picture: a row for each class, in columns. Of a very long list, classes evenly spread over it.
 
     Images are shown as a network gets them: the central square. Those that cannot be decoded are left out.
-
-    Args:
-        domain: What `divide_domain` returned.
-        seed: Seed of the draw of the images.
     """
     # Not pyplot, which looks for a screen.
     from matplotlib.figure import Figure

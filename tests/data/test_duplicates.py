@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jtln_tf.data import (
-    Records,
-    Split,
-    digest_files,
-    digest_pixels,
-    find_shared,
-    list_domain,
-    load_domain,
-    write_records,
-)
+from jtln_tf.data import Split, find_shared, list_domain, load_domain, write_records
+from jtln_tf.data.reading.images import Records
 
 
 def draw(*shape, seed=0):
@@ -50,7 +42,6 @@ def test_shared_images_are_found_in_every_cache(twins, tmp_path, cache):
     domain = load(twins, cache=cache, cache_dir=tmp_path / "cache")
     assert find_shared(domain.test, domain.train).tolist() == [2, 4]
     assert find_shared(domain.train, domain.test).tolist() == [0, 4]
-    assert find_shared(domain.test, domain.test).tolist() == [0, 1, 2, 3, 4]
     nothing = domain.test.take([])
     assert find_shared(nothing, domain.test).tolist() == find_shared(domain.test, nothing).tolist() == []
 
@@ -61,15 +52,12 @@ def test_files_and_records_are_compared_byte_by_byte(twins, tmp_path, monkeypatc
     assert (
         find_shared(records.test, records.train).tolist() == find_shared(folder.test, records.train).tolist() == [2, 4]
     )
-    assert digest_files(records.test, [4, 0]) == digest_files(folder.test, [4, 0])
+    assert records.test.images.digest([4, 0]) == folder.test.images.digest([4, 0])
     monkeypatch.setattr(Records, "most_compared", 10)
     assert find_shared(records.test, records.train) is find_shared(folder.test, records.train) is None
     assert find_shared(folder.test, folder.train).tolist() == [2, 4]
-
-
-def test_pixels_and_files_are_not_compared(twins):
-    pixels, files = (load(twins, cache=cache).test for cache in ("memory", "none"))
-    assert find_shared(pixels, files) is find_shared(files, pixels) is None
+    # Pixels are not compared with files.
+    assert find_shared(load(twins).test, folder.train) is find_shared(folder.test, load(twins).train) is None
 
 
 @pytest.mark.parametrize("side", [1, 7, 64])
@@ -88,20 +76,3 @@ def test_files_of_one_size_and_end_are_told_apart(tmp_path):
     files = split_of(np.array([str(tmp_path / name) for name in ("one", "two")]))
     assert find_shared(files.take([0]), files.take([1])).tolist() == []
     assert find_shared(files, files.take([1])).tolist() == [1]
-
-
-def test_builtin_digits_have_no_image_twice():
-    domain = load_domain("builtin:optdigits")
-    splits = (domain.train, domain.validation, domain.test)
-    pixels = np.concatenate([split.images for split in splits])
-    digests = [digest for split in splits for digest in digest_pixels(split)[0]]
-    assert len(set(digests)) == len(np.unique(pixels.reshape(len(pixels), -1), axis=0)) == len(pixels)
-
-
-def test_digests_of_broken_images_are_none(twins):
-    domain = load(twins, cache="none")
-    (twins / "test" / "b" / "1.png").write_bytes(b"no image")
-    done = []
-    digests, bad = digest_pixels(domain.test, done.append)
-    assert bad.tolist() == [2] and digests[2] is None and len(set(digests)) == 5 and sum(done) == 4
-    assert digest_pixels(domain.train.take([]))[0] == []

@@ -28,7 +28,6 @@ def test_a_long_list_of_classes_shows_its_ends_and_the_smallest():
     assert "... 31 more (--all shows them)" in text and "1 (c030) to 9 (c000), imbalance 9" in text
     everything = [f"c{row:03}" for row in range(41)]
     assert shown_classes(format_description(make_description(counts), show_all=True)) == everything
-    assert shown_classes(format_description(make_description(counts[:40]))) == everything[:40]
     # If all have as many images, none is the smallest.
     assert shown_classes(format_description(make_description([9] * 41))) == ends
 

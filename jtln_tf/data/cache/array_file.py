@@ -13,7 +13,7 @@ from jtln_tf.files import check_room, lock
 
 
 def cached_array(folder: str, name: str, shape: tuple[int, ...], dtype: type, fill: Callable) -> np.memmap:
-    """Returns an array of a cache folder; makes it first if it is not there.
+    """Returns an array of a cache folder, mapped and read-only; makes it first if it is not there.
 
     The file gets its name when all of it is written, so a kill leaves no array. If two processes want the same array,
     the second waits for the first.
@@ -25,9 +25,6 @@ def cached_array(folder: str, name: str, shape: tuple[int, ...], dtype: type, fi
         dtype: Type of its elements.
         fill: Called with a function `write(first_row, rows)`, which it calls for all rows in any order. Its errors
             pass unchanged, and leave no array.
-
-    Returns:
-        Read-only `np.memmap`.
 
     Raises:
         InputError: If the folder cannot be written, or the disk has no room.
@@ -44,12 +41,17 @@ def cached_array(folder: str, name: str, shape: tuple[int, ...], dtype: type, fi
         if find_array(folder, name, shape, dtype) is None:
             size = math.prod(shape) * np.dtype(dtype).itemsize
             check_room(folder, size, "cache_dir", "another folder, or --cache=none")
-            _write(_path(folder, name), shape, dtype, fill)
+            _write(folder / f"{name}.npy", shape, dtype, fill)
         return find_array(folder, name, shape, dtype)
 
 
-def _path(folder, name):
-    return pathlib.Path(folder, f"{name}.npy")
+def find_array(folder: str, name: str, shape: tuple[int, ...], dtype: type) -> np.memmap | None:
+    """Returns the array that `cached_array` made with the same arguments, or None if it is not there."""
+    try:
+        array = np.load(pathlib.Path(folder, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if array.shape == tuple(shape) and array.dtype == np.dtype(dtype) else None
 
 
 @contextlib.contextmanager
@@ -57,26 +59,21 @@ def _writing(folder):
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"`cache_dir` must be a folder that can be written. Received: {str(folder)!r} ({error.strerror})."
-        ) from error
-
-
-def find_array(folder: str, name: str, shape: tuple[int, ...], dtype: type) -> np.memmap | None:
-    """Returns the array that `cached_array` made with the same arguments, or None if it is not there."""
-    try:
-        array = np.load(_path(folder, name), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return array if array.shape == tuple(shape) and array.dtype == np.dtype(dtype) else None
+        received = f"{str(folder)!r} ({error.strerror})"
+        raise InputError(f"`cache_dir` must be a folder that can be written. Received: {received}.") from error
 
 
 def _write(path, shape, dtype, fill):
     # One name for all processes: the holder of the lock overwrites what a killed one left.
     unfinished = path.with_name(f"{path.name}.unfinished")
-    start, row_bytes = 0, math.prod(shape[1:]) * np.dtype(dtype).itemsize
+    row_bytes = math.prod(shape[1:]) * np.dtype(dtype).itemsize
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
     try:
         with contextlib.ExitStack() as stack:
+            with _writing(path.parent):
+                file = stack.enter_context(unfinished.open("wb"))
+                np.lib.format.write_array_header_1_0(file, header)
+                start = file.tell()
 
             def write(first_row, rows):
                 # Not into a memory map, where a full disk would kill the process.
@@ -84,11 +81,6 @@ def _write(path, shape, dtype, fill):
                     file.seek(start + int(first_row) * row_bytes)
                     file.write(np.ascontiguousarray(rows, dtype).data)
 
-            with _writing(path.parent):
-                file = stack.enter_context(unfinished.open("wb"))
-                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
-                np.lib.format.write_array_header_1_0(file, header)
-                start = file.tell()
             fill(write)
             with _writing(path.parent):
                 file.truncate(start + shape[0] * row_bytes)

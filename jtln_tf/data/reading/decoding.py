@@ -38,16 +38,12 @@ def decode_image(encoded: tf.Tensor, image_size: int, channels: int, crop_bottom
         crop_bottom: Rows of the file's own pixels that are first cut off at the bottom.
 
     Returns:
-        uint8 tensor [image_size, image_size, channels].
-
-    Raises:
-        tf.errors.InvalidArgumentError: If the bytes are not a complete image, or no row of it is left.
+        uint8 tensor [image_size, image_size, channels]; `tf.errors.InvalidArgumentError` is raised if the bytes are no
+        complete image, or no row of it is left.
     """
     is_jpeg = _has(encoded, _JPEG_SIGNATURE)
     square = tf.cond(
-        is_jpeg,
-        lambda: _decode_jpeg(encoded, image_size, crop_bottom),
-        lambda: _decode_other(encoded, crop_bottom),
+        is_jpeg, lambda: _decode_jpeg(encoded, image_size, crop_bottom), lambda: _decode_other(encoded, crop_bottom)
     )
     square.set_shape([None, None, 3])
     if channels == 1:
@@ -133,11 +129,7 @@ def _decode_webp(encoded, header):
     is_animated = _has(header, _WEBP_EXTENDED, _WEBP_CHUNK) & (flags & _WEBP_ANIMATED > 0)
     # With channels=0, TensorFlow 2.21 writes beyond its memory if the frames of an animation are opaque; with 4 it
     # refuses them.
-    frames = tf.cond(
-        is_animated,
-        lambda: tf.image.decode_webp(encoded, channels=4),
-        lambda: tf.image.decode_webp(encoded, channels=0),
-    )
+    frames = tf.cond(is_animated, lambda: tf.image.decode_webp(encoded, 4), lambda: tf.image.decode_webp(encoded, 0))
     frame = tf.pad(frames[0], [[0, 0], [0, 0], [0, 4 - tf.shape(frames)[-1]]], constant_values=255)
     return _lay_on_white(tf.ensure_shape(frame, [None, None, 4]))
 
@@ -170,10 +162,8 @@ def _decode_bmp(encoded, header):
 
 def _look_up_bmp_palette(encoded, header, indices):
     # TensorFlow returns the indices as gray samples.
-    first_pixel, header_size = tf.unstack(
-        tf.io.decode_raw(tf.strings.substr(header, _BMP_PIXEL_OFFSET, 8), tf.int32), num=2
-    )
-    begin = _BMP_HEADER + header_size
+    fields = tf.io.decode_raw(tf.strings.substr(header, _BMP_PIXEL_OFFSET, 8), tf.int32)
+    first_pixel, begin = fields[0], _BMP_HEADER + fields[1]
     blue_green_red = tf.io.decode_raw(tf.strings.substr(encoded, begin, first_pixel - begin), tf.uint8)
     palette = tf.reshape(blue_green_red, [-1, 4])[:, 2::-1]
     return tf.gather(palette, tf.cast(indices, tf.int32))

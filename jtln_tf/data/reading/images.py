@@ -20,18 +20,16 @@ _SAMPLED_ROWS, _SAMPLED_BYTES = 4, 512
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Images:
-    """Images of one of the three kinds below. `images[rows]` and `np.asarray(images)` give their values.
+    """Images of one of the three kinds below; `images[rows]` and `np.asarray(images)` give their values.
 
     Attributes:
         values: One entry for each image: pixels, paths or numbers.
+        is_decoded: Whether the values are what a network takes.
+        most_compared: Comparing more images than this takes too long.
     """
 
     values: np.ndarray
-
-    # Whether the values are what a network takes.
-    is_decoded = False
-    # Comparing more images than this takes too long.
-    most_compared = float("inf")
+    is_decoded, most_compared = False, float("inf")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -80,19 +78,9 @@ class Pixels(Images):
     def stream(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the arrays [b, ...] for batches of rows."""
         if isinstance(self.values, np.memmap) or self.values.nbytes > _COPIED_BYTES:
-            shape = (None, *self.values.shape[1:])
-
-            def gather(rows):
-                found = tf.numpy_function(lambda rows: np.asarray(self.values[rows]), [rows], self.values.dtype)
-                return tf.ensure_shape(found, shape)
-        else:
-            images = constant_on_cpu(self.values)
-
-            def gather(rows):
-                return tf.gather(images, rows)
-
-        # Gathering is cheap next to a training step: one batch at a time is enough.
-        return batches.map(gather, num_parallel_calls=1)
+            return _call(lambda rows: np.asarray(self.values[rows]), batches, self.values.dtype, self.values.shape[1:])
+        images = constant_on_cpu(self.values)
+        return batches.map(lambda rows: tf.gather(images, rows), num_parallel_calls=1)
 
     def fingerprint(self, digest) -> None:
         """Updates a hash with all pixels."""
@@ -113,7 +101,7 @@ class Files(Images):
 
     def samples(self) -> list:
         """Returns the size and the last bytes of each file."""
-        return [_sample_file(path) for path in self.values]
+        return list(map(_sample_file, self.values))
 
     def entries(self, rows: Sequence[int]) -> list[str]:
         """Returns the texts that `to_bytes` takes."""
@@ -130,7 +118,7 @@ class Files(Images):
             digest.update(f"{os.path.getsize(path)},".encode())
 
     def identify(self, digest) -> None:
-        """Updates a hash with what the decoded pixels depend on: paths, sizes and times."""
+        """Updates a hash with what decoded pixels depend on: paths, sizes and times."""
         digest.update(json.dumps(_identify_files(self.values)).encode())
 
     def find_missing(self) -> str:
@@ -167,19 +155,14 @@ class Records(Images):
 
     def stream(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the encoded images [b] for batches of rows."""
-
-        def read(rows):
-            encoded = tf.numpy_function(lambda rows: self.reader.read(self.values[rows]), [rows], tf.string)
-            return tf.ensure_shape(encoded, [None])
-
-        return batches.map(read, num_parallel_calls=1).prefetch(2)
+        return _call(lambda rows: self.reader.read(self.values[rows]), batches, tf.string).prefetch(2)
 
     def fingerprint(self, digest) -> None:
         """Updates a hash with what the reader knows of the content of its records; it reads none."""
         digest.update(self.reader.content.encode())
 
     def identify(self, digest) -> None:
-        """Updates a hash with what the decoded pixels depend on: the content, or else the files, and the numbers."""
+        """Updates a hash with what decoded pixels depend on: the content, or else the files, and the numbers."""
         content = self.reader.content or _identify_files(self.reader.paths)
         digest.update(json.dumps([content, self.values.tolist()]).encode())
 
@@ -200,6 +183,16 @@ def constant_on_cpu(values, dtype=None) -> tf.Tensor:
     """Returns a constant in the computer's memory: a GPU's memory is for the network."""
     with tf.device("CPU:0"):
         return tf.constant(values, dtype)
+
+
+def _call(read, batches, dtype, shape=()):
+    """Returns what a Python function reads for batches of rows: tensors [b, *shape]."""
+
+    def read_batch(rows):
+        return tf.ensure_shape(tf.numpy_function(read, [rows], dtype), (None, *shape))
+
+    # Cheap next to a training step: one batch at a time is enough.
+    return batches.map(read_batch, num_parallel_calls=1)
 
 
 def _sample_file(path):

@@ -23,14 +23,9 @@ def has_exif(encoded: tf.Tensor) -> tf.Tensor:
 
 @apart
 def turn_upright(pixels, encoded):
-    """Turns or mirrors square pixels [S, S, C] as the EXIF data of their JPEG file say.
+    """Turns square pixels [S, S, C] upright as their JPEG file, a scalar string tensor with EXIF data, says.
 
-    Args:
-        pixels: The decoded pixels.
-        encoded: Scalar string tensor, the bytes of the file, which has EXIF data.
-
-    Returns:
-        The upright pixels; the same pixels if the data hold no valid orientation.
+    Pixels stay as they are if the data hold no valid orientation.
     """
     orientation = _read_orientation(encoded)
     swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)

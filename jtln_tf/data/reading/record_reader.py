@@ -1,4 +1,4 @@
-"""Reads single records from large files: ArrayRecord or TFRecord. Uses no TensorFlow."""
+"""Reads single records from large files, ArrayRecord or TFRecord, without TensorFlow."""
 
 import os
 import struct
@@ -23,24 +23,13 @@ class RecordReader:
     """
 
     def __init__(self, paths: Sequence[str], sizes: Sequence[int], content: str = "", open_shard: Callable = None):
-        """Opens no file yet.
-
-        Args:
-            paths: Paths of the files.
-            sizes: Number of records in each file.
-            content: As above.
-            open_shard: Opens a path, as `TFRecordShard` does; None opens ArrayRecord files.
-        """
+        """Opens no file yet; `sizes` are the numbers of records, and `open_shard` is `open_array_record` if None."""
         self.paths, self.content = paths, content
         self._sizes, self._ends = sizes, np.cumsum(sizes)
         self._open, self._shards = open_shard or open_array_record, {}
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
-        """Returns the records at `numbers`, an object array of bytes [N].
-
-        Raises:
-            InputError: If a file has gone or is damaged.
-        """
+        """Returns the records at `numbers`, an object array of bytes [N]; `InputError` if a file is damaged."""
         numbers = np.asarray(numbers)
         shards = np.searchsorted(self._ends, numbers, side="right")
         found = np.empty(len(numbers), object)
@@ -51,9 +40,8 @@ class RecordReader:
                 # One call for each file, whose reader fetches the records in parallel.
                 found[chosen] = self._shard(shard).read((numbers[chosen] - first).tolist())
             except (RuntimeError, ValueError, IndexError, OSError) as error:
-                raise InputError(
-                    f"A shard must be whole. Received: {self.paths[shard]!r} ({first_line(error)})."
-                ) from error
+                received = f"{self.paths[shard]!r} ({first_line(error)})"
+                raise InputError(f"A shard must be whole. Received: {received}.") from error
         return found
 
     def _shard(self, number):
@@ -98,6 +86,5 @@ class TFRecordShard:
         """Returns the records at `positions`."""
         # Opened each time: a large data set has more files than a process may hold open.
         with open(self._path, "rb", buffering=0) as file:
-            return [
-                os.pread(file.fileno(), length, place) for place, length in map(self._places.__getitem__, positions)
-            ]
+            places = [self._places[position] for position in positions]
+            return [os.pread(file.fileno(), length, place) for place, length in places]

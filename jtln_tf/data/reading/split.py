@@ -1,5 +1,6 @@
 """A split: labelled images, and how batches of them are read."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -20,8 +21,8 @@ class Split:
     """Labelled images, ready to be read.
 
     Attributes:
-        images: `Pixels`, `Files` or `Records`. An array is taken for pixels, or for paths if it holds texts. If only
-            the end of a network is trained, activations of its frozen part stand here: float32 [views * N, ...].
+        images: `Pixels`, `Files` or `Records`. An array of texts becomes `Files`, another one `Pixels`. If only the end
+            of a network is trained, these are activations of its frozen part: float32 [views * N, ...].
         labels: int32 class indices [N].
         image_size: Side of an image in pixels.
         channels: 1 or 3.
@@ -70,30 +71,15 @@ class Split:
         return tf.data.Dataset.zip(self.read(rows), labels).prefetch(1)
 
     def read(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Reads batches of images, in the order given.
-
-        Args:
-            batches: Dataset of positions in `images`, int64 [b].
-
-        Returns:
-            Dataset of uint8 pixels [b, H, W, C], or of activations.
-        """
+        """Reads batches of positions in `images`, int64 [b], as uint8 pixels [b, H, W, C] or as activations."""
         stream = self.images.stream(batches)
         # A whole batch for each call: handing over single images takes as long as resizing them.
         return stream if self.is_decoded else stream.map(self._decoder(), num_parallel_calls=tf.data.AUTOTUNE)
 
     def decode(self, rows: Sequence[int]) -> tf.Tensor:
-        """Decodes some images of a split that is not decoded.
+        """Decodes some images of a split that is not decoded: uint8 [b, image_size, image_size, channels].
 
-        Args:
-            rows: Positions [b].
-
-        Returns:
-            uint8 pixels [b, image_size, image_size, channels].
-
-        Raises:
-            InputError: If a file of records has gone or is damaged.
-            tf.errors.OpError, UnicodeDecodeError: If an image is broken.
+        Raises `InputError` if a file of records is damaged, and one of `_DECODING_ERRORS` if an image is broken.
         """
         return self._decoder()(constant_on_cpu(self.images.entries(rows), tf.string))
 
@@ -112,14 +98,10 @@ class Split:
 
 
 def decode_all(split: Split, keep: Callable | None = None) -> np.ndarray:
-    """Decodes every image of a split once.
+    """Decodes every image of a split once; returns the positions of those that cannot be decoded.
 
-    Args:
-        split: `Split`. If it is decoded, all its images are one batch.
-        keep: Called with the positions of each batch, ascending, and its images [b, H, W, C]; or None.
-
-    Returns:
-        Positions of the images that cannot be decoded.
+    `keep` is called with the positions of each batch, ascending, and its images [b, H, W, C]. A split that is decoded
+    already is one batch.
     """
     if split.is_decoded:
         if keep:
@@ -132,20 +114,16 @@ def decode_all(split: Split, keep: Callable | None = None) -> np.ndarray:
             images = split.decode(rows)
         except _DECODING_ERRORS:
             # One broken image stops its whole batch.
-            decoded = {row: image for row in rows if (image := _decode_one(split, row)) is not None}
+            decoded = {}
+            for row in rows:
+                with contextlib.suppress(*_DECODING_ERRORS):
+                    decoded[row] = split.decode([row])[0].numpy()
             bad.extend(set(rows) - set(decoded))
             rows, images = np.array(list(decoded), np.int64), np.array(list(decoded.values()), np.uint8)
         # Images that are not kept need not leave TensorFlow.
         if keep and len(rows):
             keep(rows, np.asarray(images))
     return np.sort(np.array(bad, np.int64))
-
-
-def _decode_one(split, row):
-    try:
-        return split.decode([row])[0].numpy()
-    except _DECODING_ERRORS:
-        return None
 
 
 @functools.cache

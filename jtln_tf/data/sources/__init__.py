@@ -1,7 +1,8 @@
 """Where labelled images come from: one file for each kind of domain, and one line for it in `LISTERS`.
 
-A lister takes a `DomainSpec`, the folder of relative paths and the cache folder, and returns a `Listing`. The names of
-the kinds stand in `jtln_tf.config.domain_spec` too, which parses them without importing TensorFlow.
+A lister takes a `DomainSpec`, the folder of relative paths (empty is the current one) and the cache folder. It returns
+a `Listing` of the selected classes. It raises `MissingInputError` if the data is not there, and `InputError` if it does
+not fit the specification. The names of the kinds stand in `jtln_tf.config.domain_spec` too, which needs no TensorFlow.
 """
 
 from jtln_tf.data.sources.builtin import list_builtin

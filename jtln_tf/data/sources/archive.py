@@ -29,17 +29,10 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def unpack_archive(path: str | os.PathLike, cache_dir: str | os.PathLike) -> pathlib.Path:
-    """Unpacks the images of an archive, and its `classes.csv`, unless that is done already.
+    """Unpacks the images of an archive, and its `classes.csv`, unless that is done already; returns their folder.
 
-    The folder gets its name once everything is written, so that a kill leaves none. If two processes want the same
-    archive, the second waits for the first.
-
-    Args:
-        path: The archive; it ends in one of `ARCHIVE_SUFFIXES`.
-        cache_dir: Cache folder; made if it does not exist.
-
-    Returns:
-        Folder of what was in the archive; it has the archive's name.
+    The folder is there once everything is written, so that a kill leaves none. If two processes want the same archive,
+    the second waits for the first.
 
     Raises:
         InputError: If the archive is damaged or could do harm, or if the folder cannot be written.
@@ -104,8 +97,9 @@ def _wanted_entries(file: BinaryIO, path: pathlib.Path) -> Iterator[Entry]:
     for number, entry in enumerate(read_entries(file, path.name, 2 * most_bytes), 1):
         parts = _split_path(entry.name)
         name, is_folder = "/".join(parts), entry.kind == "folder"
+        is_wanted = not is_folder and not any(map(is_hidden, parts))
+        is_wanted &= is_image_name(name) or parts[-1:] == [CLASS_TABLE_FILE]
         above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
-        is_wanted = not is_folder and _is_wanted(parts)
         num_bytes += entry.num_bytes
         folders |= above
         rules = {
@@ -139,8 +133,3 @@ def _split_path(name):
     is_plain = not name.startswith("/") and not _DRIVE.match(name) and not {"\\", "\0"} & set(name)
     # Without parts it is the archive's own folder, as `tar .` writes it.
     return (parts or ["."]) if is_short and is_plain and ".." not in parts else []
-
-
-def _is_wanted(parts):
-    name = parts[-1] if parts else ""
-    return not any(map(is_hidden, parts)) and (is_image_name(name) or name == CLASS_TABLE_FILE)

@@ -1,10 +1,6 @@
-"""Entries of a zip or tar archive, as the standard library reads them.
-
-Nothing is checked here but what reading may cost: time, memory, and whether the archive is whole.
-"""
+"""Entries of a zip or tar archive; nothing is checked but what reading may cost, and whether the archive is whole."""
 
 import bz2
-import dataclasses
 import functools
 import gzip
 import lzma
@@ -12,7 +8,7 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 _DECOMPRESS = {
     ".tar": lambda file: file,
@@ -27,8 +23,7 @@ _READ_BYTES = 2**16
 _ZIP_IS_ENCRYPTED = 0x1
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What an archive says about one entry, unchecked.
 
     Attributes:
@@ -47,13 +42,8 @@ class Entry:
 def read_entries(file: BinaryIO, name: str, most_bytes: int) -> Iterator[Entry]:
     """Yields every entry of an archive, in its order; a tar is read from beginning to end, once.
 
-    Args:
-        file: The archive, open for reading.
-        name: Its file name, which ends in one of `ARCHIVE_SUFFIXES`.
-        most_bytes: How many bytes decompressing a tar may give in all.
-
-    Raises:
-        Exception: Of any kind, if the archive is damaged.
+    The name of the file ends in one of `ARCHIVE_SUFFIXES`. Decompressing a tar may give `most_bytes` in all. A damaged
+    archive raises exceptions of any kind.
     """
     if name.lower().endswith(".zip"):
         return _read_zip(file)
@@ -62,7 +52,12 @@ def read_entries(file: BinaryIO, name: str, most_bytes: int) -> Iterator[Entry]:
 
 
 def _read_zip(file):
-    with _open_zip(file) as archive:
+    try:
+        # macOS writes UTF-8 without setting the flag for it.
+        archive = zipfile.ZipFile(file, metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        archive = zipfile.ZipFile(file)
+    with archive:
         for info in archive.infolist():
             mode = stat.S_IFMT(info.external_attr >> 16)
             kind = "folder" if info.is_dir() or mode == stat.S_IFDIR else "file"
@@ -72,14 +67,6 @@ def _read_zip(file):
                 kind = "encrypted"
             # `filename` would hide what follows a zero byte.
             yield Entry(info.orig_filename, kind, info.file_size, functools.partial(archive.extract, info))
-
-
-def _open_zip(file):
-    try:
-        # macOS writes UTF-8 without setting the flag for it.
-        return zipfile.ZipFile(file, metadata_encoding="utf-8")
-    except UnicodeDecodeError:
-        return zipfile.ZipFile(file)
 
 
 def _read_tar(stream):
@@ -101,11 +88,7 @@ def _read_tar(stream):
 
 
 class _ForwardStream:
-    """A file for tarfile that never goes back, and limits what is read at once and in all.
-
-    Attributes:
-        last: The bytes that were read last.
-    """
+    """A file for tarfile that never goes back, limits what is read at once and in all, and keeps the last bytes."""
 
     def __init__(self, file, most_bytes):
         self._file, self._most_bytes, self.last = file, most_bytes, b""

@@ -8,16 +8,7 @@ from jtln_tf.data.sources.listing import Listing, select_classes
 
 
 def list_builtin(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
-    """Lists a `builtin:` domain.
-
-    Args:
-        spec: `DomainSpec`; its `name` is one of `BUILTINS`.
-        data_root: Unused; builtin domains need no folder.
-        cache_dir: Unused.
-
-    Raises:
-        InputError: If there is no such domain, or no such class in it.
-    """
+    """Lists a `builtin:` domain, one of `BUILTINS`; it needs no folder."""
     del data_root, cache_dir
     if spec.name not in BUILTINS:
         raise InputError(f"A builtin domain must be one of {', '.join(BUILTINS)}. Received: {spec.name!r}.")
@@ -25,9 +16,8 @@ def list_builtin(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> 
     images, labels = load()
     names = np.array([f"{spec.name}[{index}]" for index in range(len(labels))])
     examples = Examples(images, labels.astype(np.int32), names)
-    class_names = tuple(str(digit) for digit in range(10))
     options = {"default_test_fraction": test_fraction, "image_size": 28, "channels": 1}
-    return select_classes(Listing(class_names, {"train": examples}, **options), spec)
+    return select_classes(Listing(tuple("0123456789"), {"train": examples}, **options), spec)
 
 
 def _load_mnist5k():

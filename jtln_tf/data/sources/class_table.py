@@ -16,11 +16,7 @@ ClassTable = dict[str, dict[str, str]]
 def read_class_table(path: str | os.PathLike) -> ClassTable:
     """Reads a CSV of classes: the class in the first column, what is known about it in the others.
 
-    Returns:
-        Dicts from column names, the first among them, to texts, by class name.
-
-    Raises:
-        InputError: If the file is not a UTF-8 table.
+    Raises `InputError` if the file is not a UTF-8 table.
     """
     path = pathlib.Path(path)
     try:
@@ -48,14 +44,10 @@ def level_columns(class_names: Iterable[str]) -> ClassTable:
 
 
 def shared_columns(rows: Sequence[dict[str, str]], key: str) -> ClassTable:
-    """Makes a class table of the columns whose text is the same in all rows of a class.
+    """Makes a class table of the columns whose text is the same in all rows of a class, and not empty in all of them.
 
-    Args:
-        rows: Dicts from column to text, all with the same columns.
-        key: Column of the class name.
-
-    Returns:
-        A class table with the column `key`; empty if there is no other column to show.
+    All rows have the same columns. The names of the classes stand in the column `key`; if no other one is shared, the
+    table is empty.
     """
     first, mixed = {}, set()
     for row in rows:

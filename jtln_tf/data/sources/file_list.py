@@ -27,27 +27,10 @@ def list_file_list(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -
     Paths are relative to the file's own folder and stay below it (links in it are followed). Classes are numbered in
     the order of their sorted names. Columns beside `path`, `label` and `split` whose text is the same in all rows of a
     class become the class table. A missing file counts as an image that cannot be read.
-
-    Args:
-        spec: The parsed specification; a relative `name` is looked up in `data_root`.
-        data_root: Folder of relative paths; empty is the current one.
-        cache_dir: Unused.
-
-    Returns:
-        File paths of the selected classes.
-
-    Raises:
-        MissingInputError: If the list, or every image in it, is missing.
-        InputError: If a row does not fit; the message tells its line.
     """
     del cache_dir
     path = pathlib.Path(data_root) / spec.name
-    read_rows = _READERS.get(path.suffix.lower())
-    if read_rows is None:
-        raise InputError(f"`list:` must name a file that ends in {' or '.join(_READERS)}. Received: {str(path)!r}.")
-    if not path.is_file():
-        raise MissingInputError(f"`list:` must name an existing file. Received: {str(path)!r}.")
-    rows, columns = _check_rows(read_rows(path), path)
+    rows, columns = _check_rows(_read_rows(path), path)
     _check_splits(rows, path)
     if not any(os.path.isfile(row["file"]) for row in rows):
         raise MissingInputError(
@@ -66,11 +49,23 @@ def list_file_list(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -
 
 
 def _make_examples(rows, labels, path):
-    return Examples(
-        np.array([row["file"] for row in rows], object),
-        np.array([labels[row["label"]] for row in rows], np.int32),
-        np.array([f"{row['path']} (line {row['line']} of {path.name})" for row in rows], object),
-    )
+    files = np.array([row["file"] for row in rows], object)
+    names = np.array([f"{row['path']} (line {row['line']} of {path.name})" for row in rows], object)
+    return Examples(files, np.array([labels[row["label"]] for row in rows], np.int32), names)
+
+
+def _read_rows(path):
+    """Yields the line number of each row, and its texts by column."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"`list:` must name a file that ends in {' or '.join(_READERS)}. Received: {str(path)!r}.")
+    if not path.is_file():
+        raise MissingInputError(f"`list:` must name an existing file. Received: {str(path)!r}.")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield from reader(file, path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"A list must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error
 
 
 def _check_rows(numbered_rows, path):
@@ -91,10 +86,8 @@ def _check_rows(numbered_rows, path):
         row = {"line": line, "path": name, "label": normalize(label), "split": split, "columns": values}
         first = rows.setdefault(name, row)
         if (first["label"], first["split"]) != (row["label"], row["split"]):
-            raise InputError(
-                f"An image must have one label and be in one split. Received: {name!r} {place}, and otherwise in line "
-                f"{first['line']}."
-            )
+            received = f"{name!r} {place}, and otherwise in line {first['line']}"
+            raise InputError(f"An image must have one label and be in one split. Received: {received}.")
         if first is row:
             row |= {"is_train": split in ("", "train"), "file": _find_on_disk(os.path.join(path.parent, name))}
             columns |= dict.fromkeys(values)
@@ -134,59 +127,47 @@ def _check_splits(rows, path):
         raise InputError(f"A list must have rows of the train split. Received: {str(path)!r} with none.")
 
 
-def _read_csv(path):
-    """Yields the line number of each row, and its texts by column."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            file.seek(0)
-            delimiter = max(_DELIMITERS, key=header.count)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            names = [normalize(name.strip()) for name in next(reader, [])]
-            columns = [name.lower() if name.lower() in _COLUMNS else name for name in names]
-            if not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
-                raise InputError(
-                    "A list must begin with a row of different columns, path and label among them. "
-                    f"Received: {', '.join(names)!r} in {str(path)!r}."
-                )
-            for row in reader:
-                if len(row) > len(columns):
-                    raise InputError(
-                        f"A row must have one text for each of the {len(columns)} columns. Received: {len(row)} in "
-                        f"line {reader.line_num} of {str(path)!r}. Hint: put a text with a {delimiter!r} in quotes."
-                    )
-                if any(row):
-                    yield reader.line_num, dict(zip(columns, row, strict=False))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"A list must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error
+def _read_csv(file, path):
+    header = file.readline()
+    file.seek(0)
+    delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    names = [normalize(name.strip()) for name in next(reader, [])]
+    columns = [name.lower() if name.lower() in _COLUMNS else name for name in names]
+    if not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
+        raise InputError(
+            "A list must begin with a row of different columns, path and label among them. "
+            f"Received: {', '.join(names)!r} in {str(path)!r}."
+        )
+    for row in reader:
+        if len(row) > len(columns):
+            raise InputError(
+                f"A row must have one text for each of the {len(columns)} columns. Received: {len(row)} in "
+                f"line {reader.line_num} of {str(path)!r}. Hint: put a text with a {delimiter!r} in quotes."
+            )
+        if any(row):
+            yield reader.line_num, dict(zip(columns, row, strict=False))
 
 
-def _read_jsonl(path):
-    """Yields the line number of each object, and its texts by key."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for line, text in enumerate(file, 1):
-                if text.strip():
-                    yield line, _parse_object(text, f"line {line} of {str(path)!r}")
-    except UnicodeDecodeError as error:
-        raise InputError(f"A list must be UTF-8. Received: {str(path)!r} ({error}).") from error
-
-
-def _parse_object(text, place):
-    try:
-        values = json.loads(text)
-        # JSON may escape half of a surrogate pair, which cannot be written anywhere.
-        json.dumps(values, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"Each line of a list must be a JSON object. Received: {place} ({error}).") from error
-    if not isinstance(values, dict):
-        raise InputError(f"Each line of a list must be a JSON object. Received: {place}.")
-    for column in _COLUMNS:
-        if isinstance(values.get(column), dict | list):
-            raise InputError(f"`{column}` must be a text. Received: {values[column]!r} in {place}.")
-    # Classes cannot be chosen by a list or an object, so such columns are left out.
-    plain = {key: "" if value is None else value for key, value in values.items() if not isinstance(value, dict | list)}
-    return {normalize(key): str(value) for key, value in plain.items()}
+def _read_jsonl(file, path):
+    for line, text in enumerate(file, 1):
+        place = f"line {line} of {str(path)!r}"
+        if not text.strip():
+            continue
+        try:
+            values = json.loads(text)
+            # JSON may escape half of a surrogate pair, which cannot be written anywhere.
+            json.dumps(values, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"Each line of a list must be a JSON object. Received: {place} ({error}).") from error
+        if not isinstance(values, dict):
+            raise InputError(f"Each line of a list must be a JSON object. Received: {place}.")
+        for column in _COLUMNS:
+            if isinstance(values.get(column), dict | list):
+                raise InputError(f"`{column}` must be a text. Received: {values[column]!r} in {place}.")
+        # Classes cannot be chosen by a list or an object, so such columns are left out.
+        texts = {key: value for key, value in values.items() if not isinstance(value, dict | list)}
+        yield line, {normalize(key): "" if value is None else str(value) for key, value in texts.items()}
 
 
 _READERS = {".csv": _read_csv, ".jsonl": _read_jsonl}

@@ -11,40 +11,29 @@ from jtln_tf.data.examples import Examples
 from jtln_tf.data.sources.archive import unpack_archive
 from jtln_tf.data.sources.archive_reader import ARCHIVE_SUFFIXES
 from jtln_tf.data.sources.class_table import CLASS_TABLE_FILE, level_columns, read_class_table
-from jtln_tf.data.sources.image_tree import IMAGE_SUFFIXES, find_class_folders, find_images, find_strays, subfolders
+from jtln_tf.data.sources.image_tree import IMAGE_SUFFIXES, find_class_folders, find_images, subfolders
 from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, require_known_class, select_classes
 
 
 def list_folder(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
-    """Lists a `folder:` domain; opens no image.
+    """Lists a `folder:` domain, a folder or an archive, which is unpacked in `cache_dir`; opens no image.
 
     Classes are numbered in the order of their sorted names. A `classes.csv` in the folder (first column: class) gives
     columns to choose classes by: `folder:grocery?family=Fruit`. If `class_depth` is more than 1, so do the folders
     above a class.
-
-    Args:
-        spec: The parsed specification; a relative `name`, of a folder or an archive, is looked up in `data_root`.
-        data_root: Folder of relative paths; empty is the current one.
-        cache_dir: Folder that archives are unpacked in.
-
-    Returns:
-        File paths of the selected classes.
-
-    Raises:
-        MissingInputError: If the folder does not exist.
-        InputError: If it holds no images, a class is empty, a class of another split is not in `train`, or an archive
-            is refused.
     """
     place = pathlib.Path(data_root) / spec.name
     top, root = _find_root(place, spec.class_depth, cache_dir)
     split_folders, others = _find_splits(root)
-    folders = {name: find_class_folders(folder, spec.class_depth) for name, folder in split_folders.items()}
+    folders, strays = {}, []
+    for name, folder in split_folders.items():
+        folders[name], found = find_class_folders(folder, spec.class_depth)
+        strays += found
     class_names = tuple(folders["train"])
     if not class_names:
-        levels = f", {spec.class_depth} levels down" if spec.class_depth > 1 else ""
-        raise InputError(
-            f"A folder must hold one folder of images for each class{levels}. Received: {str(place)!r} with none."
-        )
+        rule = "A folder must hold one folder of images for each class"
+        rule += f", {spec.class_depth} levels down" if spec.class_depth > 1 else ""
+        raise InputError(f"{rule}. Received: {str(place)!r} with none.")
     labels = {name: label for label, name in enumerate(class_names)}
     splits = {}
     for name, class_folders in folders.items():
@@ -54,37 +43,28 @@ def list_folder(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> L
     if not len(splits["train"]):
         suffixes = ", ".join(IMAGE_SUFFIXES)
         raise InputError(f"A folder must hold images ({suffixes}). Received: {str(place)!r} with none.")
-    _warn_of_what_is_left_out(split_folders.values(), spec.class_depth, others)
-    listing = Listing(class_names, splits, class_table=_find_class_table(class_names, root, top))
-    listing = select_classes(listing, spec)
-    counts = np.bincount(listing.splits["train"].labels, minlength=len(listing.class_names))
-    if not counts.all():
-        empty = folders["train"][listing.class_names[int(np.argmin(counts))]]
-        raise InputError(f"A class must have training images. Received: {empty!r} with none.")
-    return listing
+    if others:
+        logging.warning("left out %d files and folders that are not images, for example %r.", len(others), others[0])
+    if strays:
+        logging.warning("left out %d images outside the class folders, for example %r.", len(strays), strays[0])
+    table = _find_class_table(class_names, root, top)
+    return select_classes(Listing(class_names, splits, class_table=table), spec)
 
 
 def _find_root(place, class_depth, cache_dir):
     """Returns a domain's folder, and the one in it with the classes or splits: another one only in an archive."""
     if place.is_file() and place.name.lower().endswith(ARCHIVE_SUFFIXES):
         top = root = unpack_archive(place, cache_dir)
-        while (folder := _wrapped_folder(root, class_depth)) is not None:
-            root = folder
+        # A folder around everything else is taken off.
+        while len(folders := subfolders(root)) == 1 and folders[0].name.lower() not in SPLIT_NAMES:
+            if not find_class_folders(folders[0].path, class_depth)[0]:
+                break
+            root = pathlib.Path(folders[0].path)
         return top, root
     if not place.is_dir():
-        raise MissingInputError(
-            f"`folder:` must name an existing folder, or an archive ({', '.join(ARCHIVE_SUFFIXES)}). "
-            f"Received: {str(place)!r}."
-        )
+        rule = f"`folder:` must name an existing folder, or an archive ({', '.join(ARCHIVE_SUFFIXES)})"
+        raise MissingInputError(f"{rule}. Received: {str(place)!r}.")
     return place, place
-
-
-def _wrapped_folder(folder, class_depth):
-    """Returns the only folder in a folder, unless it is a split or a class."""
-    folders = subfolders(folder)
-    if len(folders) != 1 or folders[0].name.lower() in SPLIT_NAMES:
-        return None
-    return pathlib.Path(folders[0].path) if find_class_folders(folders[0].path, class_depth) else None
 
 
 def _find_splits(root):
@@ -95,9 +75,8 @@ def _find_splits(root):
         if split_name is None:
             beside.append(entry.path)
         elif split_name in split_folders:
-            raise InputError(
-                f"A folder must have each split once. Received: {entry.path!r} and {split_folders[split_name]!r}."
-            )
+            received = f"{entry.path!r} and {split_folders[split_name]!r}"
+            raise InputError(f"A folder must have each split once. Received: {received}.")
         else:
             split_folders[split_name] = entry.path
     # `test` may be a class, if there is no `train`; so may `train`, a vehicle, if no folder of classes is in it.
@@ -132,11 +111,3 @@ def _list_split(folder, class_folders, labels_by_name, others):
     start = len(folder) - len(os.path.basename(folder))
     names = [path[start:] for path in paths]
     return Examples(np.array(paths, object), np.array(labels, np.int32), np.array(names, object))
-
-
-def _warn_of_what_is_left_out(folders, class_depth, others):
-    if others:
-        logging.warning("left out %d files and folders that are not images, for example %r.", len(others), others[0])
-    strays = [path for folder in folders for path in find_strays(folder, class_depth)]
-    if strays:
-        logging.warning("left out %d images outside the class folders, for example %r.", len(strays), strays[0])

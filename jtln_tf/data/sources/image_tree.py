@@ -4,9 +4,9 @@ Links are followed. Hidden files, and files that systems leave in folders, are p
 """
 
 import os
+import pathlib
 import stat
 import unicodedata
-from collections.abc import Iterator
 
 from jtln_tf.config import InputError
 
@@ -34,50 +34,40 @@ def subfolders(folder: str | os.PathLike) -> list[os.DirEntry]:
     """Returns the visible folders in a folder, sorted by name, without links to the folder or to one above it."""
     folders = [entry for entry in _scan(folder) if _is_folder(entry)]
     if any(entry.is_symlink() for entry in folders):
-        above = set(_with_parents(os.path.realpath(folder)))
+        above = _with_parents(os.path.realpath(folder))
         folders = [one for one in folders if not one.is_symlink() or os.path.realpath(one.path) not in above]
     return folders
 
 
-def find_class_folders(folder: str | os.PathLike, depth: int) -> dict[str, str]:
-    """Finds the folders that are classes.
+def find_class_folders(folder: str | os.PathLike, depth: int) -> tuple[dict[str, str], list[str]]:
+    """Returns the path of each class's folder by class name, sorted by name, and the images above these folders.
 
-    Args:
-        folder: Folder of a split.
-        depth: Number of folders from there to a class; their names, joined by `/`, are the name of the class.
-
-    Returns:
-        The path of each class's folder by class name, sorted by name.
-
-    Raises:
-        InputError: If the names of two folders differ only in their form of Unicode.
+    A class is `depth` folders below the folder of its split; their names, joined by `/`, are its name. Raises
+    `InputError` if the names of two folders differ only in their form of Unicode.
     """
-    level = [("", os.fspath(folder))]
+    level, strays = [("", os.fspath(folder))], []
     for _ in range(depth):
+        entries = [entry for _, path in level for entry in _scan(path)]
+        strays += [entry.path for entry in entries if is_image_name(entry.name) and not _is_folder(entry)]
         level = [(f"{name}/{entry.name}", entry.path) for name, path in level for entry in subfolders(path)]
     found = {}
     for name, path in sorted(level):
         name = normalize(name[1:])
         if name in found:
-            raise InputError(
-                f"A class must have one folder. Received: {found[name]!r} and {path!r}, which are written in two "
-                "forms of Unicode."
-            )
+            received = f"{found[name]!r} and {path!r}, which are written in two forms of Unicode"
+            raise InputError(f"A class must have one folder. Received: {received}.")
         found[name] = path
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), strays
 
 
 def find_images(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
-    """Finds the image files below a folder, at any depth.
+    """Returns the paths of the images below a folder, at any depth, sorted by name, and the paths of all other files.
 
     A folder that several links lead to is searched once, so that circles of links end. A broken link with an image's
     name counts as an image; reading it fails later. No file is opened or asked for its status: 200,000 take a second.
-
-    Returns:
-        The paths of the images, sorted by name, and the paths of all other files.
     """
     start = os.path.realpath(folder)
-    seen, waiting = set(_with_parents(start)), [(os.fspath(folder), start)]
+    seen, waiting = _with_parents(start), [(os.fspath(folder), start)]
     images, others = [], []
     while waiting:
         path, real = waiting.pop()
@@ -93,15 +83,6 @@ def find_images(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
                 others.append(entry.path)
     # Systems list the same names in different orders and forms.
     return sorted(images, key=lambda path: (normalize(path), path)), others
-
-
-def find_strays(folder: str | os.PathLike, depth: int) -> list[str]:
-    """Returns the paths of images above the class folders, which belong to no class."""
-    level, strays = [os.fspath(folder)], []
-    for _ in range(depth):
-        strays += [one.path for path in level for one in _scan(path) if is_image_name(one.name) and not _is_folder(one)]
-        level = [entry.path for path in level for entry in subfolders(path)]
-    return strays
 
 
 def _scan(folder):
@@ -123,8 +104,5 @@ def _is_file(entry):
         return True
 
 
-def _with_parents(path) -> Iterator[str]:
-    yield path
-    while path != os.path.dirname(path):
-        path = os.path.dirname(path)
-        yield path
+def _with_parents(path):
+    return {path, *map(str, pathlib.Path(path).parents)}

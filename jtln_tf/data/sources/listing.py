@@ -11,16 +11,9 @@ from jtln_tf.config import DomainSpec, InputError, domain_options
 from jtln_tf.data.examples import Examples
 
 # Names of splits in lower case, as people write them.
-SPLIT_NAMES = {
-    "train": "train",
-    "val": "validation",
-    "validation": "validation",
-    "valid": "validation",
-    "test": "test",
-}
-# Where the columns of a class are from, in messages.
-_TABLES = {"list": "the list", "records": "the records", "tfds": "the data set"}
-_OTHER_TABLE = "its class table"
+SPLIT_NAMES = {"train": "train", **dict.fromkeys(("val", "validation", "valid"), "validation"), "test": "test"}
+# What the columns of a class belong to, in messages.
+_TABLES = {"list": "the list", "records": "the records", "tfds": "the data set", "folder": "its class table"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,12 +40,7 @@ class Listing:
 def select_classes(listing: Listing, spec: DomainSpec) -> Listing:
     """Keeps the classes that a specification asks for; their labels count anew, in the same order.
 
-    Args:
-        listing: `Listing`.
-        spec: `DomainSpec` with `classes`, `exclude` and `filters`.
-
-    Raises:
-        InputError: If a name or pattern matches no class, a column is unknown, or nothing remains.
+    Raises `InputError` if a name or pattern matches no class, a column is unknown, or nothing remains.
     """
     kept = set(listing.class_names)
     if spec.classes:
@@ -74,16 +62,7 @@ def select_classes(listing: Listing, spec: DomainSpec) -> Listing:
 
 
 def require_known_class(name: str, known: Collection[str], place: str) -> None:
-    """Checks that a class is in the train split.
-
-    Args:
-        name: Name of the class.
-        known: Names of the classes of the train split.
-        place: Where the class was found, for the message.
-
-    Raises:
-        InputError: If it is not; the message has the nearest name.
-    """
+    """Checks that a class is one of those of the train split; `InputError` says its place and the nearest name."""
     if name in known:
         return
     near = [one for one in known if one.casefold() == name.casefold()] or difflib.get_close_matches(name, known, n=1)
@@ -92,20 +71,12 @@ def require_known_class(name: str, known: Collection[str], place: str) -> None:
 
 
 def require_columns(spec: DomainSpec, columns: Collection[str]) -> None:
-    """Checks that every unknown option of a specification is a column of its data.
-
-    Args:
-        spec: `DomainSpec`.
-        columns: Names of the columns that are known of its classes.
-
-    Raises:
-        InputError: If one is not.
-    """
+    """Raises `InputError` unless every unknown option of a specification is one of the columns of its class table."""
     for column, _ in spec.filters:
         if column not in columns:
             known = ", ".join(domain_options(spec.kind))
             if columns:
-                known += f", or a column of {_TABLES.get(spec.kind, _OTHER_TABLE)} ({', '.join(sorted(columns))})"
+                known += f", or a column of {_TABLES[spec.kind]} ({', '.join(sorted(columns))})"
             elif spec.kind == "folder":
                 known += ", or a column of a classes.csv in the folder"
             raise InputError(f"A domain option must be one of {known}. Received: {column!r} in {spec.text!r}.")
@@ -127,9 +98,9 @@ def _classes_with(column, values, rows, spec):
     present = {row[column] for row in rows.values() if column in row}
     for value in values:
         if value not in present:
-            close = difflib.get_close_matches(value, sorted(present), n=3, cutoff=0.0)
+            close = ", ".join(difflib.get_close_matches(value, sorted(present), n=3, cutoff=0.0))
             raise InputError(
-                f"`{column}` must be a value in {_TABLES.get(spec.kind, _OTHER_TABLE)}, for example "
-                f"{', '.join(close)}. Received: {value!r} in {spec.text!r}."
+                f"`{column}` must be a value in {_TABLES[spec.kind]}, for example {close}. Received: {value!r} in "
+                f"{spec.text!r}."
             )
     return {name for name, row in rows.items() if row.get(column) in values}

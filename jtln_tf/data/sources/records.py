@@ -35,20 +35,7 @@ _OWN_NAME = re.compile(rf"{_SHARD_NAME.pattern}|labels_[a-z]+\.npy|{re.escape(_I
 
 
 def list_records(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
-    """Lists a `records:` domain, a folder that `write_records` wrote; it reads no image.
-
-    Args:
-        spec: `DomainSpec`; a relative `name` is looked up in `data_root`.
-        data_root: Folder of relative paths; empty is the current one.
-        cache_dir: Unused.
-
-    Returns:
-        `Listing` of record numbers, its classes already selected.
-
-    Raises:
-        MissingInputError: If there is no such folder.
-        InputError: If it holds no such domain, or not all of it.
-    """
+    """Lists a `records:` domain, a folder that `write_records` wrote; it reads no image."""
     del cache_dir
     folder = pathlib.Path(data_root) / spec.name
     if not (folder / _INDEX_FILE).is_file():
@@ -59,9 +46,8 @@ def list_records(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> 
         raise
     # A file that is made to do harm can raise anything, a lack of memory for example.
     except Exception as error:
-        raise InputError(
-            f"`records:` must name what prepare_data wrote. Received: {str(folder)!r} ({first_line(error)})."
-        ) from error
+        received = f"{str(folder)!r} ({first_line(error)})"
+        raise InputError(f"`records:` must name what prepare_data wrote. Received: {received}.") from error
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise InputError(f"A domain of records must have all its shards. Received: {missing[0]!r} is missing.")
@@ -72,10 +58,8 @@ def _read_index(folder):
     """Returns the `Listing` of a folder, checked, and the paths of its shards."""
     index = json.loads((folder / _INDEX_FILE).read_text("utf-8"))
     if index["format"] != _FORMAT:
-        raise InputError(
-            f"Records must be of format {_FORMAT}. Received: {index['format']!r} in {str(folder)!r}. "
-            "Hint: pack them again."
-        )
+        received = f"{index['format']!r} in {str(folder)!r}"
+        raise InputError(f"Records must be of format {_FORMAT}. Received: {received}. Hint: pack them again.")
     class_names, table, fraction = index["class_names"], index["class_table"], index["test_fraction"]
     _check_classes(class_names, table)
     if not 0 <= fraction < 1:
@@ -125,14 +109,8 @@ def write_records(
     """Writes all images of a domain as records: the files unchanged, no image is decoded.
 
     The folder is whole or not there: it is first written into a hidden folder beside it. If two processes write the
-    same folder, the second waits for the first.
-
-    Args:
-        listing: `Listing`.
-        output: Folder to write.
-        images_per_shard: Largest number of images in a file.
-        overwrite: Replace what an earlier call wrote there, which stays until the new records are whole.
-        progress: Called with the number of images that are done since the last call, or None.
+    same folder, the second waits for the first. `overwrite` replaces what an earlier call wrote there, which stays
+    until the new records are whole. `progress` is called with the number of images that are done since the last call.
 
     Raises:
         InputError: If the folder exists, or the images of the domain are not files.
@@ -152,10 +130,8 @@ def write_records(
             _check_output(output, overwrite)
     except (RuntimeError, OSError) as error:
         # ArrayRecord reports a full disk by a RuntimeError.
-        reason = first_line(error).split(";")[0]
-        raise InputError(
-            f"`output` must be a folder that can be written. Received: {str(output)!r} ({reason})."
-        ) from error
+        received = f"{str(output)!r} ({first_line(error).split(';')[0]})"
+        raise InputError(f"`output` must be a folder that can be written. Received: {received}.") from error
 
 
 @contextlib.contextmanager

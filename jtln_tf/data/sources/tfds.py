@@ -18,6 +18,7 @@ from jtln_tf.data.examples import Examples
 from jtln_tf.data.reading.decoding import explain_error
 from jtln_tf.data.reading.images import Records, constant_on_cpu
 from jtln_tf.data.reading.record_reader import RecordReader, TFRecordShard, open_array_record
+from jtln_tf.data.sources.class_table import shared_columns
 from jtln_tf.data.sources.listing import Listing, require_columns, select_classes
 from jtln_tf.files import first_line
 
@@ -30,23 +31,12 @@ def list_tfds(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Lis
 
     All labels are read, and no image is decoded. A named SPLIT is the only one used and is divided like a folder.
     Further class labels, such as the `coarse_label` of cifar100, are columns of the class table if all images of a
-    class share them.
-
-    Args:
-        spec: `DomainSpec`.
-        data_root: Folder of the prepared data sets; empty is TFDS's own default.
-        cache_dir: Unused.
-
-    Raises:
-        MissingInputError: If the data set is not prepared, and files for it must be downloaded by hand.
-        InputError: If there is no such data set, split or column, it cannot be downloaded, or it has no image with one
-            class label.
+    class share them. The prepared data sets are in `data_root`; empty is TFDS's own default.
     """
     del cache_dir
     name, _, split = spec.name.partition(":")
     builder = _make_builder(name, data_root)
-    image_key, label_key = _find_features(builder)
-    label_keys = _label_keys(builder)
+    image_key, label_key, label_keys = _find_features(builder)
     # A misspelt column is reported before gigabytes are downloaded.
     require_columns(spec, label_keys if len(label_keys) > 1 else ())
     _prepare(builder, name)
@@ -68,30 +58,25 @@ def list_tfds(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Lis
         # Some data sets publish their test images without labels. Test images are held out then, as of a folder.
         if one == split or one == "train" or len(examples):
             splits["train" if one == split else one] = examples
-    class_names = tuple(builder.info.features[label_key].names)
-    listing = Listing(class_names, splits, class_table=_class_table(builder, label_key, labels))
-    return select_classes(listing, spec)
+    features = builder.info.features
+    table = _class_table(features, label_key, labels)
+    return select_classes(Listing(tuple(features[label_key].names), splits, class_table=table), spec)
 
 
 class ExampleReader(RecordReader):
     """Reads examples of a prepared data set by number, counted through some of its splits."""
 
     def __init__(self, builder, splits: Sequence[str], image_key: str):
-        """Opens no file yet.
-
-        Raises:
-            InputError: If the data set is prepared in another format than TFRecord or ArrayRecord.
-        """
+        """Opens no file yet; raises `InputError` if the data set is prepared in another format than `_OPENERS`."""
         file_format = builder.info.file_format.value
         if file_format not in _OPENERS:
-            raise InputError(
-                f"A data set must be prepared as one of {', '.join(_OPENERS)}. Received: {file_format!r} in "
-                f"{str(builder.data_dir)!r}."
-            )
+            received = f"{file_format!r} in {str(builder.data_dir)!r}"
+            raise InputError(f"A data set must be prepared as one of {', '.join(_OPENERS)}. Received: {received}.")
         infos = [builder.info.splits[split] for split in splits]
         paths = [os.fspath(path) for info in infos for path in info.filepaths]
-        self._sizes, self._image_key = [size for info in infos for size in info.shard_lengths], image_key
-        super().__init__(paths, self._sizes, open_shard=_OPENERS[file_format])
+        sizes = [size for info in infos for size in info.shard_lengths]
+        super().__init__(paths, sizes, open_shard=_OPENERS[file_format])
+        self._image_key = image_key
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
         """Returns the encoded images at `numbers`, an object array of bytes [N]."""
@@ -126,9 +111,8 @@ def _make_builder(name, data_root):
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"`tfds:` must name a data set of TensorFlow Datasets. Received: {name!r}.") from error
     except ValueError as error:
-        raise InputError(
-            f"`tfds:` must name a data set and its CONFIG. Received: {name!r} ({first_line(error)})."
-        ) from error
+        received = f"{name!r} ({first_line(error)})"
+        raise InputError(f"`tfds:` must name a data set and its CONFIG. Received: {received}.") from error
 
 
 def _prepare(builder, name):
@@ -168,39 +152,28 @@ def _remove_empty(folder):
             shutil.rmtree(folder)
 
 
-def _label_keys(builder):
-    import tensorflow_datasets as tfds
-
-    return [key for key, kind in builder.info.features.items() if isinstance(kind, tfds.features.ClassLabel)]
-
-
 def _find_features(builder):
-    """Returns the names of the image and of its class label."""
+    """Returns the names of the image, of its class label, and of all class labels."""
     import tensorflow_datasets as tfds
 
-    images = [key for key, kind in builder.info.features.items() if isinstance(kind, tfds.features.Image)]
-    labels = _label_keys(builder)
+    kinds = builder.info.features.items()
+    images = [key for key, kind in kinds if isinstance(kind, tfds.features.Image)]
+    labels = [key for key, kind in kinds if isinstance(kind, tfds.features.ClassLabel)]
     supervised = builder.info.supervised_keys
     if supervised and supervised[0] in images and supervised[1] in labels:
-        return supervised
+        return *supervised, labels
     if len(images) != 1 or len(labels) != 1:
         raise InputError(
             "A tfds: data set must have one image and one class label for each example. "
             f"Received: {builder.info.full_name} with images {images} and labels {labels}."
         )
-    return images[0], labels[0]
+    return images[0], labels[0], labels
 
 
-def _class_table(builder, label_key, labels):
-    """Returns the labels that all images of a class share, by class name and feature; empty if there are none."""
-    features = builder.info.features
+def _class_table(features, label_key, labels):
+    """Returns the labels that all images of a class share, by class name and feature."""
     is_labelled = labels[label_key] >= 0
-    table = {}
-    for key, values in labels.items():
-        pairs = np.unique(np.stack([labels[label_key], values])[:, is_labelled], axis=1)
-        is_shared = len(np.unique(pairs[0])) == pairs.shape[1]
-        if key != label_key and is_shared and (pairs[1] >= 0).all():
-            for label, value in pairs.T.tolist():
-                class_name = features[label_key].names[label]
-                table.setdefault(class_name, {label_key: class_name})[key] = features[key].names[value]
-    return table
+    known = {key: values[is_labelled] for key, values in labels.items() if (values[is_labelled] >= 0).all()}
+    combinations = np.unique(np.stack(list(known.values()), axis=1), axis=0)
+    rows = [dict(zip(known, row, strict=True)) for row in combinations.tolist()]
+    return shared_columns([{key: features[key].names[row[key]] for key in row} for row in rows], label_key)

@@ -28,14 +28,14 @@ def shards(request, tmp_path):
     return paths, TFRecordShard if request.param == "tfrecord" else open_array_record
 
 
-@pytest.mark.parametrize("numbers", [range(23), [22, 0, 8, 0, 7], [5], []])
+@pytest.mark.parametrize("numbers", [range(23), [22, 0, 8, 0, 7], []])
 def test_records_are_read_in_the_order_asked_for(shards, numbers):
     paths, open_shard = shards
     found = RecordReader(paths, SIZES, open_shard=open_shard).read(list(numbers))
     assert found.dtype == object and list(found) == [RECORDS[number] for number in numbers]
 
 
-@pytest.mark.parametrize("left", [0, 9, 5100, -1])
+@pytest.mark.parametrize("left", [0, 9, -1])
 def test_a_file_that_was_cut_is_named(shards, left):
     paths, open_shard = shards
     first = pathlib.Path(paths[0])

@@ -14,11 +14,6 @@ def test_builtin_domains(name, sizes):
     assert domain.train.images.values.min() == 0 and domain.train.images.values.max() >= 240
 
 
-def test_size_and_channels_that_are_asked_for():
-    domain = load_domain("builtin:optdigits?per_class=2", image_size=8, channels=3)
-    assert domain.image_shape == (8, 8, 3) and domain.train.images.values.shape == (20, 8, 8, 3)
-
-
 def test_unknown_builtin():
     with pytest.raises(InputError, match="A builtin domain must be one of mnist5k, optdigits. Received: 'mnist'"):
         load_domain("builtin:mnist")

@@ -36,6 +36,9 @@ def test_records_hold_the_images_of_the_folder(photos, tmp_path, cache):
     assert records.class_names == folder.class_names and records.class_table == folder.class_table
     for name in ("train", "validation", "test"):
         assert pixels_by_label(records.split(name)) == pixels_by_label(folder.split(name))
+    train = list_domain(f"records:{photos}/records").splits["train"]
+    found = sorted(train.images.contents(range(len(train))))
+    assert found == sorted(path.read_bytes() for path in (photos / "photos" / "train").rglob("*.png"))
 
 
 @pytest.mark.parametrize("options", ["", "?per_class=3", "?test_fraction=0.4&validation_fraction=0.3", "?classes=b"])
@@ -49,12 +52,6 @@ def test_the_same_images_are_held_out_and_drawn_as_of_the_folder(tmp_path, optio
     for name in ("train", "validation", "test"):
         np.testing.assert_array_equal(records.split(name).images, folder.split(name).images)
         np.testing.assert_array_equal(records.split(name).labels, folder.split(name).labels)
-
-
-def test_files_are_kept_byte_by_byte(photos):
-    train = list_domain(f"records:{photos}/records").splits["train"]
-    found = sorted(train.images.contents(range(len(train))))
-    assert found == sorted(path.read_bytes() for path in (photos / "photos" / "train").rglob("*.png"))
 
 
 def test_another_content_has_another_fingerprint(photos, tmp_path):
@@ -78,26 +75,11 @@ def test_records_are_packed_again_a_few_at_a_time(photos, tmp_path, monkeypatch)
     assert pixels_by_label(domain.train) == pixels_by_label(expected.train)
 
 
-@pytest.mark.parametrize("cache", ["none", "disk"])
-def test_a_broken_image_is_named_or_left_out(tmp_path, cache):
-    make_image_folder(tmp_path / "photos", ["a", "b"], 6)
-    (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"no image")
-    write_records(list_domain(f"folder:{tmp_path}/photos"), tmp_path / "records", images_per_shard=5)
-    options = {"image_size": 16, "cache": cache, "cache_dir": tmp_path / "cache"}
-    with pytest.raises(InputError, match=r"Every image must be readable\. Received: 'records/train\[\d+\]'"):
-        load_domain(f"records:{tmp_path}/records", **options)
-    domain = load_domain(f"records:{tmp_path}/records", skip_bad_images=True, **options)
-    assert domain.num_bad_images == 1
-    assert len(domain.train) + len(domain.validation) + len(domain.test) == 12
-
-
 def test_damaged_records_are_told(photos, tmp_path):
     with pytest.raises(MissingInputError, match=r"`records:` must name a folder with domain\.json"):
         load_domain(f"records:{photos}")
-    broken = tmp_path / "broken"
-    shutil.copytree(photos / "records", broken)
-    index = json.loads((broken / "domain.json").read_text())
-    shard = broken / index["splits"]["train"]["shards"][0]["file"]
+    broken = shutil.copytree(photos / "records", tmp_path / "broken")
+    shard = broken / "train-00000-of-00006.array_record"
     whole = shard.read_bytes()
     shard.unlink()
     with pytest.raises(InputError, match="must have all its shards.*train-00000-of-00006"):
@@ -115,35 +97,27 @@ def test_damaged_records_are_told(photos, tmp_path):
         ({"splits": {"train": {"shards": [{"file": "../x.array_record", "records": 1}]}}}, "not the name of a shard"),
         ({"splits": {"../train": {"shards": []}, "train": {"shards": []}}}, "is not a split"),
         ({"class_table": {"a": 3}}, "prepare_data wrote"),
-        ({"class_table": {"a": {"family": 3}}}, "must be texts"),
         ({"class_names": [["a"], "b", "c"]}, "must be texts"),
-        ({"class_names": "abc"}, "must be texts"),
         ({"class_names": ["a", "b", "b"]}, "a class is there twice"),
         ({"test_fraction": float("nan")}, "test_fraction is nan"),
         ({"splits": {}}, "no train split"),
         (None, "prepare_data wrote.*recursion"),
+        # Headers of labels.
+        ("(17592186044416,)", "prepare_data wrote"),
+        ("((((", "prepare_data wrote"),
+        ("(21, 1)", "does not fit"),
     ],
 )
-def test_a_foreign_index_is_refused(photos, tmp_path, change, message):
+def test_foreign_files_are_refused(photos, tmp_path, change, message):
     foreign = tmp_path / "foreign"
     shutil.copytree(photos / "records", foreign)
-    index = json.loads((foreign / "domain.json").read_text())
-    (foreign / "domain.json").write_text(json.dumps(index | change) if change else "[" * 100_000)
-    with pytest.raises(InputError, match=message) as caught:
-        list_domain(f"records:{foreign}")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [("(17592186044416,)", "prepare_data wrote"), ("((((", "prepare_data wrote"), ("(21, 1)", "does not fit")],
-)
-def test_labels_that_are_made_to_do_harm_are_refused(photos, tmp_path, header, message):
-    foreign = tmp_path / "foreign"
-    shutil.copytree(photos / "records", foreign)
-    text = f"{{'descr': '<i4', 'fortran_order': False, 'shape': {header}, }}\n".encode()
-    labels = (foreign / "labels_train.npy").read_bytes()[-84:]
-    (foreign / "labels_train.npy").write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + labels)
+    if isinstance(change, str):
+        text = f"{{'descr': '<i4', 'fortran_order': False, 'shape': {change}, }}\n".encode()
+        labels = (foreign / "labels_train.npy").read_bytes()[-84:]
+        (foreign / "labels_train.npy").write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + labels)
+    else:
+        index = json.loads((foreign / "domain.json").read_text())
+        (foreign / "domain.json").write_text(json.dumps(index | change) if change else "[" * 100_000)
     with pytest.raises(InputError, match=message) as caught:
         list_domain(f"records:{foreign}")
     assert "\n" not in str(caught.value)
@@ -163,18 +137,19 @@ def below(folder):
     return sorted(os.path.relpath(path, folder) for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("foreign", ["mark", "file", "folder", "link"])
+FOREIGN = {
+    "mark": lambda folder: (folder / "jtln_tf.json").unlink(),
+    "file": lambda folder: (folder / "notes.txt").write_text("mine"),
+    "folder": lambda folder: (folder / "train-00000-of-00009.array_record").mkdir(),
+    "link": lambda folder: (folder / "labels_more.npy").symlink_to(folder / "labels_train.npy"),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
 def test_a_folder_with_other_things_is_not_replaced(photos, tmp_path, foreign):
     output = tmp_path / "out"
     shutil.copytree(photos / "records", output)
-    if foreign == "mark":
-        (output / "jtln_tf.json").unlink()
-    elif foreign == "file":
-        (output / "notes.txt").write_text("mine")
-    elif foreign == "folder":
-        (output / "train-00000-of-00009.array_record").mkdir()
-    else:
-        (output / "labels_more.npy").symlink_to(output / "labels_train.npy")
+    FOREIGN[foreign](output)
     left = sorted(os.listdir(output))
     with pytest.raises(InputError, match="`output` must .*what this program wrote|`output` must be a new folder"):
         write_records(list_domain(f"folder:{photos}/photos"), output, images_per_shard=9, overwrite=True)
@@ -189,14 +164,8 @@ def test_only_our_own_folders_are_replaced_or_removed(photos, tmp_path, monkeypa
     # The current folder has a name too.
     monkeypatch.chdir(tmp_path / "out")
     write_records(listing, ".", images_per_shard=100, overwrite=True)
-    assert below(tmp_path) == [
-        ".out.prepare_data/lock",
-        "out.unfinished/notes.txt",
-        "out/domain.json",
-        "out/jtln_tf.json",
-        *(f"out/labels_{split}.npy" for split in ("test", "train", "validation")),
-        *(f"out/{split}-00000-of-00001.array_record" for split in ("test", "train", "validation")),
-    ]
+    names = [f"out/{name}.array_record" for name in ("test-00000-of-00001", "train-00000-of-00001")]
+    assert set(names) < set(below(tmp_path)) and len(below(tmp_path)) == 10
 
 
 def test_what_others_put_there_meanwhile_stays(photos, tmp_path):

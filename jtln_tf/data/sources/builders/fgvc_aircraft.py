@@ -7,9 +7,9 @@ import tensorflow_datasets as tfds
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.data.sources.builders.manual import find_manual_folder, read_lines, require_count
 
-# From fine to coarse; each is a configuration, whose label it is.
-LEVELS = ("variant", "family", "manufacturer")
 _LEVEL_FILES = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}
+# From fine to coarse; each is a configuration, whose label it is.
+LEVELS = tuple(_LEVEL_FILES)
 _SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -25,9 +25,7 @@ class FgvcAircraft(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name=level, description=f"The label is the {level}.") for level in LEVELS
-    ]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=one, description=f"The label is the {one}.") for one in LEVELS]
     DEFAULT_BUILDER_CONFIG_NAME = "variant"
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download fgvc-aircraft-2013b.tar.gz (2.75 GB; for non-commercial research only) from
@@ -91,9 +89,8 @@ def _read_labels(path, class_names):
         identifier, _, name = line.partition(" ")
         # Anything but digits could be a path that leads out of the folder.
         if not re.fullmatch("[0-9]+", identifier) or name not in class_names or identifier in labels:
-            raise InputError(
-                f"A line must be an image and its class, each image once. Received: {line!r} in {str(path)!r}."
-            )
+            received = f"{line!r} in {str(path)!r}"
+            raise InputError(f"A line must be an image and its class, each image once. Received: {received}.")
         labels[identifier] = name
     return labels
 
@@ -106,14 +103,11 @@ def _check_splits(splits, folder):
         for identifier, levels in labels.items():
             image = f"{identifier}.jpg"
             if image not in found:
-                raise MissingInputError(
-                    f"A data set must be complete. Received: no {str(folder / 'images' / image)!r}."
-                )
+                missing = str(folder / "images" / image)
+                raise MissingInputError(f"A data set must be complete. Received: no {missing!r}.")
             if split_of.setdefault(identifier, split) != split:
                 raise InputError(f"An image must be in one split. Received: {identifier} in {split} too.")
             above = (levels["family"], levels["manufacturer"])
             if coarser.setdefault(levels["variant"], above) != above:
-                raise InputError(
-                    f"A variant must have one family and manufacturer. Received: {levels['variant']!r} with "
-                    f"{coarser[levels['variant']]} and {above}."
-                )
+                received = f"{levels['variant']!r} with {coarser[levels['variant']]} and {above}"
+                raise InputError(f"A variant must have one family and manufacturer. Received: {received}.")

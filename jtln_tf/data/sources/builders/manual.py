@@ -12,17 +12,9 @@ from jtln_tf.config import InputError, MissingInputError
 def find_manual_folder(
     manual_dir: pathlib.Path, candidates: Sequence[str], content: str, archive: str, unpack_in: str
 ) -> pathlib.Path:
-    """Returns the unpacked folder of a data set.
+    """Returns the unpacked folder of a data set: the first of some folders in TFDS's `manual_dir` that has a content.
 
-    Args:
-        manual_dir: TFDS's folder for manual downloads.
-        candidates: Names of folders in it, of which messages name the first; `.` is `manual_dir` itself.
-        content: Relative path by which the folder is known.
-        archive: File name of the archive as published.
-        unpack_in: Folder of `manual_dir` to unpack it in.
-
-    Raises:
-        MissingInputError: If none of the candidates has the content.
+    `MissingInputError` tells to download the published archive, or to unpack it in the folder `unpack_in`.
     """
     for candidate in candidates:
         if (manual_dir / candidate / content).exists():
@@ -38,12 +30,7 @@ def find_manual_folder(
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
-    """Returns the lines of a UTF-8 text file that are not blank, stripped.
-
-    Raises:
-        MissingInputError: If there is no such file.
-        InputError: If it is not UTF-8 text.
-    """
+    """Returns the lines of a UTF-8 text file that are not blank, stripped; `InputError` if it is missing or no text."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -15,11 +15,6 @@ CLASS_NAMES = (
     "ruler", "scissors", "speaker", "stapler", "tape_dispenser", "trash_can",
 )
 # fmt: on
-_DOMAINS = {
-    "amazon": "Pictures of an online shop.",
-    "dslr": "Photographs of a single-lens reflex camera.",
-    "webcam": "Photographs of a webcam.",
-}
 
 
 class Office31(tfds.core.GeneratorBasedBuilder):
@@ -30,13 +25,13 @@ class Office31(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name, description=text) for name, text in _DOMAINS.items()]
+    NUM_IMAGES = {"amazon": 2817, "dslr": 498, "webcam": 795}
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name, description=f"Images of {name}.") for name in NUM_IMAGES]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download domain_adaptation_images.tar.gz (about 76 MB) by the link on
     https://faculty.cc.gatech.edu/~judy/domainadapt/ and unpack it in a folder office31 of manual_dir, which then has
     office31/amazon/images/, office31/dslr/images/ and office31/webcam/images/.
     """
-    NUM_IMAGES = {"amazon": 2817, "dslr": 498, "webcam": 795}
 
     def _info(self):
         label = tfds.features.ClassLabel(names=CLASS_NAMES)
@@ -59,10 +54,9 @@ class Office31(tfds.core.GeneratorBasedBuilder):
         class_folders = {child.name: child for child in folder.iterdir() if child.is_dir()}
         different = sorted(set(CLASS_NAMES) ^ set(class_folders))
         if different:
-            raise InputError(
-                f"{str(folder)!r} must hold the 31 classes of Office-31. Received: {len(class_folders)} folders, "
-                f"{different[0]!r} {'too many' if different[0] in class_folders else 'missing'}."
-            )
+            first = f"{different[0]!r} {'too many' if different[0] in class_folders else 'missing'}"
+            received = f"{len(class_folders)} folders, {first}"
+            raise InputError(f"{str(folder)!r} must hold the 31 classes of Office-31. Received: {received}.")
         images = {
             f"{name}/{path.name}": (path, name)
             for name in CLASS_NAMES
