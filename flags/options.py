@@ -23,26 +23,14 @@ def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 
 def config_from_flags(method: str | None = None, flag_values: flags.FlagValues = flags.FLAGS) -> ExperimentConfig:
-    """Builds the configuration that the parsed flags describe.
-
-    Args:
-        method: Name of the method in place of `--method`; None takes the flag.
-        flag_values: The parsed flags.
-
-    Raises:
-        InputError: If a value does not fit.
-    """
+    """Builds the configuration that the parsed flags describe, for a method in place of `--method` if one is named."""
     sections = {name: section(**_values(section, flag_values)) for name, section in SECTIONS.items()}
     chosen = find_method(method or flag_values.method)
     return ExperimentConfig(**sections, method=chosen(**_values(chosen, flag_values)))
 
 
 def with_given_flags(config: ExperimentConfig, flag_values: flags.FlagValues = flags.FLAGS) -> ExperimentConfig:
-    """Returns a configuration with the values of the flags that were given in place of its own.
-
-    Raises:
-        InputError: If a value does not fit.
-    """
+    """Returns a configuration with the values of the flags that were given in place of its own."""
     sections = {
         name: dataclasses.replace(getattr(config, name), **_values(section, flag_values, only_given=True))
         for name, section in SECTIONS.items()
@@ -55,11 +43,7 @@ def with_given_flags(config: ExperimentConfig, flag_values: flags.FlagValues = f
 
 
 def preset_path(name: str) -> pathlib.Path:
-    """Returns the flag file of a preset.
-
-    Raises:
-        InputError: If there is none of that name.
-    """
+    """Returns the flag file of a preset; raises `InputError` if there is none of that name."""
     presets = sorted(path.stem for path in _PRESETS.glob("*.flags"))
     if name not in presets:
         raise InputError(f"`preset` must be one of {', '.join(presets)}. Received: {name!r}.")

@@ -43,11 +43,7 @@ class Assembly:
 
 
 def assemble(run: Run) -> Assembly:
-    """Loads the domains and builds the network, the class costs and the model of a run.
-
-    Raises:
-        InputError: If the configuration does not fit the data or the files that it names.
-    """
+    """Loads the domains and builds the network, the class costs and the model of a run, or raises `InputError`."""
     config = run.config
     check_backbone_files(config.network)
     saved_costs = _read_costs(run)
@@ -58,8 +54,8 @@ def assemble(run: Run) -> Assembly:
     _check_domains(config, domains["target"])
     if run.is_resumed:
         run.check_classes(class_names(domains))
-    network, trunk = build_run_network(config, domains), None
-    trained = network
+    network = trained = build_run_network(config, domains)
+    trunk = None
     if config.network.cache_features:
         # Before images are looked at: the network cannot be cut behind every layer.
         trunk, trained = cut_network(network, config.network.freeze_until)
@@ -104,11 +100,7 @@ def build_run_network(config: ExperimentConfig, domains: dict[str, Domain]) -> k
 
 
 def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:
-    """Loads the network of a run with its domains, for evaluation or export.
-
-    Raises:
-        InputError: If the classes have changed, or the run has no checkpoint.
-    """
+    """Loads the network of a run with its domains; `InputError` if classes have changed or it has no checkpoint."""
     domains = load_run_domains(run.config)
     run.check_classes(class_names(domains))
     network = build_run_network(run.config, domains)

@@ -13,15 +13,9 @@ from jtln_tf.trainer.stages import compile_for_stage, train_stage
 def train(run: Run, assembly: Assembly) -> TrainingState:
     """Takes the model through the stages of its method, from the last checkpoint if the run is resumed.
 
-    Args:
-        run: `Run`, begun.
-        assembly: What is trained.
-
-    Returns:
-        The final state; the network holds the weights of the last step or, with early stopping, of the best.
+    Returns the final state; the network holds the weights of the last step or, with early stopping, of the best.
     """
-    config, model = run.config, assembly.model
-    found = assembly.found
+    config, model, found = run.config, assembly.model, assembly.found
     state = found or TrainingState(seconds=assembly.seconds)
     if assembly.costs is not None:
         run.write_costs(assembly.costs)

@@ -50,12 +50,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | os.PathLike) -> "Run":
-        """Opens an existing run.
-
-        Raises:
-            MissingInputError: If the folder holds no run.
-            InputError: If it is a run of another version, or its configuration cannot be read.
-        """
+        """Opens an existing run; `InputError` if there is none, or one of another version or that cannot be read."""
         folder = pathlib.Path(folder)
         path = folder / _CONFIG_FILE
         if not os.path.isfile(path):
@@ -136,12 +131,7 @@ class Run:
     def begin(self, class_names: dict[str, tuple[str, ...]], needed_bytes: int) -> Iterator[None]:
         """Makes the folder, writes what `resume` needs, and keeps other processes out until the end.
 
-        Args:
-            class_names: Class names by side.
-            needed_bytes: What the run is going to write.
-
-        Raises:
-            InputError: If the folder cannot be written, is in use, or the disk is too full; nothing is removed then.
+        Raises `InputError`, and removes nothing, if the folder cannot be written, is in use, or the disk is too full.
         """
         files.check_room(self.folder, needed_bytes, "workdir")
         with contextlib.ExitStack() as stack:
@@ -176,14 +166,7 @@ class Run:
             files.remove_marked(self.folder / name, name, own_names, "workdir")
 
     def check_classes(self, class_names: dict[str, tuple[str, ...]]) -> None:
-        """Checks that the domains still have the classes that the run was begun with.
-
-        Args:
-            class_names: Class names by side.
-
-        Raises:
-            InputError: If a class has gone, come or moved: the heads would name the wrong ones.
-        """
+        """Raises `InputError` if a class has gone, come or moved since the run began: heads would name the wrong ones."""
         known = json.loads((self.folder / _CLASSES_FILE).read_text("utf-8"))
         for side, names in class_names.items():
             if known[side] != list(names):

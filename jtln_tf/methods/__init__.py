@@ -22,11 +22,7 @@ __all__ = ["COMPARED_METHODS", "DEFAULT_METHOD", "METHODS", "Method", "Stage", "
 
 
 def find_method(name: str) -> type[Method]:
-    """Returns the method of a name.
-
-    Raises:
-        InputError: If there is none; the message lists the names.
-    """
+    """Returns the method of a name; raises `InputError`, which lists the names, if there is none."""
     if name not in METHODS:
         raise InputError(f"`method` must be one of {', '.join(METHODS)}. Received: {name!r}.")
     return METHODS[name]

@@ -29,11 +29,7 @@ class L2SP(Consecutive):
     l2_sp_beta: float = option(0.01, "l2_sp: weight of the size of the target head.", minimum=0.0)
 
     def make_state(self, network, cost=None):
-        """Returns the starting point: a copy of the backbone's trained weights.
-
-        Raises:
-            InputError: If no layer of the backbone is trained.
-        """
+        """Returns the starting point, a copy of the backbone's trained weights; `InputError` if there are none."""
         import keras
 
         from jtln_tf.network import backbone_variables

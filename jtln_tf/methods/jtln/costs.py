@@ -15,8 +15,7 @@ from jtln_tf.network import features_model, predictions_model
 def prior_costs(setup: Setup) -> CostMatrix | None:
     """Returns the class costs known before training, or None if they are estimated while training.
 
-    Raises:
-        InputError: If the matrix cannot be built; also if that will be done while training.
+    Raises `InputError` if the matrix cannot be built, also if that will be done while training.
     """
     if setup.saved_costs is not None:
         return setup.saved_costs
