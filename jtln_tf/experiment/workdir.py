@@ -166,7 +166,7 @@ class Run:
             files.remove_marked(self.folder / name, name, own_names, "workdir")
 
     def check_classes(self, class_names: dict[str, tuple[str, ...]]) -> None:
-        """Raises `InputError` if a class has gone, come or moved since the run began: heads would name the wrong ones."""
+        """Raises `InputError` if a class has gone, come or moved: the heads would name the wrong ones."""
         known = json.loads((self.folder / _CLASSES_FILE).read_text("utf-8"))
         for side, names in class_names.items():
             if known[side] != list(names):
