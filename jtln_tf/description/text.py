@@ -113,7 +113,7 @@ def _format_duplicates(description, limit):
             lines.append(f"  LEAK: {count:,} of {second} also in {first}")
     if description["contradictions"]:
         lines.append(f"  CONTRADICTION: {description['contradictions']:,} under different labels")
-    return lines + _limit([f"  {_format_group(group['images'], group['same_file'])}" for group in groups], limit)
+    return lines + _limit([_format_group(group) for group in groups], limit)
 
 
 def _format_shared(against, limit):
@@ -126,16 +126,14 @@ def _format_shared(against, limit):
         for their_name, count in counts.items()
         if count
     ]
-    groups = [
-        f"  {_format_group([*group['images'], *group['against_images']], group['same_file'])}"
-        for group in against["shared"]
-    ]
-    return ["", title, *lines, *_limit(groups, limit)]
+    return ["", title, *lines, *_limit([_format_group(group) for group in against["shared"]], limit)]
 
 
-def _format_group(images, same_file):
+def _format_group(group):
+    images = [*group["images"], *group.get("against_images", ())]
     names = " = ".join(f"{_show(one['image'])} ({one['split']}, {_show(one['class'])})" for one in images)
-    return names + {True: "; same file", False: "; other file, same pixels", None: ""}[same_file]
+    end = {True: "; same file", False: "; other file, same pixels", None: ""}[group["same_file"]]
+    return f"  {names}{end}"
 
 
 def _limit(lines, limit):

@@ -30,14 +30,11 @@ def write_objects(folder, *objects):
 
 def listed(spec, folder):
     """Of each split, the class and file of each image."""
-    listing = list_domain(spec)
-    return {
-        split: [
-            (listing.class_names[label], os.path.relpath(path, folder))
-            for path, label in zip(examples.images, examples.labels, strict=True)
-        ]
-        for split, examples in listing.splits.items()
-    }
+    listing, found = list_domain(spec), {}
+    for split, examples in listing.splits.items():
+        names = [listing.class_names[label] for label in examples.labels]
+        found[split] = list(zip(names, [os.path.relpath(path, folder) for path in examples.images], strict=True))
+    return found
 
 
 ROWS = "path,label\nb/1.png,zebra\na/1.png,ape\na/2.png,ape\n"

@@ -20,14 +20,12 @@ def write_images(root, *paths):
 
 def listed(root, options=""):
     """The images of each split, as `class:path below the class's split`."""
-    listing = list_domain(f"folder:{root}{options}")
-    return {
-        split: [
-            f"{listing.class_names[label]}:{os.path.relpath(path, root)}"
-            for path, label in zip(examples.images, examples.labels, strict=True)
-        ]
-        for split, examples in listing.splits.items()
-    }
+    listing, found = list_domain(f"folder:{root}{options}"), {}
+    for split, examples in listing.splits.items():
+        names = [listing.class_names[label] for label in examples.labels]
+        paths = [os.path.relpath(path, root) for path in examples.images]
+        found[split] = [f"{name}:{path}" for name, path in zip(names, paths, strict=True)]
+    return found
 
 
 def load(root, options="?test_fraction=0&validation_fraction=0", **arguments):
