@@ -16,9 +16,8 @@ LONG_NAMES = ("a" * 30 + "b" * 30, "c" * 40, "d" * 41, "数" * 50)
 
 
 def build(values, sources=None, targets=None, **changes):
-    values = np.asarray(values)
-    sources = sources or tuple(f"s{row}" for row in range(values.shape[0]))
-    targets = targets or tuple(f"t{column}" for column in range(values.shape[1]))
+    sources = sources or tuple(f"s{row}" for row in range(len(values)))
+    targets = targets or tuple(f"t{column}" for column in range(len(values[0])))
     return CostMatrix(values, sources, targets, **changes)
 
 
@@ -96,7 +95,7 @@ def test_names_are_thinned_if_they_would_overlap_and_nothing_is_cut_off(shape, r
     assert box.x1 <= figure.get_figwidth() and box.y1 <= figure.get_figheight()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (10, 10), (600, 100)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (10, 10), (400, 20)])
 def test_pictures_have_a_bounded_size(tmp_path, shape):
     matrix, path = build(draw_values(*shape), metric="mkmmd"), tmp_path / "cost.png"
     save_picture(matrix, str(path))
@@ -108,6 +107,8 @@ def test_pictures_have_a_bounded_size(tmp_path, shape):
     if shape == (10, 10):
         # So small a picture is the same in both.
         np.testing.assert_array_equal(array, saved)
+    with pytest.raises(InputError, match=r"^`plot` must end in \.png\. Received: '.*cost.PNG'\.$"):
+        save_picture(matrix, path.with_suffix(".PNG"))
     assert os.listdir(tmp_path) == ["cost.png"]
 
 
@@ -123,9 +124,3 @@ def test_odd_and_long_names_can_be_drawn():
     codes = r"\u6570" * 3
     assert targets == {"a" * 20 + "…" + "b" * 19, "c" * 40, "d" * 20 + "…" + "d" * 19, f"{codes}…{codes}"}
     assert "$a$" in figure.get_suptitle()
-
-
-def test_wrong_suffix(tmp_path):
-    with pytest.raises(InputError, match=r"^`plot` must end in \.png\. Received: '.*cost.PNG'\.$"):
-        save_picture(build(draw_values(2, 2)), tmp_path / "cost.PNG")
-    assert not os.listdir(tmp_path)

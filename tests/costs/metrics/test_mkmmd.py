@@ -19,18 +19,8 @@ def test_agrees_with_the_double_loops(counts, unit):
     assert cost.shape == (3, 2) and cost.dtype == np.float64
     np.testing.assert_allclose(cost, reference.mkmmd(*source, *target, 3, 2, unit), rtol=0, atol=1e-13)
     np.testing.assert_allclose(mkmmd_cost(target, source, scale=unit), cost.T, rtol=0, atol=1e-13)
-    order = np.random.default_rng(2).permutation(len(source[1]))
-    shuffled = mkmmd_cost((source[0][order], source[1][order]), target, scale=unit)
-    np.testing.assert_allclose(shuffled, cost, rtol=0, atol=1e-13)
-
-
-def test_scale_is_the_median_of_both_domains():
-    source, target = draw_features([4, 7, 5]), draw_features([6, 3], seed=1)
-    cost, expected = mkmmd_cost(source, target), reference.mkmmd(*source, *target, 3, 2)
-    # The median is that of 20,000 drawn pairs, not of all: values move by 2 % of the largest.
-    np.testing.assert_allclose(cost, expected, rtol=0, atol=0.02 * expected.max())
-    unit = median_squared_distance(np.concatenate([source[0], target[0]]))
-    np.testing.assert_array_equal(cost, mkmmd_cost(source, target, scale=unit))
+    reverse = mkmmd_cost((source[0][::-1], source[1][::-1]), target, scale=unit)
+    np.testing.assert_allclose(reverse, cost, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("values", [1, 25])

@@ -5,13 +5,11 @@ from jtln_tf.costs.numerics.kernel_features import draw_frequencies, embed, mkmm
 from tests import reference
 from tests.costs.conftest import draw_features
 
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-
 
 def test_the_kernel_is_estimated_without_bias():
     features, _ = draw_features([3, 3], dimension=4, spread=1.0)
     squares = ((features[:, None] - features[None]) ** 2).sum(axis=2)
-    expected = np.mean([np.exp(-squares / (factor * 5.0)) for factor in FACTORS], axis=0)
+    expected = np.mean([np.exp(-squares / (factor * 5.0)) for factor in (0.25, 0.5, 1, 2, 4)], axis=0)
     # Fewer frequencies than dimensions of a bandwidth, and more.
     for num_frequencies in (10, 35):
         draws = [embed(features, draw_frequencies(5.0, 4, num_frequencies, seed)) for seed in range(600)]
@@ -20,15 +18,11 @@ def test_the_kernel_is_estimated_without_bias():
         assert np.all(np.abs(error) <= 4 * deviation + 1e-6)
 
 
-def test_frequencies_are_orthogonal_in_groups_and_divided_evenly_over_the_bandwidths():
+def test_frequencies_are_orthogonal_in_groups():
     frequencies = draw_frequencies(1.0, 8, 50)
     for start in range(0, 50, 8):
         group = frequencies[start : start + 8] / np.linalg.norm(frequencies[start : start + 8], axis=1, keepdims=True)
         np.testing.assert_allclose(group @ group.T, np.eye(len(group)), rtol=0, atol=1e-6)
-    squares = np.sort((draw_frequencies(3.0, 500, 100) ** 2).sum(axis=1)).reshape(5, 20)
-    # A chi-squared of 500 degrees of freedom is within 30 % of its mean.
-    expected = 2 * 500 / (np.array(FACTORS)[::-1, None] * 3.0)
-    np.testing.assert_allclose(squares, np.tile(expected, 20), rtol=0.3)
 
 
 @pytest.mark.parametrize("counts", [([4, 7, 5], [6, 3]), ([1, 4, 1], [2, 1])])
