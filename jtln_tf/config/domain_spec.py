@@ -10,6 +10,8 @@ from jtln_tf.config.errors import InputError
 # The two sides of a transfer, in the order of the cost matrix: rows, columns.
 SIDES = ("source", "target")
 KINDS = ("builtin", "folder", "list", "records", "tfds")
+# Their images are arrays, from which no rows of a file can be cropped.
+PIXEL_KINDS = ("builtin",)
 _OPTIONS = ("classes", "exclude", "per_class", "test_fraction", "validation_fraction")
 # Type, test, and what a message says of each option that is a number.
 _NUMBERS = {
@@ -69,7 +71,7 @@ class DomainSpec:
 
 def domain_options(kind: str) -> tuple[str, ...]:
     """Returns the options of a kind of domain; any other name is taken for a column of its class table."""
-    of_files = () if kind == "builtin" else ("crop_bottom",)
+    of_files = () if kind in PIXEL_KINDS else ("crop_bottom",)
     return (*_OPTIONS, *of_files, *(("class_depth",) if kind == "folder" else ()))
 
 
@@ -104,7 +106,7 @@ def parse_domain_spec(text: str | DomainSpec) -> DomainSpec:
             values[key] = _split_names(value)
         elif key in domain_options(kind):
             values[key] = _parse_number(key, value, text)
-        elif kind != "builtin":
+        elif kind not in PIXEL_KINDS:
             filters.append((key, _split_names(value)))
         else:
             raise InputError(

@@ -3,7 +3,7 @@
 import dataclasses
 
 from jtln_tf.config.augmentation_spec import AUGMENTATIONS, AugmentationSpec, parse_augmentation
-from jtln_tf.config.domain_spec import DomainSpec, parse_domain_spec
+from jtln_tf.config.domain_spec import KINDS, DomainSpec, parse_domain_spec
 from jtln_tf.config.errors import InputError
 from jtln_tf.config.options import Section, option
 
@@ -22,7 +22,7 @@ class DataConfig(Section):
 
     source: DomainSpec | None = option(
         "",
-        "Source domain: builtin:, folder:, list:, records: or tfds:NAME, with ?classes=&per_class=&exclude=.",
+        f"Source domain: one of {', '.join(KINDS)}, a colon and a name or path, with ?classes=&per_class=&exclude=.",
         parse=_parse_domain,
     )
     target: DomainSpec | None = option("", "Target domain, written like --source.", parse=_parse_domain)

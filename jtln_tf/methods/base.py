@@ -82,11 +82,13 @@ class Moment:
         step: Steps taken before this one in the run, scalar int64.
         network: The network that is trained.
         state: Layer that `Method.make_state` returned.
+        stage: The stage, whose `last_step` a schedule may follow; None if `fit` is called without one.
     """
 
     step: "tf.Tensor"
     network: "keras.Model"
     state: "keras.layers.Layer | None"
+    stage: Stage | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

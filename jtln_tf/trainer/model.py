@@ -68,6 +68,7 @@ class JointModel(keras.Model):
         self.method = method or DEFAULT_METHOD.from_values(options)
         layers = self.method.watched_layers(network)
         self._forward = Forward(network, layers)
+        self.stage = None
         self.teacher = copy_network(network) if self.method.uses_teacher else None
         self._teacher_forward = Forward(self.teacher, layers) if self.method.uses_teacher else None
         self.method_state = self.method.make_state(network, cost)
@@ -197,10 +198,11 @@ class JointModel(keras.Model):
         if self.teacher is not None:
             for own, theirs in zip(self.teacher.variables, self.network.variables, strict=True):
                 own.assign(theirs)
+        self.stage = stage
         self.method.begin_stage(stage, self._moment())
 
     def _moment(self):
-        return Moment(tf.convert_to_tensor(self.steps_seen), self.network, self.method_state)
+        return Moment(tf.convert_to_tensor(self.steps_seen), self.network, self.method_state, self.stage)
 
     def _look_at(self, batch, training):
         outputs = self._forward(batch.images, training)

@@ -10,6 +10,7 @@ from jtln_tf.trainer.optimizers import build_optimizer
 
 def compile_for_stage(model: JointModel, training: TrainingConfig, stage: Stage) -> None:
     """Gives a model fresh optimizers with the learning rate schedules of a stage."""
+    model.stage = stage
     model.compile(
         optimizer=build_optimizer(training, training.head_learning_rate, stage.steps),
         backbone_optimizer=build_optimizer(training, training.backbone_learning_rate, stage.steps),

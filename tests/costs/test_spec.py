@@ -4,18 +4,17 @@ import sys
 import pytest
 
 from jtln_tf.config import InputError
-from jtln_tf.costs.spec import COST_METRICS, parse_cost_spec
+from jtln_tf.costs.metrics import METRICS
+from jtln_tf.costs.spec import parse_cost_spec
 
-NAMES = ("mkmmd", "wasserstein", "prediction", "fisher_mkmmd", "text", "taxonomy", "uniform")
 
-
-@pytest.mark.parametrize("metric", [*NAMES, "online"])
+@pytest.mark.parametrize("metric", [*METRICS, "online"])
 def test_a_metric(metric):
     spec = parse_cost_spec(metric)
     assert spec.terms == ((1.0, metric),) and not spec.is_shuffled and spec.text == metric
     assert spec.metrics == (metric,) and spec.files == () and parse_cost_spec(spec) is spec
-    assert spec.looks_through_network == (metric in (*NAMES[:3], "online"))
-    assert spec.looks_at_pixels == (metric == "fisher_mkmmd") and COST_METRICS == NAMES
+    looks_at = METRICS[metric].looks_at if metric in METRICS else "network"
+    assert spec.looks_through_network == (looks_at == "network") and spec.looks_at_pixels == (looks_at == "pixels")
 
 
 @pytest.mark.parametrize(

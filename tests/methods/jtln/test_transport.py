@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from jtln_tf.methods import METHODS
 from jtln_tf.methods.base import Moment, Outputs
-from jtln_tf.methods.consecutive import Consecutive
 from jtln_tf.methods.joint import Joint
 from jtln_tf.methods.jtln.method import Jtln
 from jtln_tf.methods.jtln.state import TransportState
@@ -201,48 +199,6 @@ def test_extreme_logits_stay_finite():
         total, means, gradients = total_and_gradients(method, given)
         assert np.isfinite([total, *means.values()]).all()
         assert all(np.isfinite(gradient).all() for gradient in gradients.values() if gradient is not None)
-
-
-def test_l2_sp_pulls_the_backbone_to_its_start_and_the_target_head_to_zero():
-    import jtln_tf as jt
-
-    network = jt.build_network("small_cnn", 3, 2, image_shape=(8, 8, 1))
-    method = METHODS["l2_sp"](l2_sp_alpha=0.3, l2_sp_beta=0.2)
-    state = method.make_state(network)
-    now = Moment(tf.constant(0, tf.int64), network, state)
-    method.begin_stage(method.stages(4)[1], now)
-    before = [variable.numpy() for variable in network.get_layer("backbone").trainable_variables]
-    for number, variable in enumerate(network.get_layer("backbone").trainable_variables):
-        variable.assign_add(np.full(variable.shape, 0.01 * (number + 1)))
-    head = network.get_layer("target_logits").get_weights()
-    moved = sum(
-        ((one.numpy().astype(float) - old) ** 2).sum()
-        for one, old in zip(network.get_layer("backbone").trainable_variables, before, strict=True)
-    )
-    expected = 0.3 / 2 * moved + 0.2 / 2 * sum((array.astype(float) ** 2).sum() for array in head)
-    given = {"target": Outputs(tf.zeros([3, 2]), tf.zeros([3, 3]), tf.zeros([3, 2]))}
-    terms = method.losses({"target": tf.constant([0, 1, 0])}, given, now)
-    # float32 sums against float64.
-    assert float(terms["starting_point_loss"].values) == pytest.approx(expected, rel=1e-4)
-    assert "starting_point_loss" not in method.losses(labels("source"), outputs("source"), now)
-
-
-def test_l2_sp_refuses_a_frozen_backbone():
-    import jtln_tf as jt
-
-    network = jt.build_network("small_cnn", 3, 2, image_shape=(8, 8, 1), freeze_until="features")
-    with pytest.raises(ValueError, match="`method`=l2_sp needs a backbone layer that is trained.*--freeze_until"):
-        METHODS["l2_sp"]().make_state(network)
-
-
-@pytest.mark.parametrize("name", list(METHODS))
-@pytest.mark.parametrize("steps", [2, 7, 500])
-def test_every_method_takes_the_same_number_of_steps(name, steps):
-    stages = METHODS[name]().stages(steps)
-    assert sum(stage.steps for stage in stages) == steps and stages[0].first_step == 0
-    assert all(one.last_step == other.first_step for one, other in zip(stages, stages[1:], strict=False))
-    assert "target" in stages[-1].domains
-    assert Consecutive().stages(7)[0].domains == ("source",)
 
 
 def make_means(steps=7, shares=False):

@@ -1,0 +1,37 @@
+"""L2-SP against its equation."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import jtln_tf as jt
+from jtln_tf.methods.base import Moment, Outputs
+from jtln_tf.methods.l2_sp import L2SP
+
+
+def test_l2_sp_pulls_the_backbone_to_its_start_and_the_target_head_to_zero():
+    network = jt.build_network("small_cnn", 3, 2, image_shape=(8, 8, 1))
+    method = L2SP(l2_sp_alpha=0.3, l2_sp_beta=0.2)
+    state = method.make_state(network)
+    now = Moment(tf.constant(0, tf.int64), network, state)
+    method.begin_stage(method.stages(4)[1], now)
+    before = [variable.numpy() for variable in network.get_layer("backbone").trainable_variables]
+    for number, variable in enumerate(network.get_layer("backbone").trainable_variables):
+        variable.assign_add(np.full(variable.shape, 0.01 * (number + 1)))
+    head = network.get_layer("target_logits").get_weights()
+    moved = sum(
+        ((one.numpy().astype(float) - old) ** 2).sum()
+        for one, old in zip(network.get_layer("backbone").trainable_variables, before, strict=True)
+    )
+    expected = 0.3 / 2 * moved + 0.2 / 2 * sum((array.astype(float) ** 2).sum() for array in head)
+    given = {"target": Outputs(tf.zeros([3, 2]), tf.zeros([3, 3]), tf.zeros([3, 2]))}
+    terms = method.losses({"target": tf.constant([0, 1, 0])}, given, now)
+    # float32 sums against float64.
+    assert float(terms["starting_point_loss"].values) == pytest.approx(expected, rel=1e-4)
+    assert "starting_point_loss" not in method.losses({"source": tf.constant([0, 1, 2])}, {"source": given["target"]}, now)
+
+
+def test_l2_sp_refuses_a_frozen_backbone():
+    network = jt.build_network("small_cnn", 3, 2, image_shape=(8, 8, 1), freeze_until="features")
+    with pytest.raises(ValueError, match="`method`=l2_sp needs a backbone layer that is trained.*--freeze_until"):
+        L2SP().make_state(network)
