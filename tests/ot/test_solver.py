@@ -155,9 +155,10 @@ def test_too_few_iterations_are_told_and_finite(epsilon):
     assert np.all(output.regularized_cost <= sinkhorn_from_logits(*INPUTS64, epsilon, **TIGHT).regularized_cost + 1e-9)
 
 
-@pytest.mark.parametrize(("jit_compile", "sizes"), [(True, (6, 5)), (False, (None, None))])
-def test_inside_a_function(jit_compile, sizes):
-    n, m = sizes
+@pytest.mark.parametrize(
+    ("jit_compile", "n", "m"), [(False, None, None), pytest.param(True, 6, 5, marks=pytest.mark.slow)]
+)
+def test_inside_a_function(jit_compile, n, m):
     specs = [tf.TensorSpec(shape) for shape in ([None, n], [None, m], [n, m], [])]
 
     @tf.function(jit_compile=jit_compile, input_signature=specs)
