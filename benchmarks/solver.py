@@ -26,17 +26,20 @@ from benchmarks.solvers import OURS, PACKAGES, SOLVERS
 from jtln_tf.config import InputError
 from tools.program import run_program
 
-# A solve may take this long. Its time is foreseen from the next larger epsilon: iterations grow like 1 / epsilon.
-LIMIT_SECONDS = 60.0
-# Time to load and compile.
-START_SECONDS = 30.0
-# If the first solve, which compiles, takes longer, it counts; else the median of the solves of some seconds.
-ONCE_SECONDS = 20.0
+# If the first solve, which compiles, takes more of the limit, it counts; else the median of the solves of some seconds.
+ONCE_SHARE = 1 / 3
+# Time to load and compile, as a share of the limit.
+START_SHARE = 1 / 2
 
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 flags.DEFINE_string("plot", "", "Where the plot is written as PNG.")
 flags.DEFINE_list("solvers", list(SOLVERS), f"Of {', '.join(SOLVERS)}.")
 flags.DEFINE_integer("sizes", len(SIZES), "How many of the sizes, from the smallest.", lower_bound=1)
+flags.DEFINE_float(
+    "limit_seconds",
+    60.0,
+    "A solve may take this long. Its time is foreseen from the next larger epsilon: iterations grow like 1 / epsilon.",
+)
 flags.DEFINE_string("measure", "", "For the processes it starts: one solver at one size, as JSON.")
 
 
@@ -45,7 +48,7 @@ def main():
     values = flags.FLAGS
     if values.measure:
         name, size = json.loads(values.measure)
-        for figures in measure(name, tuple(size)):
+        for figures in measure(name, tuple(size), values.limit_seconds):
             print(json.dumps(figures), flush=True)
         return
     unknown = [name for name in values.solvers if name not in SOLVERS]
@@ -76,13 +79,15 @@ def write_json(rows):
 
 def run_process(name, size):
     """Returns the rows of one solver at one size; once it is given up, the rest are `failed` rows."""
-    command = [sys.executable, "-m", "benchmarks.solver", f"--measure={json.dumps([name, size])}"]
+    limit = flags.FLAGS.limit_seconds
+    options = [f"--measure={json.dumps([name, size])}", f"--limit_seconds={limit}"]
+    command = [sys.executable, "-m", "benchmarks.solver", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     lines = queue.Queue()
     threading.Thread(target=lambda: [lines.put(line) for line in (*process.stdout, "")], daemon=True).start()
-    rows, reason = [], f"over {LIMIT_SECONDS:.0f} s"
+    rows, reason = [], f"over {limit:.0f} s"
     try:
-        while line := lines.get(timeout=START_SECONDS + LIMIT_SECONDS + ONCE_SECONDS):
+        while line := lines.get(timeout=limit * (START_SHARE + 1 + ONCE_SHARE)):
             if line.startswith("{"):
                 rows.append(json.loads(line))
         reason = (process.communicate()[1].splitlines() or [f"exit status {process.returncode}"])[-1][:200]
@@ -94,13 +99,13 @@ def run_process(name, size):
     return rows + [{**failed, "epsilon": epsilon} for epsilon in EPSILONS if epsilon not in measured]
 
 
-def measure(name, size):
+def measure(name, size, limit):
     """Yields the figures of one solver at one size, a dict for each epsilon."""
     a, b, cost_matrix = make_problem(*size)
     milliseconds, last_epsilon = 0.0, EPSILONS[0]
     for epsilon in EPSILONS:
-        if milliseconds * last_epsilon / epsilon > 1e3 * LIMIT_SECONDS:
-            why = f"over {LIMIT_SECONDS:.0f} s expected"
+        if milliseconds * last_epsilon / epsilon > 1e3 * limit:
+            why = f"over {limit:.0f} s expected"
             yield {"solver": name, "size": list(size), "epsilon": epsilon, "failed": why}
             continue
         solve = SOLVERS[name](a, b, cost_matrix, epsilon)
@@ -109,7 +114,7 @@ def measure(name, size):
         f, g, n_iters = solve()
         first = time.perf_counter() - begun
         peak = resident_mib("VmHWM")
-        times = [first] if first > ONCE_SECONDS else []
+        times = [first] if first > ONCE_SHARE * limit else []
         while not times or (len(times) < 200 and sum(times) < 2.0):
             begun = time.perf_counter()
             solve()

@@ -17,8 +17,8 @@ def regularized_cost(problem, f, g):
 
     @tf.custom_gradient
     def cost(*inputs):
-        value = dual_term(fixed.a, fixed.log_a, f, fixed.tau_a, axis=1)
-        value += dual_term(fixed.b, fixed.log_b, g, fixed.tau_b, axis=1)
+        value = dual_term(fixed.a, fixed.log_a, f, fixed.tau_a)
+        value += dual_term(fixed.b, fixed.log_b, g, fixed.tau_b)
         if is_unbalanced:
             value -= fixed.epsilon * (_plan_masses(fixed, f, g) - 1.0)
 

@@ -55,10 +55,8 @@ def iterate(problem, log_u, log_v, error, threshold, max_iterations):
 
     Takes the row potentials [B, n], the column potentials [B, m] to start from, both in units of epsilon, and their
     marginal error [B]; returns `(log_u, log_v, marginal_error, n_iters)`, unchanged for problems that were solved.
-
-    Reference:
-        Brauer, Clason, Lorenz, Wirth, 2017, arXiv:1710.06635 (Newton on the dual); Nocedal and Wright, 2006, Numerical
-        Optimization, sections 7.1 and 10.3.
+    Reference: Brauer, Clason, Lorenz, Wirth, 2017, arXiv:1710.06635; Nocedal and Wright, 2006, Numerical Optimization,
+    sections 7.1 and 10.3.
     """
     dtype = problem.dtype
     problem = problem.astype(tf.float64)
@@ -152,8 +150,8 @@ def evaluate(problem, log_v):
     row_masses = wanted_marginal(problem.a, problem.log_a, log_u, epsilon, problem.tau_a)
     column_masses = tf.linalg.matvec(shares, row_masses, transpose_a=True)
     wanted = wanted_marginal(problem.b, problem.log_b, log_v, epsilon, problem.tau_b)
-    rows = dual_term(problem.a, problem.log_a, log_u * epsilon, problem.tau_a, axis=1)
-    columns = dual_term(problem.b, problem.log_b, log_v * epsilon, problem.tau_b, axis=1)
+    rows = dual_term(problem.a, problem.log_a, log_u * epsilon, problem.tau_a)
+    columns = dual_term(problem.b, problem.log_b, log_v * epsilon, problem.tau_b)
     dual = (rows + columns) / epsilon - tf.reduce_sum(row_masses, axis=1)
     error = tf.reduce_sum(tf.abs(column_masses - wanted), axis=1)
     return DualPoint(log_u, log_v, shares, row_masses, column_masses, wanted, dual, error)

@@ -76,14 +76,14 @@ def wanted_marginal(mass, log_mass, log_potential, epsilon, tau):
     return mass if tau is None else tf.exp(log_mass - log_potential * epsilon / tau)
 
 
-def dual_term(mass, log_mass, potential, tau, axis):
+def dual_term(mass, log_mass, potential, tau):
     """Returns what a potential p adds to the dual: `<p, mass>`, or with a penalty `tau <1 - exp(-p / tau), mass>`."""
     if tau is None:
-        return tf.reduce_sum(potential * mass, axis=axis)
+        return tf.reduce_sum(potential * mass, axis=1)
     # Near 0 a difference would lose digits; far from it a mass of 0 would meet an infinite factor.
     near = -mass * tf.math.expm1(tf.clip_by_value(-potential / tau, -1.0, 1.0))
     far = mass - tf.exp(log_mass - potential / tau)
-    return tau * tf.reduce_sum(tf.where(tf.abs(potential) < tau, near, far), axis=axis)
+    return tau * tf.reduce_sum(tf.where(tf.abs(potential) < tau, near, far), axis=1)
 
 
 def dual_gradient(potential, tau):

@@ -40,10 +40,7 @@ def iterate(problem, log_v, threshold, max_iterations):
     and, if that made things worse, the plain update of the last good point. Solved problems stay put.
 
     Starts from `log_v` [B, m], in units of epsilon, and returns `(log_u, log_v, marginal_error, n_iters)`. The row
-    marginals are exact; the error is that of the columns.
-
-    Reference:
-        Walker and Ni, 2011, Anderson acceleration for fixed-point iterations, doi:10.1137/10078356X.
+    marginals are exact; the error is that of the columns. Reference: Walker and Ni, 2011, doi:10.1137/10078356X.
     """
     update = _Update(problem)
 

@@ -77,8 +77,8 @@ def test_float32_agrees_with_float64(epsilon):
         if side % 4 < 2:
             # Only the part along the simplex is defined.
             one, other = (x - x.mean(axis=1, keepdims=True) for x in (one, other))
-        # The threshold 1e-6 over the least mass times the conditioning.
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 + 1e-3 * np.abs(other).max())
+        # The threshold 1e-6 over the least mass times the conditioning, which grows as epsilon falls.
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 + 3e-3 * np.abs(other).max())
 
 
 # One-hot on both sides, on one side, a single zero, and two thirds of zeros; and the same of logits.
@@ -94,7 +94,7 @@ UNDERFLOWING_LOGITS = (
 
 @pytest.mark.parametrize("epsilon", FORMS)
 @pytest.mark.parametrize(
-    ("penalties", "dtype"), [({}, "float32"), (BOTH_FREE, "float32"), slow(COLUMNS_FREE, "float64")]
+    ("penalties", "dtype"), [({}, "float32"), slow(BOTH_FREE, "float32"), slow(COLUMNS_FREE, "float64")]
 )
 @pytest.mark.parametrize(("solve", "sides"), [(sinkhorn, ZERO_MASSES), (sinkhorn_from_logits, UNDERFLOWING_LOGITS)])
 def test_masses_of_zero_have_finite_gradients(solve, sides, penalties, dtype, epsilon):
@@ -168,12 +168,7 @@ def test_unbalanced_agrees_with_the_reference(penalties, transposed, epsilon):
 
 @pytest.mark.parametrize(
     ("dtype", "lowest", "tau"),
-    [
-        ("float32", -1.0, "tau_a"),
-        slow("float32", -1.0, "tau_b"),
-        ("float64", 20.0, "tau_b"),
-        slow("float64", 20.0, "tau_a"),
-    ],
+    [("float32", -1.0, "tau_a"), slow("float64", 20.0, "tau_b"), slow("float32", 20.0, "tau_b")],
 )
 def test_penalties_under_costs_far_from_zero(dtype, lowest, tau):
     # Fixed marginals do not feel a constant in the costs, and a kernel may leave it out, but free ones do.

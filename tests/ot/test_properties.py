@@ -68,10 +68,6 @@ def batches(draw, size, n, m, dtype):
     return Batch(a.astype(dtype), b.astype(dtype), cost.astype(dtype), float(epsilon), of_logits)
 
 
-def entropies(masses):
-    return -np.sum(masses * np.log(np.maximum(masses, 1e-300)), axis=1)
-
-
 def plan_and_rounding(batch, output):
     """The plans, and how far rounding may move each entry: that of the potentials and costs, over epsilon."""
     plan, f, g = (np.float64(x) for x in (output.plan(), output.f, output.g))
@@ -99,16 +95,6 @@ def check_solution(batch, output, plan, rounding):
     assert np.all(np.abs(output.transport_cost - of_plan) <= 2 * slack)
 
 
-def check_gradients(batch, in_cost, in_epsilon, plan, rounding):
-    # The sum of the plans, which have mass 1 each.
-    slack = THRESHOLD * len(plan) + rounding.sum()
-    assert np.all(in_cost >= 0) and abs(np.float64(in_cost).sum() - len(plan)) <= slack
-    # Minus the entropies: between 0 and the entropy of the product of the marginals.
-    most = sum(entropies(masses).sum() for masses in batch.marginals)
-    slack *= 1 + np.abs(np.log(np.maximum(plan, 1e-300))).max()
-    assert -most - slack <= in_epsilon <= slack
-
-
 def check_many(examples, *shape_and_type):
     # The first examples of a shape compile for seconds.
     options = {"deadline": None, "suppress_health_check": list(hypothesis.HealthCheck)}
@@ -121,7 +107,9 @@ def check_many(examples, *shape_and_type):
             assert np.isfinite(tensor).all()
         plan, rounding = plan_and_rounding(batch, output)
         check_solution(batch, output, plan, rounding)
-        check_gradients(batch, *of_costs[0][2:], plan, rounding)
+        # The gradient in the costs is the sum of the plans, which have mass 1 each.
+        in_costs = np.float64(of_costs[0][2])
+        assert np.all(in_costs >= 0) and abs(in_costs.sum() - len(plan)) <= THRESHOLD * len(plan) + rounding.sum()
 
     check()
 
