@@ -50,8 +50,8 @@ def current_costs(step: int, state, setup: Setup) -> CostMatrix | None:
 def warn_of_untrained_backbone(metric: str) -> None:
     """Warns that a metric compares features of a backbone with random weights."""
     logging.warning(
-        "the cost matrix %s compares features of a backbone that has learnt nothing yet; a trained backbone knows more, "
-        "or while training --cost_matrix=online --cost_refresh_steps=100.",
+        "the cost matrix %s compares features of a backbone that has learnt nothing yet; a trained backbone knows "
+        "more, and so does --cost_matrix=online --cost_refresh_steps=100 in training.",
         metric,
     )
 
