@@ -32,20 +32,10 @@ def option(
     above: float | None = None,
     parse: Callable[[str, str], object] | None = None,
 ) -> typing.Any:
-    """Declares a field of a configuration dataclass.
+    """Declares a field of a configuration dataclass, with its limits in the metadata.
 
-    Args:
-        default: Value when nothing is given; its type must fit the field's annotation.
-        help: What the option does, for `--help` and the docs.
-        choices: Allowed values of a text option, or None.
-        minimum: Smallest allowed number, or None.
-        maximum: Largest allowed number, or None.
-        above: Number that the value must exceed, or None.
-        parse: Turns a text and the option's name into the parsed value that the field holds. The value's `text` is
-            what JSON keeps. `default` is a text then.
-
-    Returns:
-        A `dataclasses.field` that carries the limits in its metadata.
+    `choices` limits a text, `minimum`, `maximum` (both allowed) and `above` (not allowed itself) a number. `parse` turns
+    a text and the option's name into the value that the field holds, whose `text` JSON keeps; `default` is a text then.
     """
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
     return dataclasses.field(default=default, metadata={"help": help, "parse": parse, **limits})

@@ -74,7 +74,7 @@ def extract_activations(
 
     Args:
         trunk: Model from images [B, H, W, C] in 0..255 to activations [B, ...].
-        split: `Split` of images.
+        split: Images.
         views: Activations of each image: of the image itself, and of augmented views.
         augment: Augments the further views; its step counts all batches, also those of the images themselves.
         batch_size: Images in a forward pass.

@@ -27,15 +27,9 @@ def prediction_cost(probabilities: np.ndarray, target_labels: np.ndarray) -> np.
     classes. 1 - P(s | t) instead is about 1 for all but the first choices, and says nothing about the others. The floor
     keeps the few classes that get hardly a vote from taking up the range of the costs, which is at most log(1 + 10 n).
 
-    Args:
-        probabilities: Of the source classes for each target image, [M, n].
-        target_labels: Class indices [M]; every class has an image.
-
-    Returns:
-        float64 [n, m], from about 0 to log(10 n).
-
-    Raises:
-        InputError: If a row of `probabilities` does not sum to 1 or has a negative entry.
+    Takes probabilities of the source classes [M, n] and class indices [M] of the target images, with an image of every
+    class. Returns float64 [n, m], from about 0 to log(10 n). Raises `InputError` if a row does not sum to 1 or has a
+    negative entry.
 
     Reference:
         Nguyen et al., 2020, LEEP: A New Measure to Evaluate Transferability of Learned Representations,

@@ -24,17 +24,9 @@ def taxonomy_cost(
 
     A class is an ancestor of itself. Several roots become the children of one more.
 
-    Args:
-        source_nodes: Names of the n source classes.
-        target_nodes: Names of the m target classes.
-        parents: Dict from node to parent; a root has None or is no key.
-        distance: `path` or `wu_palmer`.
-
-    Returns:
-        float64 [n, m]: whole numbers of edges, or values in [0, 1); 0 for a class with itself.
-
-    Raises:
-        InputError: If a class is not in the tree, or a node is its own ancestor.
+    `parents` maps a node to its parent; a root has None or is no key. Returns float64 [n, m]: whole numbers of edges, or
+    values in [0, 1); 0 for a class with itself. Raises `InputError` if a class is not in the tree, or a node is its own
+    ancestor.
 
     Reference:
         Wu and Palmer, 1994, Verb semantics and lexical selection, ACL, arXiv:cmp-lg/9406033.

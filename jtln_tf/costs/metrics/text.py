@@ -38,17 +38,10 @@ def text_cost(source_texts: dict[str, str], target_texts: dict[str, str], encode
     needs no download. The other encoders also know which different words are related: the mean of the word vectors of a
     text (a `.txt` or `.vec` file of GloVe or word2vec), or a pretrained sentence encoder.
 
-    Args:
-        source_texts: Dict from class name to text (see `class_text`), in the order of the classes.
-        target_texts: The same of the target classes.
-        encoder: `tfidf`, the path of a word vector file, or `sentence-transformers:` and a model's name or path.
-
-    Returns:
-        float64 [n, m] in [0, 2]: 0 for identical texts; with `tfidf` at most 1, for texts that share nothing.
-
-    Raises:
-        InputError: If the encoder is unknown, its package is missing or its file damaged, or a text has no word (that
-            the encoder knows).
+    Takes dicts from class name to text (see `class_text`), and `tfidf`, the path of a word vector file, or
+    `sentence-transformers:` and a model's name or path. Returns float64 [n, m] in [0, 2]: 0 for identical texts; with
+    `tfidf` at most 1, for texts that share nothing. Raises `InputError` if the encoder is unknown, its package is
+    missing or its file damaged, or a text has no word that the encoder knows.
 
     Reference:
         Sparck Jones, 1972, A statistical interpretation of term specificity, Journal of Documentation 28 (tf-idf);

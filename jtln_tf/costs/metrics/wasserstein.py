@@ -17,14 +17,8 @@ def wasserstein_cost(source: Labelled, target: Labelled) -> np.ndarray:
     on a side, and no root is taken of a singular matrix, which a covariance of fewer images than features always is. A
     class of one image is a point: its covariance is 0.
 
-    Time grows with the cube of min(images of a class, D), times n m.
-
-    Args:
-        source: Features [N, D] and class indices [N]; every class has an image.
-        target: Features [M, D] and class indices [M]; every class has an image.
-
-    Returns:
-        float64 [n, m], not negative, in squared units of the features.
+    Takes features [N, D] and class indices [N] of each side, with an image of every class. Returns float64 [n, m], not
+    negative, in squared units of the features. Time grows with the cube of min(images of a class, D), times n m.
 
     Reference:
         Dowson and Landau, 1982, The Frechet Distance between Multivariate Normal Distributions, Journal of Multivariate
