@@ -1,4 +1,4 @@
-"""Endless streams of training batches of both domains. Floor 1."""
+"""Endless streams of training batches of both domains."""
 
 from jtln_tf.batches.augmentation import augment_images
 from jtln_tf.batches.pairs import count_passes, pair_domains

@@ -34,8 +34,8 @@ def option(
 ) -> typing.Any:
     """Declares a field of a configuration dataclass, with its limits in the metadata.
 
-    `choices` limits a text, `minimum`, `maximum` (both allowed) and `above` (not allowed itself) a number. `parse` turns
-    a text and the option's name into the value that the field holds, whose `text` JSON keeps; `default` is a text then.
+    `choices` limits a text; `minimum` and `maximum` (both allowed) and `above` (itself not allowed) limit a number.
+    `parse` turns a text and the option's name into the value that the field holds, whose `text` JSON keeps.
     """
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
     return dataclasses.field(default=default, metadata={"help": help, "parse": parse, **limits})

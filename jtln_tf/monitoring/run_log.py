@@ -15,13 +15,7 @@ class RunLog:
     """Writes named numbers by step."""
 
     def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, *, first_step: int = 0):
-        """Opens the files of a run.
-
-        Args:
-            path: File of one JSON object per line.
-            tensorboard: Folder of TensorBoard's files.
-            first_step: Step that the run goes on from; what a killed run wrote beyond it is removed.
-        """
+        """Opens a file of JSON lines and a folder of TensorBoard's; drops what a killed run wrote behind `first_step`."""
         if first_step:
             files.write_whole(path, "".join(_entries_until(path, first_step)))
         self._path = path

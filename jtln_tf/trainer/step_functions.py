@@ -9,9 +9,8 @@ import tensorflow as tf
 def make_step_function(model: keras.Model, step: Callable, means: dict[str, keras.metrics.Metric]) -> Callable:
     """Makes the function that takes an iterator one step on.
 
-    Keras's own reads the results of metrics inside a replica, and stops under several workers. Here `step`, whose result
-    has the names of the metrics that it updated as keys, runs on all replicas, and the results of these `means` are
-    read once behind it, a dict of scalar tensors.
+    Keras's own reads the results of metrics inside a replica, and stops under several workers. Here `step`, whose keys
+    name the metrics that it updated, runs on all replicas, and the results of these `means` are read once behind it.
     """
     strategy = model.distribute_strategy
     options = {"autograph": False, "reduce_retracing": True}

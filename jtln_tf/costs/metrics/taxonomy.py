@@ -24,9 +24,8 @@ def taxonomy_cost(
 
     A class is an ancestor of itself. Several roots become the children of one more.
 
-    `parents` maps a node to its parent; a root has None or is no key. Returns float64 [n, m]: whole numbers of edges, or
-    values in [0, 1); 0 for a class with itself. Raises `InputError` if a class is not in the tree, or a node is its own
-    ancestor.
+    `parents` maps a node to its parent; a root has None or is no key. Returns float64 [n, m]: whole numbers of edges,
+    or values in [0, 1). Raises `InputError` if a class is not in the tree, or a node is its own ancestor.
 
     Reference:
         Wu and Palmer, 1994, Verb semantics and lexical selection, ACL, arXiv:cmp-lg/9406033.
