@@ -1,4 +1,4 @@
-"""Augmentation of a batch by a policy: a function of the seed, the step and each image's position. Floor 1."""
+"""Augmentation of a batch by a policy: a function of the seed, the step and each image's position."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Random draws that depend on the seed, the step and an image's position in its batch alone. Floor 1."""
+"""Random draws that depend on the seed, the step and an image's position in its batch alone."""
 
 import typing
 import zlib

@@ -1,4 +1,4 @@
-"""Operations of Keras's augmentation layers, with draws that follow a key instead of a state. Floor 1.
+"""Operations of Keras's augmentation layers, with draws that follow a key instead of a state.
 
 Each layer's transformation is asked for with our own generator of seeds; the layers' generators are never used. Some
 layers of Keras 3.15 are not used: `RandAugment` draws one choice of operations for the whole batch and ignores the

@@ -1,4 +1,4 @@
-"""Two endless streams of training batches, one for each domain. Floor 1."""
+"""Two endless streams of training batches, one for each domain."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The order of the examples: a keyed permutation of their indices. Floor 1.
+"""The order of the examples: a keyed permutation of their indices.
 
 Every batch is a function of the seed and its step alone. Any step of any epoch can therefore be reached at once, and a
 resumed run sees the batches that it would have seen.

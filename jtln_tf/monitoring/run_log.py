@@ -15,7 +15,7 @@ class RunLog:
     """Writes named numbers by step."""
 
     def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, *, first_step: int = 0):
-        """Opens a file of JSON lines and a folder of TensorBoard's; drops what a killed run wrote behind `first_step`."""
+        """Opens a file of JSON lines and TensorBoard's folder; drops what a killed run wrote behind `first_step`."""
         if first_step:
             files.write_whole(path, "".join(_entries_until(path, first_step)))
         self._path = path

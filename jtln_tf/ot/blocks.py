@@ -1,4 +1,4 @@
-"""Loops over a few problems at a time, for work that takes memory of the size of the cost matrix each. Floor 1."""
+"""Loops over a few problems at a time, for work that takes memory of the size of the cost matrix each."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""The two costs of solved problems, with their gradients. Floor 1."""
+"""The two costs of solved problems, with their gradients."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Damped Newton steps on the dual, for problems that scaling cannot solve, or only slowly. Floor 1.
+"""Damped Newton steps on the dual, for problems that scaling cannot solve, or only slowly.
 
 In float64 and the log domain, for small epsilon; a few problems at a time, so memory stays that of the cost matrix.
 """

@@ -1,4 +1,4 @@
-"""Sums over the plans, without holding all of them. Floor 1."""
+"""Sums over the plans, without holding all of them."""
 
 import tensorflow as tf
 

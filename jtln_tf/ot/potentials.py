@@ -1,4 +1,4 @@
-"""The way to the potentials: scaling first, then Newton steps for what is left, in the arithmetic it takes. Floor 1."""
+"""The way to the potentials: scaling first, then Newton steps for what is left, in the arithmetic it takes."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""The problems: marginals, the cost they share, penalties, and the arithmetic that they need. Floor 1."""
+"""The problems: marginals, the cost they share, penalties, and the arithmetic that they need."""
 
 import typing
 

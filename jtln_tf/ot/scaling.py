@@ -1,4 +1,4 @@
-"""Sinkhorn updates with the kernel exp(-C / epsilon): two matrix products an iteration, for all problems. Floor 1.
+"""Sinkhorn updates with the kernel exp(-C / epsilon): two matrix products an iteration, for all problems.
 
 Everything is kept class by problem, [n, B], so that sums over classes run along whole vectors of problems.
 """

@@ -1,4 +1,4 @@
-"""Entropic optimal transport of many pairs of marginals under one cost matrix. Floor 1.
+"""Entropic optimal transport of many pairs of marginals under one cost matrix.
 
 Each problem b has the plan `P = exp((f_i + g_j - C_ij) / epsilon)`. Because the cost is shared, an update of all
 problems is one matrix product [B, m] x [m, n], and no [B, n, m] tensor exists unless the plan is asked for.
