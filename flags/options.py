@@ -23,10 +23,10 @@ def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 
 def config_from_flags(method: str | None = None, flag_values: flags.FlagValues = flags.FLAGS) -> ExperimentConfig:
-    """Builds the configuration that the parsed flags describe, for a method in place of `--method` if one is named."""
+    """Builds the configuration from the parsed flags; `method`, if given, replaces `--method`."""
     sections = {name: section(**_values(section, flag_values)) for name, section in SECTIONS.items()}
     chosen = find_method(method or flag_values.method)
-    return ExperimentConfig(**sections, method=chosen(**_values(chosen, flag_values)))
+    return ExperimentConfig(**sections, method=chosen(**_values(chosen, flag_values, only_given=True)))
 
 
 def with_given_flags(config: ExperimentConfig, flag_values: flags.FlagValues = flags.FLAGS) -> ExperimentConfig:

@@ -17,7 +17,7 @@ from jtln_tf.config import InputError
 
 # Beside what is needed: logs, and what other programs write meanwhile.
 _SPARE_BYTES = 16 * 2**20
-# End of the name of a file that a killed process left behind.
+# Suffix of a file that is still being written; a killed process leaves it behind.
 UNFINISHED = ".unfinished"
 _MARK_FILE = "jtln_tf.json"
 _LONGEST_REASON = 200
@@ -80,7 +80,7 @@ def nearest_existing(path: str | os.PathLike) -> pathlib.Path:
     return next(one for one in (path, *path.absolute().parents) if os.path.exists(one))
 
 
-def first_line(error: object, most: int = _LONGEST_REASON) -> str:
+def first_line(error: object, most: int | None = _LONGEST_REASON) -> str:
     """Returns the first line of an error's text, or the name of its type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
 
@@ -119,13 +119,18 @@ def remove_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ..
     """
     check_marked(folder, kind, own_names, option)
     if os.path.lexists(folder):
+        # The mark last: what a kill leaves can still be removed.
+        for one in pathlib.Path(folder).iterdir():
+            if one.name != _MARK_FILE:
+                shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
         shutil.rmtree(folder)
 
 
 def check_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...], option: str) -> None:
     """Checks that `remove_marked` may remove a folder; takes the same arguments and raises the same errors."""
     folder = pathlib.Path(folder)
-    if not os.path.lexists(folder):
+    is_empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+    if is_empty or not os.path.lexists(folder):
         return
     if folder.is_symlink() or marked_version(folder, kind) is None:
         raise InputError(
@@ -144,7 +149,7 @@ def check_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...
 
 @contextlib.contextmanager
 def sole_writer(path: str | os.PathLike, option: str) -> Iterator[None]:
-    """Holds a lock on a file, which stays, while its folder is written; raises `InputError` if another process does."""
+    """Holds a lock on a file, which is not removed; raises `InputError` if another process holds it."""
     with pathlib.Path(path).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

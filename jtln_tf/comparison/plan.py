@@ -74,7 +74,8 @@ def check_variant(variant: Variant, num_seeds: int) -> None:
     if not config.method.uses_costs:
         return
     check_cost_files(config.cost)
-    draws_labels = config.data.labels_per_class or config.data.target.per_class
+    data = config.data
+    draws_labels = data.labels_per_class or data.target.per_class or data.source.per_class
     for path in config.cost.matrix.files:
         if load_cost_matrix(path).data and draws_labels and num_seeds > 1:
             raise InputError(

@@ -49,7 +49,7 @@ def run_comparison(
     files.write_json(output / "table.json", {"configs": configs, "rows": rows})
     files.write_whole(output / "table.md", format_table(rows) + "\n")
     curves = [
-        [read_curve(Run(run_folder(output, variant, seed), variant.config).metrics) for seed in seeds]
+        [read_curve(Run(run_folder(output, variant, seed), variant.configure(seed)).metrics) for seed in seeds]
         for variant in variants
     ]
     save_accuracy_plot(rows, curves, output / "accuracy.png")

@@ -112,7 +112,7 @@ class NetworkConfig(Section):
 class TrainingConfig(Section):
     """The budget and the optimizer."""
 
-    steps: int = option(500, "Training steps (consecutive: half on the source, half on the target).", minimum=1)
+    steps: int = option(500, "Training steps, over all stages of the method.", minimum=1)
     steps_per_epoch: int = option(100, "Steps between two validations and checkpoints.", minimum=1)
     optimizer: str = option("adamw", "Optimizer.", choices=("adamw", "sgd"))
     head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0)

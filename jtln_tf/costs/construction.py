@@ -87,7 +87,7 @@ def build_online_costs(
 
 def _read_options(metric, options):
     if not isinstance(metric, CostConfig):
-        metric = CostConfig(matrix=metric, **options)
+        metric = CostConfig.from_values({"matrix": metric, **options})
     elif options:
         raise InputError(f"`options` must be empty with a `CostConfig`. Received: {', '.join(options)}.")
     if metric.matrix.is_online:

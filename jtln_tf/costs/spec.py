@@ -23,7 +23,7 @@ class CostSpec:
     Attributes:
         text: The specification as given.
         terms: `(weight, metric or path)` pairs, at least one.
-        is_shuffled: Whether the source classes change places: the control that knows nothing.
+        is_shuffled: Whether the rows are shuffled among the source classes, as an uninformative control.
     """
 
     text: str
@@ -42,7 +42,7 @@ class CostSpec:
 
     @property
     def looks_through_network(self) -> bool:
-        """Whether a network that has learnt more gives another matrix."""
+        """Whether the matrix depends on the weights of a network."""
         return self.is_online or any(METRICS[name].looks_at == "network" for name in self.metrics)
 
     @property

@@ -1,1 +1,1 @@
-"""The composition root: `run.py` reads like a table of contents. `config.py` imports no TensorFlow."""
+"""Runs one experiment. `run.py` shows all its steps; `config.py` and `workdir.py` import no TensorFlow."""

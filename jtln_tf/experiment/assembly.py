@@ -57,7 +57,7 @@ def assemble(run: Run) -> Assembly:
     network = trained = build_run_network(config, domains)
     trunk = None
     if config.network.cache_features:
-        # Before images are looked at: the network cannot be cut behind every layer.
+        # Before any image is read, because the network cannot be cut behind every layer.
         trunk, trained = cut_network(network, config.network.freeze_until)
     leaks = count_leaks(*domains.values())
     setup = Setup(

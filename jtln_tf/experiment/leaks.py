@@ -1,19 +1,14 @@
-"""Target test images that the run trains on: its accuracy would count them as known."""
+"""Target test images that are also trained on, which would inflate the test accuracy."""
 
 from absl import logging
 
-from jtln_tf.data import find_shared
+from jtln_tf.data import Domain, find_shared
 
 
-def count_leaks(source, target):
-    """Counts the target's test images that also stand among the training images of either domain, and warns of them.
+def count_leaks(source: Domain, target: Domain) -> dict[str, int | None]:
+    """Counts the target's test images that are also training images of either domain, and warns of them.
 
-    Args:
-        source: Source `Domain`.
-        target: Target `Domain`.
-
-    Returns:
-        What `result.json` says of it: a count for each domain, None where it was not looked for.
+    Returns a count for each domain, as in `result.json`; None if the images were not compared.
     """
     counts = {}
     for side, domain in (("target", target), ("source", source)):
@@ -21,7 +16,7 @@ def count_leaks(source, target):
         if rows is None:
             is_mixed = target.test.is_decoded != domain.train.is_decoded
             reason = "pixels cannot be compared with files" if is_mixed else "too many records"
-            logging.warning("test images were not looked for in the %s's training images: %s.", side, reason)
+            logging.warning("did not compare the test images with the %s's training images: %s.", side, reason)
         elif len(rows):
             logging.warning(
                 "%d of %d target test images also stand in the %s's training images, one of class %r among them. "

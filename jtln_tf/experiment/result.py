@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jtln_tf.data import Domain
 from jtln_tf.evaluation import evaluate
 from jtln_tf.experiment.assembly import Assembly
 from jtln_tf.experiment.workdir import Run
@@ -48,7 +49,7 @@ def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
     }
 
 
-def export_run(run: Run, network: keras.Model, domains: dict, folder=None) -> float:
+def export_run(run: Run, network: keras.Model, domains: dict[str, Domain], folder: str | None = None) -> float:
     """Exports the network of a run and reloads it.
 
     Args:

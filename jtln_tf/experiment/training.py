@@ -1,4 +1,4 @@
-"""A model through the stages of its method."""
+"""Training through the stages of a method."""
 
 from jtln_tf.batches import count_passes, pair_domains
 from jtln_tf.evaluation import evaluate
@@ -6,16 +6,17 @@ from jtln_tf.experiment.assembly import Assembly
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.monitoring import LogTraining, ProgressBar, RunLog, log_costs
 from jtln_tf.trainer.callbacks import Refresh, StepCounter, ValidateAndSave
-from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState
+from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState, read_state
 from jtln_tf.trainer.stages import compile_for_stage, train_stage
 
 
 def train(run: Run, assembly: Assembly) -> TrainingState:
-    """Takes the model through the stages of its method, from the last checkpoint if the run is resumed.
+    """Trains the model through the stages of its method, from the last checkpoint if the run is resumed.
 
     Returns the final state; the network holds the weights of the last step or, with early stopping, of the best.
     """
-    config, model, found = run.config, assembly.model, assembly.found
+    config, model = run.config, assembly.model
+    found = read_state(run.checkpoints) if run.is_resumed else None
     state = found or TrainingState(seconds=assembly.seconds)
     if assembly.costs is not None:
         run.write_costs(assembly.costs)

@@ -1,4 +1,4 @@
-"""The folder of a run: what stands in it, and who may write it. Imports no TensorFlow."""
+"""The folder of a run: its files, and who may write them. Imports no TensorFlow."""
 
 import contextlib
 import json
@@ -14,10 +14,11 @@ from jtln_tf.export import layout
 
 KIND, VERSION = "run", 2
 _CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE = "config.json", "classes.json", "result.json"
+_EVALUATION_FILE, _COSTS_FILE, _METRICS_FILE = "evaluation.json", "cost_matrix.npz", "metrics.jsonl"
 # In the order of their removal.
-_OWN_FILES = (_CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE, "evaluation.json", "cost_matrix.npz", "metrics.jsonl")
+_OWN_FILES = (_CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE, _EVALUATION_FILE, _COSTS_FILE, _METRICS_FILE)
 _LOCK_FILE = "run.lock"
-# Names of everything that stands directly in each folder inside.
+# Names allowed directly inside each subfolder.
 _OWN_FOLDERS = {
     "checkpoints": ("last.npz", "best.npz"),
     "tensorboard": ("events.out.tfevents.*",),
@@ -43,10 +44,11 @@ class Run:
     def __init__(self, folder: str | os.PathLike, config: ExperimentConfig):
         """Touches no file."""
         self.folder, self.config = pathlib.Path(folder), config
-        self.checkpoints, self.export = self.folder / "checkpoints", self.folder / "export"
-        self.tensorboard, self.metrics = self.folder / "tensorboard", self.folder / "metrics.jsonl"
-        self._costs = self.folder / "cost_matrix.npz"
+        self.checkpoints, self.export = self.folder / "checkpoints", self.folder / layout.KIND
+        self.tensorboard, self.metrics = self.folder / "tensorboard", self.folder / _METRICS_FILE
+        self._costs = self.folder / _COSTS_FILE
         self._is_resumed = self._is_replaced = False
+        self._claimed = {}
 
     @classmethod
     def open(cls, folder: str | os.PathLike) -> "Run":
@@ -75,6 +77,7 @@ class Run:
         Raises:
             InputError: If the folder cannot be written, or holds anything that this run may not touch.
         """
+        self._claimed, self._is_resumed, self._is_replaced = {"resume": resume, "overwrite": overwrite}, False, False
         existing = files.nearest_existing(self.folder)
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise InputError(f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r}.")
@@ -101,6 +104,16 @@ class Run:
     def _check_is_ours(self):
         for name, own_names in _OWN_FOLDERS.items():
             files.check_marked(self.folder / name, name, own_names, "workdir")
+
+    def _check_is_unchanged(self):
+        planned = self._is_resumed, self._is_replaced
+        # To assemble a run takes minutes, in which another process may have begun or finished one here.
+        self.claim(**self._claimed)
+        if (self._is_resumed, self._is_replaced) != planned:
+            raise InputError(
+                f"`workdir` must not change while a run is prepared. Received: {str(self.folder)!r}, which another "
+                "process has written. Hint: call the same command again."
+            )
 
     def _holds_same(self):
         try:
@@ -138,6 +151,7 @@ class Run:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(files.sole_writer(self.folder / _LOCK_FILE, "workdir"))
+                self._check_is_unchanged()
                 if self._is_replaced:
                     self._remove()
                 files.mark_folder(self.folder, KIND, VERSION)
@@ -148,13 +162,13 @@ class Run:
                     files.check_marked(folder, folder.name, _OWN_FOLDERS[folder.name], "workdir")
                     folder.mkdir(exist_ok=True)
                     files.mark_folder(folder, folder.name)
-                for left in self.checkpoints.iterdir():
+                for left in (*self.folder.iterdir(), *self.checkpoints.iterdir()):
                     if left.name.endswith(files.UNFINISHED):
                         left.unlink()
             except OSError as error:
                 raise InputError(
                     f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r} "
-                    f"({error.strerror})."
+                    f"({error.strerror or files.first_line(error)})."
                 ) from error
             yield
 
@@ -167,11 +181,11 @@ class Run:
 
     def check_classes(self, class_names: dict[str, tuple[str, ...]]) -> None:
         """Raises `InputError` if a class has gone, come or moved: the heads would name the wrong ones."""
-        known = json.loads((self.folder / _CLASSES_FILE).read_text("utf-8"))
+        known = self._read_json(_CLASSES_FILE)
         for side, names in class_names.items():
             if known[side] != list(names):
                 changed = sorted(set(known[side]) ^ set(names))
-                difference = ", ".join(map(repr, changed[:3])) or "none, another order"
+                difference = ", ".join(map(repr, changed[:3])) or "none, only the order differs"
                 raise InputError(
                     f"The {side} classes must be those of the run. Received: {len(names)} classes, the run has "
                     f"{len(known[side])}; in one of them only: {difference}."
@@ -179,8 +193,14 @@ class Run:
 
     def read_result(self) -> dict | None:
         """Returns the result of a finished run, or None."""
-        path = self.folder / _RESULT_FILE
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        return self._read_json(_RESULT_FILE) if (self.folder / _RESULT_FILE).is_file() else None
+
+    def _read_json(self, name):
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"`workdir` must hold a run that can be read. Received: {str(path)!r}: {error}") from error
 
     def write_result(self, result: dict) -> None:
         """Writes the result: the run is finished then."""
@@ -188,7 +208,7 @@ class Run:
 
     def write_evaluation(self, tables: dict) -> None:
         """Writes the rows of each class and the confusion matrix by side."""
-        files.write_json(self.folder / "evaluation.json", tables)
+        files.write_json(self.folder / _EVALUATION_FILE, tables)
 
     def write_costs(self, costs: CostMatrix) -> None:
         """Writes the class costs that are used from now on."""

@@ -46,7 +46,7 @@ def cache_trunk(
         if not steps[side]:
             replaced[side] = domain
             continue
-        augment = choose_augmentation(domain.train, getattr(data, f"{side}_augmentation"), seed)
+        augment = choose_augmentation(domain.train, data.augmentation[side], seed)
         # Passes over the images would not see more views.
         passes = math.ceil(count_passes(domain, getattr(data, f"{side}_batch"), steps[side]))
         views = min(most_views, passes) if augment else 1

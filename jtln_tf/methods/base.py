@@ -93,12 +93,13 @@ class Moment:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Setup:
-    """What a method may look at outside of a training step.
+    """What a method can use outside training steps.
 
     Attributes:
         domains: `Domain` by side, with its images.
         network: The whole network.
-        inputs: `Domain` by side of what training reads: the images, or the activations of a cached trunk.
+        inputs: `Domain` by side of what training reads: the images, or the activations of a cached trunk. In
+            `prepare` still the images: use `domains` with `network` there.
         trained: The network that training reads `inputs` with: `network`, or its part behind the cached trunk.
         cost: Options of the cost matrix.
         augmentation: `AugmentationSpec` by side.
@@ -163,7 +164,7 @@ class Method(Section):
         return None
 
     def begin_stage(self, stage: Stage, moment: Moment) -> None:
-        """Is called before the first step of a stage; a stage that is resumed in its middle has begun already."""
+        """Runs before the first step of a stage, and not again if a run resumes inside the stage."""
 
     def losses(self, labels: "dict[str, tf.Tensor]", outputs: dict[str, Outputs], moment: Moment) -> dict[str, Term]:
         """Returns the terms of the loss by name; the names are among `reports`.
@@ -176,10 +177,10 @@ class Method(Section):
         raise NotImplementedError
 
     def observe(self, labels: "dict[str, tf.Tensor]", outputs: dict[str, Outputs], moment: Moment) -> None:
-        """Takes notes of a training batch into the state, after the gradients; arguments as of `losses`."""
+        """Updates the state from a training batch, after the gradient step; takes the arguments of `losses`."""
 
     def refresh(self, step: int, state: "keras.layers.Layer | None", setup: Setup) -> "CostMatrix | None":
-        """Estimates anew what the method has to after `step` steps; returns new class costs, or None."""
+        """Re-estimates what the method needs after `step` steps; returns the new class costs, or None."""
         return None
 
 

@@ -23,7 +23,7 @@ class L2SP(Consecutive):
 
     name = "l2_sp"
     title = "consecutive with L2-SP"
-    reports = (*Consecutive.reports, "starting_point_loss")
+    reports = (*Consecutive.reports, "starting_point_loss", "target_head_loss")
 
     l2_sp_alpha: float = option(0.01, "l2_sp: weight of the distance to the starting point.", minimum=0.0)
     l2_sp_beta: float = option(0.01, "l2_sp: weight of the size of the target head.", minimum=0.0)
@@ -47,27 +47,29 @@ class L2SP(Consecutive):
         return start
 
     def begin_stage(self, stage, moment):
-        """Takes the weights as they are for the starting point."""
+        """Takes the present weights as the starting point."""
         from jtln_tf.network import backbone_variables
 
         for start, variable in zip(moment.state.weights, backbone_variables(moment.network), strict=True):
             start.assign(variable)
 
     def losses(self, labels, outputs, moment):
-        """Returns the cross-entropy and, on the target, the penalty."""
+        """Returns the cross-entropy and, on the target, the two penalties."""
         terms = super().losses(labels, outputs, moment)
         if "target" in outputs:
-            terms["starting_point_loss"] = Term(self._penalty(moment))
+            moved, size = _distances(moment)
+            terms["starting_point_loss"] = Term(moved / 2, self.l2_sp_alpha)
+            terms["target_head_loss"] = Term(size / 2, self.l2_sp_beta)
         return terms
 
-    def _penalty(self, moment):
-        import tensorflow as tf
 
-        from jtln_tf.network import backbone_variables, head_variables
+def _distances(moment):
+    """Returns the squared distance of the backbone to its start, and the squared size of the target head."""
+    import tensorflow as tf
 
-        pairs = zip(backbone_variables(moment.network), moment.state.weights, strict=True)
-        moved = tf.add_n([tf.reduce_sum(tf.square(variable.value - start.value)) for variable, start in pairs])
-        size = tf.add_n(
-            [tf.reduce_sum(tf.square(variable.value)) for variable in head_variables(moment.network, "target")]
-        )
-        return self.l2_sp_alpha / 2 * moved + self.l2_sp_beta / 2 * size
+    from jtln_tf.network import backbone_variables, head_variables
+
+    pairs = zip(backbone_variables(moment.network), moment.state.weights, strict=True)
+    moved = [tf.reduce_sum(tf.square(variable.value - start.value)) for variable, start in pairs]
+    head = head_variables(moment.network, "target")
+    return tf.add_n(moved), tf.add_n([tf.reduce_sum(tf.square(variable.value)) for variable in head])

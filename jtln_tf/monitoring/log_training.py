@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 from absl import logging
 
-# Share of the images since the last entry; with fewer, the transport loss is not what it says.
+# Share of the images since the last entry; below it the reported transport loss is unreliable.
 _LEAST_CONVERGED = 0.99
 
 

@@ -31,5 +31,5 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.update(self._state.step - self._bar.n)
 
     def close(self) -> None:
-        """Leaves the finished bar standing."""
+        """Closes the bar and leaves it on the screen."""
         self._bar.close()

@@ -37,7 +37,7 @@ class RunLog:
             tf.summary.image(name, pixels[None])
 
     def flush(self) -> None:
-        """Brings what was written to the disk."""
+        """Flushes both logs to the disk."""
         with self._writable():
             self._file.flush()
             self._writer.flush()
@@ -72,7 +72,7 @@ def _entries_until(path, step):
     for line in path.read_text().splitlines(keepends=True):
         try:
             entry = json.loads(line) if line.endswith("\n") else {"step": math.inf}
-            # Costs change before a step, after the checkpoint of the step before: they will be told again.
+            # Costs change before a step, after the previous step's checkpoint: they will be logged again.
             if entry["step"] < step or (entry["step"] == step and "cost_drift" not in entry):
                 kept.append(line)
         except ValueError:

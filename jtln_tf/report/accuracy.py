@@ -4,12 +4,9 @@ import os
 
 
 def save_accuracy_plot(rows: list[dict], curves: list[list[tuple[list, list]]], path: str | os.PathLike) -> None:
-    """Draws the test accuracy of each run as a dot, and the validation accuracy over the steps.
+    """Draws the test accuracy of each run of a comparison as a dot, and the validation accuracy over the steps.
 
-    Args:
-        rows: Rows of a comparison, each with `title`, `target_accuracy` and `target_accuracies`.
-        curves: For each row, the steps and the validation accuracies of each of its runs.
-        path: PNG file.
+    `curves` has, for each row, the steps and the validation accuracies of each of its runs.
     """
     # The object interface: pyplot would look for a screen.
     from matplotlib.figure import Figure

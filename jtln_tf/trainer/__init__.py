@@ -1,1 +1,1 @@
-"""Training by any method: the Keras model, what happens between its steps, and what a run must remember."""
+"""Training: the Keras model, callbacks, optimizers and checkpoints."""

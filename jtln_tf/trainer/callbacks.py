@@ -19,7 +19,7 @@ class StepCounter(keras.callbacks.Callback):
     """
 
     def __init__(self, state: TrainingState, check_steps: int):
-        """Looks every `check_steps` steps at what the device noted of the loss."""
+        """Checks every `check_steps` steps whether the loss has stayed finite."""
         super().__init__()
         self._state, self._check_steps = state, check_steps
         self._started = None
@@ -33,12 +33,12 @@ class StepCounter(keras.callbacks.Callback):
         self._state.step += 1
         if self._state.step % self._check_steps == 0:
             check_loss(self.model)
-        # Behind the check, which waits for the device.
+        # After the check, which waits for the device.
         self._state.seconds += time.perf_counter() - self._started
 
 
 def check_loss(model: JointModel) -> None:
-    """Raises `NonFiniteLossError` if a term of the loss was NaN or infinite so far; the message tells since when."""
+    """Raises `NonFiniteLossError`, which names the first such step, if a term of the loss was NaN or infinite."""
     step, names = model.health.broken_terms()
     if names:
         raise NonFiniteLossError(
@@ -99,7 +99,7 @@ class ValidateAndSave(keras.callbacks.Callback):
 
 
 class Refresh(keras.callbacks.Callback):
-    """Lets the method estimate anew what it has to, before each step."""
+    """Lets the method refresh its estimates before each step."""
 
     def __init__(self, state: TrainingState, setup: Setup, *, on_costs: Callable):
         """Calls `on_costs(step, costs, before)` with each new `CostMatrix` and the values [n, m] before it, or None."""
@@ -113,7 +113,12 @@ class Refresh(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Asks the method."""
-        costs = self.model.method.refresh(self._state.step, self.model.method_state, self._setup)
+        try:
+            costs = self.model.method.refresh(self._state.step, self.model.method_state, self._setup)
+        except ValueError:
+            # Weights that are no longer finite are the likelier cause.
+            check_loss(self.model)
+            raise
         if costs is not None:
             self._on_costs(self._state.step, costs, self._before)
             self._before = costs.values

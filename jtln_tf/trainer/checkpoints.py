@@ -1,4 +1,4 @@
-"""What a run must remember to go on after a kill, and to come back to its best step."""
+"""Checkpoints: what a run needs to resume after a kill, and to return to its best step."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ class TrainingState:
     Attributes:
         stage: Index of the stage.
         step: Steps taken, over all stages.
-        seconds: Time spent in training steps.
+        seconds: Time spent in training steps and, before them, in finding costs and caching activations.
         best_accuracy: Best target validation accuracy so far; -1 before the first validation.
         best_step: Step of the best.
         epochs_since_best: Validations since the best.

@@ -85,13 +85,13 @@ class JointModel(keras.Model):
         self.health = Health(terms)
         names = (*terms, *(f"{side}_{kind}accuracy" for side in SIDES for kind in ("train_", "")))
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
-        # Everything is there: callbacks that save a model before its first step can save this one.
+        # All variables exist now, so a callback may save the model before its first step.
         self.built = True
         if cost_matrix is not None:
             self.set_cost_matrix(cost_matrix)
 
     def build(self, input_shape=None):
-        """Builds nothing: the model is whole when it is made."""
+        """Does nothing: `__init__` creates all variables."""
 
     def set_cost_matrix(self, cost_matrix: CostMatrix) -> None:
         """Sets the class costs; training goes on with them from the next step.
@@ -173,7 +173,7 @@ class JointModel(keras.Model):
         return self._report(batch, outputs, terms, "train_accuracy")
 
     def test_step(self, data):
-        """Reports on a dict of (images, labels) by domain what `train_step` does, without training."""
+        """Computes the report of `train_step` without training."""
         batch = read_batch(data, self.network, self.method.uses_second_view)
         outputs = self._look_at(batch, training=False)
         return self._report(batch, outputs, self._find_terms(batch, outputs, self._moment()), "accuracy")
@@ -224,7 +224,7 @@ class JointModel(keras.Model):
     def _replica_share(self, terms):
         """Returns what this replica minimizes: gradients are summed over the replicas."""
         weighted = [term.weight * tf.reduce_mean(term.values) for term in terms.values() if term.weight is not None]
-        # Keras adds the regularization losses of layers here; like penalties they are whole on every replica.
+        # The layers' own regularization losses; like penalties, every replica computes them in full.
         return tf.add_n([*weighted, *self.network.losses]) / tf.distribute.get_strategy().num_replicas_in_sync
 
     def _report(self, batch, outputs, terms, accuracy):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from jtln_tf.config import TrainingConfig
 
-# Scales and offsets are few and not what makes a network overfit.
+# Scales and offsets are few and do not cause overfitting.
 _NOT_DECAYED = ["bias", "gamma", "beta"]
 
 

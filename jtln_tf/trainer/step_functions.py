@@ -1,4 +1,4 @@
-"""The compiled function behind `fit` and `evaluate`, right on one replica, on several, and on several machines."""
+"""The compiled function behind `fit` and `evaluate`, for one replica, several, or several machines."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ import tensorflow as tf
 
 
 def make_step_function(model: keras.Model, step: Callable, means: dict[str, keras.metrics.Metric]) -> Callable:
-    """Makes the function that takes an iterator one step on.
+    """Builds the function that runs one step on the next batch of an iterator.
 
     Keras's own reads the results of metrics inside a replica, and stops under several workers. Here `step`, whose keys
-    name the metrics that it updated, runs on all replicas, and the results of these `means` are read once behind it.
+    name the metrics that it updated, runs on all replicas, and the results of these `means` are read once after it.
     """
     strategy = model.distribute_strategy
     options = {"autograph": False, "reduce_retracing": True}

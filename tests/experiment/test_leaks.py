@@ -38,5 +38,5 @@ def test_pixels_and_files_are_not_compared_and_nothing_is_said_without_a_leak(ba
         assert count_leaks(source, target) == dict(zip(COUNTS, (0, None), strict=True))
         assert set(count_leaks(source, source).values()) == {0}
     assert [record.getMessage() for record in caplog.records] == [
-        "test images were not looked for in the source's training images: pixels cannot be compared with files."
+        "did not compare the test images with the source's training images: pixels cannot be compared with files."
     ]

@@ -23,11 +23,12 @@ def test_l2_sp_pulls_the_backbone_to_its_start_and_the_target_head_to_zero():
         ((one.numpy().astype(float) - old) ** 2).sum()
         for one, old in zip(network.get_layer("backbone").trainable_variables, before, strict=True)
     )
-    expected = 0.3 / 2 * moved + 0.2 / 2 * sum((array.astype(float) ** 2).sum() for array in head)
+    size = sum((array.astype(float) ** 2).sum() for array in head)
     given = {"target": Outputs(tf.zeros([3, 2]), tf.zeros([3, 3]), tf.zeros([3, 2]))}
     terms = method.losses({"target": tf.constant([0, 1, 0])}, given, now)
-    # float32 sums against float64.
-    assert float(terms["starting_point_loss"].values) == pytest.approx(expected, rel=1e-4)
+    for name, value, weight in (("starting_point_loss", moved / 2, 0.3), ("target_head_loss", size / 2, 0.2)):
+        # float32 sums against float64.
+        assert float(terms[name].values) == pytest.approx(value, rel=1e-4) and terms[name].weight == weight
     of_source = method.losses({"source": tf.constant([0, 1, 2])}, {"source": given["target"]}, now)
     assert "starting_point_loss" not in of_source
 

@@ -36,8 +36,8 @@ def prior_costs(setup: Setup) -> CostMatrix | None:
 def current_costs(step: int, state, setup: Setup) -> CostMatrix | None:
     """Returns the class costs by what the network in training says of the images, or None before it has seen any.
 
-    The source head learns from many labels what tells its classes apart. How it sees the images of a target class
-    relates that class to them better than the features do, from which the target head learns by heart.
+    The source head is trained on many labels. Its predictions for the images of a target class relate that class to the
+    source classes better than the features do, which overfit the few target labels.
     """
     if not setup.cost.matrix.is_online:
         return _costs_by_source_head(setup, setup.inputs, setup.trained, setup.cost)

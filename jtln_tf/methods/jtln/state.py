@@ -1,4 +1,4 @@
-"""What JTLN knows beside the weights: the class costs, and the class means that they can be found from."""
+"""State of JTLN besides the weights: the class costs, and the class means they may be computed from."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ class TransportState(keras.layers.Layer):
 
     Attributes:
         cost_values: Class costs [n, m].
-        has_costs: 1 once there are costs, 0 before: the transport loss is off then.
+        has_costs: 1 once costs are set; until then 0, and the transport loss is off.
         class_means: `ClassMeans` by side; empty unless costs are found online.
     """
 
@@ -56,7 +56,8 @@ class TransportState(keras.layers.Layer):
 class ClassMeans(keras.layers.Layer):
     """Means of each class's features over about the last `memory_steps` steps, gathered as the batches pass.
 
-    An image counts (1 - 1 / memory_steps) to the power of the steps since; a mixed image by its share of each class.
+    The weight of an image shrinks by the factor 1 - 1 / memory_steps each step; a mixed image counts for each class by
+    its share.
     """
 
     def __init__(self, num_classes: int, width: int, memory_steps: int, name: str):

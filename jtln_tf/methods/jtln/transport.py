@@ -8,17 +8,10 @@ from jtln_tf.ot import sinkhorn, sinkhorn_from_logits
 
 
 def transport_terms(method, labels, outputs, moment) -> dict[str, Term]:
-    """Returns the transport loss and, only reported, how well it was solved.
+    """Returns the transport loss and, only reported, how well it was solved; arguments as of `Method.losses`.
 
-    Args:
-        method: `Jtln`.
-        labels: Labels by domain.
-        outputs: `Outputs` of both domains.
-        moment: `Moment` of the step; its state is a `TransportState`.
-
-    Returns:
-        Terms `transport_loss`, `marginal_error` and `transport_converged` (each per image), and `sinkhorn_iterations`
-        (of the image that took most) and `transport_weight` (scalars).
+    `transport_loss`, `marginal_error` and `transport_converged` have a value per image; `sinkhorn_iterations`, of the
+    image that took most, and `transport_weight` are scalars.
     """
     chosen = [side for side in outputs if method.transport_images in (side, "both")]
     weight = transport_weight(method, moment)
@@ -50,14 +43,8 @@ def transport_terms(method, labels, outputs, moment) -> dict[str, Term]:
 def solve_transport(method, labels, outputs, costs):
     """Solves the entropic transport between the two heads' predictions of each image.
 
-    Args:
-        method: `Jtln`.
-        labels: Class indices [B] or probabilities [B, n]; only of interest if they are the source marginal.
-        outputs: `Outputs` of the images.
-        costs: Class costs [n, m].
-
-    Returns:
-        `SinkhornOutput`; gradients of `regularized_cost` flow to the heads that `transport_gradient` names.
+    Labels, class indices [B] or probabilities [B, n], matter only if they are the source marginal; costs are [n, m].
+    Gradients of the `regularized_cost` of the `SinkhornOutput` flow to the heads that `transport_gradient` names.
     """
     moves = method.transport_gradient
     source = tf.cast(outputs.source, tf.float32) / method.transport_temperature
