@@ -119,8 +119,8 @@ def test_solutions_and_gradients(dtype):
     check_many(40, 4, 6, 5, dtype)
 
 
-# More columns, as many as rows, one of each.
+# More columns than rows, one of each.
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "m", "dtype"), [(3, 5, "float32"), (4, 4, "float64"), (1, 1, "float32")])
+@pytest.mark.parametrize(("n", "m", "dtype"), [(3, 5, "float32"), (1, 1, "float64")])
 def test_many_solutions_and_gradients(n, m, dtype):
-    check_many(100, 32, n, m, dtype)
+    check_many(40, 32, n, m, dtype)
