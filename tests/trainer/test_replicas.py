@@ -34,8 +34,7 @@ def train(strategy, method, *, backbone_optimizer=False, clip_norm=0.0, cost=Non
 @pytest.mark.parametrize(
     ("name", "options", "training"),
     [
-        ("jtln", TRANSPORT, {}),
-        ("jtln", {}, {"cost": CostConfig(matrix="online", refresh_steps=3)}),
+        ("jtln", TRANSPORT, {"cost": CostConfig(matrix="online", refresh_steps=3)}),
         ("joint", {"source_weight": 0.7}, {"clip_norm": 0.3, "backbone_optimizer": True}),
         ("l2_sp", {"l2_sp_alpha": 0.5}, {"clip_norm": 0.3}),
     ],
