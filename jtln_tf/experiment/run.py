@@ -43,13 +43,12 @@ def run_experiment(
         RunStoppedError: If the run cannot be written any further, or an image no longer be read.
 
     Example:
-        >>> import tempfile
-        >>> import jtln_tf as jt
+        >>> import tempfile, jtln_tf as jt
         >>> from jtln_tf.config import DataConfig, TrainingConfig
-        >>> data = DataConfig(
-        ...     source="builtin:mnist5k?per_class=5", target="builtin:optdigits?per_class=3", channels=1
-        ... )
-        >>> config = jt.ExperimentConfig(data=data, training=TrainingConfig(steps=2))
+        >>> from jtln_tf.costs.config import CostConfig
+        >>> data = DataConfig(source="builtin:mnist5k?per_class=5", target="builtin:optdigits?per_class=3", channels=1)
+        >>> costs = CostConfig(matrix="uniform")
+        >>> config = jt.ExperimentConfig(data=data, training=TrainingConfig(steps=2), cost=costs)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     jt.run_experiment(config, f"{folder}/run", export=False)["steps"]
         2
