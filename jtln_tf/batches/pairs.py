@@ -38,8 +38,8 @@ def pair_domains(
         ([30, 28, 28, 1], [30])
 
     Args:
-        source: Source `Domain`, or None to train on the target alone.
-        target: Target `Domain`, or None to train on the source alone.
+        source: Source domain, or None to train on the target alone.
+        target: Target domain, or None to train on the source alone.
         source_batch: Source images in a step, over all shards.
         target_batch: Target images in a step, over all shards.
         steps: Step at which the stream ends; None is never.
@@ -52,13 +52,11 @@ def pair_domains(
 
     Returns:
         `tf.data.Dataset` of dicts with the keys `source` and `target` (only the given domains), each a pair of images
-        [batch / count, H, W, C] in 0..255, uint8 if pixels only move, else float32, and int32 labels [batch / count];
-        with `mixup`, float32 probabilities of the classes [batch / count, classes]. Batches are always full: if a pass
-        over a domain ends inside a batch, the next pass begins.
+        [batch / count, H, W, C] in 0..255, uint8 if pixels only move, else float32, and int32 labels [batch / count],
+        or with `mixup` float32 class probabilities. Batches are full: a pass that ends inside one begins anew there.
 
     Raises:
-        ValueError: If neither domain is given.
-        InputError: If a policy does not fit, or a batch cannot be divided into shards.
+        InputError: If neither domain is given, a policy does not fit, or a batch cannot be divided into shards.
     """
     index, count = shard
     if not 0 <= index < count:
@@ -67,15 +65,14 @@ def pair_domains(
     sides = ((source, source_batch, source_augmentation), (target, target_batch, target_augmentation))
     batches = {}
     for number, (side, (domain, batch, policy)) in enumerate(zip(SIDES, sides, strict=True)):
-        policy = parse_augmentation(policy, f"{side}_augmentation")
         if domain is None:
             continue
         if batch % count:
             raise InputError(f"`{side}_batch` must be divisible by {count}, the number of shards. Received: {batch}.")
-        stream = _Stream(domain, batch, mix_seed(seed, number), policy, second_view, shard)
-        batches[side] = stream.batches(numbers)
+        policy = parse_augmentation(policy, f"{side}_augmentation")
+        batches[side] = _Stream(domain, batch, mix_seed(seed, number), policy, second_view, shard).batches(numbers)
     if not batches:
-        raise ValueError("`source` or `target` must be a Domain. Received: neither.")
+        raise InputError("`source` or `target` must be a Domain. Received: neither.")
     return tf.data.Dataset.zip(batches).prefetch(tf.data.AUTOTUNE)
 
 

@@ -42,12 +42,7 @@ class Variant:
 def plan_variants(configs: list[ExperimentConfig], cost_matrices: tuple[str, ...] = ()) -> list[Variant]:
     """Returns the lines of a table: one per configuration, or one per cost matrix for a method that uses costs.
 
-    Args:
-        configs: One configuration per method.
-        cost_matrices: Cost matrix specifications; none keeps that of each configuration.
-
-    Raises:
-        InputError: If two lines would share a folder.
+    Raises `InputError` if two lines would share a folder.
     """
     variants = []
     for config in configs:
@@ -65,11 +60,7 @@ def plan_variants(configs: list[ExperimentConfig], cost_matrices: tuple[str, ...
 
 
 def check_variant(variant: Variant, num_seeds: int) -> None:
-    """Checks the cost files of a line before any run.
-
-    Raises:
-        InputError: If a file does not fit, or was built from one draw of the labels and there are several seeds.
-    """
+    """Raises `InputError` if a cost file does not fit, or was built from one draw of the labels for several seeds."""
     config = variant.config
     if not config.method.uses_costs:
         return

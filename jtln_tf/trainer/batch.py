@@ -26,15 +26,9 @@ class Batch:
 def read_batch(data: dict, network: keras.Model, has_second_view: bool = False) -> Batch:
     """Checks what `fit` was given for one step and brings labels to one form.
 
-    Args:
-        data: Dict with the keys `source` and `target`, or one of them, each (images, labels), or (images, labels,
-            second images). Labels are class indices [B] or [B, 1] of any whole-numbered values, or probabilities
-            [B, classes].
-        network: Network with a head for each domain.
-        has_second_view: Whether there must be second images.
-
-    Raises:
-        InputError: If a key is unknown, or images and labels do not fit.
+    `data` is a dict with the keys `source` and `target`, or one of them, each (images, labels), or (images, labels,
+    second images). Labels are class indices [B] or [B, 1] of any whole-numbered values, or probabilities [B, classes].
+    Raises `InputError` if a key is unknown, or labels do not fit the heads of the network.
     """
     if not isinstance(data, dict) or not data or set(data) - set(SIDES):
         keys = sorted(data) if isinstance(data, dict) else type(data).__name__

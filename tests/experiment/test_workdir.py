@@ -170,5 +170,5 @@ def test_classes_that_changed_are_named(folder):
     run.check_classes(CLASSES)
     with pytest.raises(InputError, match="The target classes must be those of the run.*'1', '2'"):
         run.check_classes({**CLASSES, "target": ["0", "2"]})
-    with pytest.raises(InputError, match="The source classes must be those of the run.*another order"):
+    with pytest.raises(InputError, match="The source classes must be those of the run.*only the order differs"):
         run.check_classes({**CLASSES, "source": ["1", "0"]})
