@@ -18,7 +18,7 @@ from jtln_tf.costs.spec import COST_METRICS, parse_cost_spec
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.files import write_whole
 from tools.program import check_output, load_tensorflow, run_program
-from tools.progress import Progress
+from tools.progress import show_progress
 
 define_config_flags()
 flags.DEFINE_string("metric", "", f"{', '.join(COST_METRICS)}, a file, or several: 0.7*mkmmd+0.3*text.")
@@ -60,7 +60,7 @@ def main():
     for path in (output, plot):
         path.parent.mkdir(parents=True, exist_ok=True)
     cache = "" if values.feature_cache == "none" else values.feature_cache or str(output.parent / "features")
-    with Progress(is_silent=values.json) as progress:
+    with show_progress(is_silent=values.json) as progress:
         matrix = build_costs(config, workdir=values.workdir, cache=cache, progress=progress)
     matrix.save(output)
     table = format_nearest(matrix)

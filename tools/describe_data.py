@@ -15,7 +15,7 @@ from absl import flags
 
 from jtln_tf.config import parse_domain_spec
 from tools.program import check_output, load_tensorflow, require_flags, run_program
-from tools.progress import Progress
+from tools.progress import show_progress
 
 flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train.")
 flags.DEFINE_string("against", "", "Another domain, in which images of the first are looked for.")
@@ -47,7 +47,7 @@ def main():
         # First, because a file that cannot be written is found before all images are decoded.
         pathlib.Path(values.output).parent.mkdir(parents=True, exist_ok=True)
         save_contact_sheet(domain, values.output, seed=values.seed)
-    with Progress(is_silent=values.json) as progress:
+    with show_progress(is_silent=values.json) as progress:
         description = describe_domain(domain, against, progress=progress)
     if values.json:
         print(json.dumps(description))

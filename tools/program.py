@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 from absl import flags, logging
 
@@ -13,7 +14,7 @@ from jtln_tf.files import escape_name, first_line
 _STOPPED, _DIVERGED, _INTERRUPTED = 2, 1, 130
 
 
-def run_program(main, description, *, positional=None):
+def run_program(main: Callable, description: str, *, positional: str | None = None) -> None:
     """Parses the flags, calls `main`, and exits the process.
 
     Bad input and a full disk exit with status 2, a loss that is no longer finite with 1: each with one line on stderr
@@ -47,14 +48,14 @@ def run_program(main, description, *, positional=None):
         )
 
 
-def require_flags(*names):
+def require_flags(*names: str) -> None:
     """Raises `InputError` if one of these flags is empty."""
     for name in names:
         if not flags.FLAGS[name].value:
             raise InputError(f"`{name}` must be given. Received: nothing.")
 
 
-def check_output(path, endings, *, option="output"):
+def check_output(path: str | os.PathLike, endings: tuple[str, ...], *, option: str = "output") -> None:
     """Checks the name of a file that is going to be written.
 
     Raises:
@@ -67,7 +68,7 @@ def check_output(path, endings, *, option="output"):
         raise InputError(f"`{option}` must not exist. Received: {path!r}. Hint: --overwrite replaces it.")
 
 
-def load_tensorflow():
+def load_tensorflow() -> None:
     """Loads TensorFlow without its start-up notes, which say nothing of the run.
 
     C++ code writes them before any log level is read. Whoever sets TF_CPP_MIN_LOG_LEVEL sees them.

@@ -1,32 +1,22 @@
 """Progress bars of the programs."""
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 
 
-class Progress:
-    """A bar on stderr for each pass over the images of a domain."""
+@contextlib.contextmanager
+def show_progress(is_silent: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Gives a function that moves the bar of a title, on stderr, to the number of images done of all."""
+    from tqdm import tqdm
 
-    def __init__(self, is_silent):
-        self._is_silent, self._bar = is_silent, None
+    with contextlib.ExitStack() as stack:
+        bars = {}
 
-    def __enter__(self):
-        return self
+        def move(title, done, total):
+            if title not in bars:
+                bar = tqdm(total=total, desc=title, unit="image", file=sys.stderr, disable=is_silent)
+                bars[title] = stack.enter_context(bar)
+            bars[title].update(done - bars[title].n)
 
-    def __exit__(self, *error):
-        # What is said next begins a line.
-        self._close()
-
-    def __call__(self, title, done, total):
-        """Moves the bar of a title to the number of images that are done."""
-        from tqdm import tqdm
-
-        if self._bar is None:
-            self._bar = tqdm(total=total, desc=title, unit="image", file=sys.stderr, disable=self._is_silent)
-        self._bar.update(done - self._bar.n)
-        if done >= total:
-            self._close()
-
-    def _close(self):
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        yield move

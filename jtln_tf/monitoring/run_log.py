@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 
+import numpy as np
 import tensorflow as tf
 
 from jtln_tf import files
@@ -31,7 +32,7 @@ class RunLog:
             for name, value in scalars.items():
                 tf.summary.scalar(name, float(value))
 
-    def write_image(self, step: int, name: str, pixels) -> None:
+    def write_image(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Writes an image, uint8 [H, W, 3], to TensorBoard at a step."""
         with self._writer.as_default(step):
             tf.summary.image(name, pixels[None])

@@ -1,6 +1,7 @@
 """One stage of a method: fresh optimizers, then its steps."""
 
 import keras
+import tensorflow as tf
 
 from jtln_tf.config import TrainingConfig
 from jtln_tf.methods import Stage
@@ -18,7 +19,7 @@ def compile_for_stage(model: JointModel, training: TrainingConfig, stage: Stage)
     )
 
 
-def train_stage(model: JointModel, pairs, stage: Stage, *, first_step: int, callbacks: list) -> None:
+def train_stage(model: JointModel, pairs: tf.data.Dataset, stage: Stage, *, first_step: int, callbacks: list) -> None:
     """Trains to the end of a stage, or until a callback stops it.
 
     Args:

@@ -9,6 +9,7 @@ from jtln_tf.costs.construction import build_cost_matrix, build_online_costs
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.features.layers import layer_model
 from jtln_tf.methods.base import Setup
+from jtln_tf.methods.jtln.state import TransportState
 from jtln_tf.network import features_model, predictions_model
 
 
@@ -33,7 +34,7 @@ def prior_costs(setup: Setup) -> CostMatrix | None:
     return _estimate(setup, setup.domains, cost, layer_model(features_model(setup.network), cost.layer))
 
 
-def current_costs(step: int, state, setup: Setup) -> CostMatrix | None:
+def current_costs(step: int, state: TransportState, setup: Setup) -> CostMatrix | None:
     """Returns the class costs by what the network in training says of the images, or None before it has seen any.
 
     The source head is trained on many labels. Its predictions for the images of a target class relate that class to the

@@ -5,6 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from jtln_tf.config import SIDES, InputError
+from jtln_tf.costs.matrix import CostMatrix
+from jtln_tf.methods.base import Outputs
 from jtln_tf.methods.terms import are_probabilities
 
 
@@ -32,7 +34,7 @@ class TransportState(keras.layers.Layer):
             if memory_steps
         }
 
-    def set_costs(self, cost_matrix) -> None:
+    def set_costs(self, cost_matrix: CostMatrix) -> None:
         """Sets the class costs of the next steps; raises `InputError` if a `CostMatrix` does not fit the heads."""
         if cost_matrix.values.shape != self._num_classes:
             raise InputError(
@@ -46,7 +48,7 @@ class TransportState(keras.layers.Layer):
         """Returns the class costs [n, m], or None before there are any."""
         return np.asarray(self.cost_values) if float(self.has_costs) else None
 
-    def observe(self, labels, outputs) -> None:
+    def observe(self, labels: dict[str, tf.Tensor], outputs: dict[str, Outputs]) -> None:
         """Adds a batch to the class means; arguments as of `Method.losses`."""
         for side, means in self.class_means.items():
             if side in outputs:

@@ -1,13 +1,20 @@
 """The transport term of JTLN."""
 
+import typing
+
 import tensorflow as tf
 
-from jtln_tf.methods.base import Term
+from jtln_tf.methods.base import Moment, Outputs, Term
 from jtln_tf.methods.terms import are_probabilities
-from jtln_tf.ot import sinkhorn, sinkhorn_from_logits
+from jtln_tf.ot import SinkhornOutput, sinkhorn, sinkhorn_from_logits
+
+if typing.TYPE_CHECKING:
+    from jtln_tf.methods.jtln.method import Jtln
 
 
-def transport_terms(method, labels, outputs, moment) -> dict[str, Term]:
+def transport_terms(
+    method: "Jtln", labels: dict[str, tf.Tensor], outputs: dict[str, Outputs], moment: Moment
+) -> dict[str, Term]:
     """Returns the transport loss and, only reported, how well it was solved; arguments as of `Method.losses`.
 
     `transport_loss`, `marginal_error` and `transport_converged` have a value per image; `sinkhorn_iterations`, of the
@@ -40,7 +47,7 @@ def transport_terms(method, labels, outputs, moment) -> dict[str, Term]:
     }
 
 
-def solve_transport(method, labels, outputs, costs):
+def solve_transport(method: "Jtln", labels: tf.Tensor, outputs: Outputs, costs: tf.Tensor) -> SinkhornOutput:
     """Solves the entropic transport between the two heads' predictions of each image.
 
     Labels, class indices [B] or probabilities [B, n], matter only if they are the source marginal; costs are [n, m].
@@ -60,7 +67,7 @@ def solve_transport(method, labels, outputs, costs):
     return sinkhorn_from_logits(source, target, costs, method.epsilon, **solver)
 
 
-def transport_weight(method, moment) -> tf.Tensor:
+def transport_weight(method: "Jtln", moment: Moment) -> tf.Tensor:
     """Returns the weight of the transport loss in a step: 0 until it sets in and has costs, then growing."""
     since = tf.cast(moment.step - method.transport_start_step, tf.float32)
     ramp = tf.clip_by_value((since + 1.0) / max(method.transport_ramp_steps, 1), 0.0, 1.0)
