@@ -104,14 +104,10 @@ def unbalanced_sinkhorn(log_a, log_b, cost_matrix, epsilon, tau_a=None, tau_b=No
 
 
 def sinkhorn_of_masses(a, b, cost_matrix, epsilon):
-    """Solves one problem of marginals that may have zeros: on their support, elsewhere f, g are NaN and the plan 0."""
+    """Solves one problem of marginals that may have zeros, on their support."""
     a, b, cost_matrix = (np.asarray(x, np.float64) for x in (a, b, cost_matrix))
     rows, columns = np.flatnonzero(a), np.flatnonzero(b)
-    small = sinkhorn(np.log(a[rows]), np.log(b[columns]), cost_matrix[np.ix_(rows, columns)], epsilon)
-    f, g, plan = np.full(len(a), np.nan), np.full(len(b), np.nan), np.zeros_like(cost_matrix)
-    f[rows], g[columns], plan[np.ix_(rows, columns)] = small.f, small.g, small.plan
-    small.f, small.g, small.plan = f, g, plan
-    return small
+    return sinkhorn(np.log(a[rows]), np.log(b[columns]), cost_matrix[np.ix_(rows, columns)], epsilon)
 
 
 def median_squared_distance(features):

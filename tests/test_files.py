@@ -78,8 +78,3 @@ def test_a_folder_has_one_writer(tmp_path):
         pass
     with files.sole_writer(tmp_path / "lock", "workdir"):
         pass
-
-
-@pytest.mark.parametrize(("error", "line"), [("a\nb", "a"), (KeyError(), "KeyError"), ("x" * 300, "x" * 200)])
-def test_first_line(error, line):
-    assert files.first_line(error) == line

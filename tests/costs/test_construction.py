@@ -66,6 +66,8 @@ def test_mkmmd_of_pixels(source, target):
         **{"images_per_class": 50, "features": "pixels", "augmented": False, "whitened": False},
         **{"centring": "double", "scale": "max"},
     }
+    linear = build_cost_matrix(source, target, estimator="linear", whitening=False)
+    assert np.corrcoef(matrix.values.ravel(), linear.values.ravel())[0, 1] > 0.9 and "frequencies" in linear.parameters
     with pytest.raises(InputError, match=r"`target` must have images of the shape .* Received: \[9, 9, 1\]"):
         build_cost_matrix(source, load_domain("builtin:optdigits?per_class=1", image_size=9))
 
@@ -91,14 +93,6 @@ def test_prediction_fits_a_classifier_or_takes_the_given_one(source, target):
     matrix = build_cost_matrix(source, target, "prediction", source_classifier=classifier, centring="none")
     assert matrix.parameters["classifier"] == "always_the_third"
     np.testing.assert_array_equal(matrix.values.argmin(axis=0), 2)
-
-
-def test_linear_time_mkmmd_agrees_with_the_exact_one(source, target):
-    auto, linear = (
-        build_cost_matrix(source, target, estimator=estimator, whitening=False) for estimator in ("auto", "linear")
-    )
-    assert np.corrcoef(auto.values.ravel(), linear.values.ravel())[0, 1] > 0.9
-    assert "frequencies" in linear.parameters and "frequencies" not in auto.parameters
 
 
 def test_fisher_vectors_find_the_digits_that_both_have_and_ask_no_network(monkeypatch):
@@ -267,13 +261,10 @@ def test_online_costs_of_class_means(source, target):
 @pytest.mark.parametrize(
     ("metric", "options", "message"),
     [
-        ("euclid", {}, "must be a .npz or .csv file or one of mkmmd, .* Received: 'euclid'"),
-        ("none.npz", {}, "must name an existing file. Received: 'none.npz'"),
         ("text", {"text": "no.vec"}, "`cost_text` must name an existing file or folder. Received: 'no.vec'"),
         ("online", {"refresh_steps": 1}, "`metric` must be a file or one of mkmmd, .* Received: 'online'"),
         (CostConfig(), {"scale": "std"}, "`options` must be empty with a `CostConfig`. Received: scale"),
         ("text", {"augmentation": {"sources": "crop"}}, "`augmentation` must have the keys source and .*'sources'"),
-        ("mkmmd", {"augmentation": {"source": "spin"}}, "`source_augmentation` must be none, or .* Received: 'spin'"),
     ],
 )
 def test_arguments_that_do_not_fit(source, target, metric, options, message):

@@ -106,15 +106,6 @@ def test_records_are_described_as_their_folder_is(photos, description, tmp_path)
     assert len(bad) == 2 and sorted(str(group["same_file"]) for group in duplicates) == ["False", "True", "True"]
 
 
-def test_images_that_stand_in_another_domain_too(photos):
-    cats, dogs = (divide_domain(f"folder:{photos}?classes={name}") for name in ("cat", "dog"))
-    shown = describe_domain(cats, dogs)["against"]
-    assert shown["num_images"] == 1 and shown["counts"]["train"] == {"train": 0, "validation": 0, "test": 1}
-    images = {"images": [{"image": "train/cat/1.png", "split": "train", "class": "cat"}], "same_file": False}
-    images["against_images"] = [{"image": "test/dog/other.bmp", "split": "test", "class": "dog"}]
-    assert shown["shared"] == [images]
-
-
 def test_embedded_digits():
     spec = "builtin:optdigits?per_class=3&classes=1,7"
     domain, loaded = divide_domain(spec, seed=5), load_domain(spec, seed=5)
@@ -131,17 +122,8 @@ def test_embedded_digits():
     assert {group["same_file"] for group in description["against"]["shared"]} == {None}
     text = format_description(description)
     assert "Sizes         8 x 8 (width x height)\n" in text and "training images: 3 of each\n" in text
+    assert f"images also in {spec}\n" in text and f"  {len(loaded.test)} of test in its test\n" in text
     assert "Bad files     none\n" in text and "Duplicates    none (images of the same pixels at 28 x 28)\n" in text
-
-
-def test_progress_counts_every_image_once_in_each_pass(photos):
-    calls = []
-    describe_domain(divide_domain(f"folder:{photos}"), progress=lambda *values: calls.append(values))
-    titles = {title for title, *_ in calls}
-    assert titles == {f"headers of folder:{photos}", f"images of folder:{photos}"}
-    for title in titles:
-        done = [call[1] for call in calls if call[0] == title]
-        assert done == sorted(done) and done[-1] == 13
 
 
 def test_one_class_whose_files_are_all_broken(tmp_path):

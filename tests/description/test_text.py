@@ -44,20 +44,6 @@ def test_long_lists_are_cut():
     assert "7.png" in everything and "m5, m6\n" in everything and "validation has no images." in everything
 
 
-def test_images_in_another_domain():
-    images = {"images": [{"image": "a.png", "split": "test", "class": "a"}], "same_file": True}
-    images["against_images"] = [{"image": "b.png", "split": "train", "class": "b"}]
-    counts = {"train": {"train": 0, "test": 0}, "test": {"train": 7, "test": 0}}
-    against = {"domain": "folder:other", "num_images": 7, "counts": counts, "shared": [images] * 7}
-    lines = format_description(make_description([1], against=against)).splitlines()
-    line = "  a.png (test, a) = b.png (train, b); same file"
-    title = "Shared        7 images also in folder:other"
-    assert lines[-8:] == [title, "  7 of test in its train", *[line] * 5, "  ... 2 more (--all shows them)"]
-    none = {"domain": "folder:other", "num_images": 0, "counts": {}, "shared": []}
-    text = format_description(make_description([1], against=none))
-    assert text.splitlines()[-1] == "Shared        no images also in folder:other"
-
-
 def test_names_and_reasons_cannot_write_to_the_terminal():
     evil = {"image": "x\x1b[31m\nEVIL.png", "split": "train", "class": "0"}
     description = make_description(

@@ -1,7 +1,6 @@
 """Gradients of the two costs against central differences; the solution with penalties, which have gradients too."""
 
 import numpy as np
-import ot
 import pytest
 
 from jtln_tf.ot import sinkhorn, sinkhorn_from_logits
@@ -180,18 +179,3 @@ def test_penalties_under_costs_far_from_zero(dtype, lowest, tau):
         # The default threshold 1e-4 times the distance of the potentials; rounding of terms of the size of the cost.
         atol = 1e-4 + 10 * np.finfo(dtype).eps * abs(lowest)
         np.testing.assert_allclose(output.regularized_cost[index], solution.regularized_cost, rtol=0, atol=atol)
-
-
-def test_unbalanced_agrees_with_pot():
-    a, b, cost = draw_masses()
-    output = sinkhorn(a, b, cost, 0.1, **BOTH_FREE, **TIGHT)
-    # POT's c is what P is compared with: by default a b^T, here 1 for the plain entropy.
-    options = {"c": np.ones_like(cost), "numItermax": 50_000, "stopThr": 1e-14, "log": True}
-    for index in range(4):
-        taus = tuple(BOTH_FREE.values())
-        plan, log = ot.unbalanced.sinkhorn_unbalanced(a[index], b[index], cost, 0.1, taus, **options)
-        # Both thresholds times the conditioning.
-        np.testing.assert_allclose(output.plan()[index], plan, rtol=0, atol=1e-8)
-        # POT's divergences are sum p log(p / q) alone. All masses are 1 but that of the plan.
-        value = log["total_cost"] + (1 - plan.sum()) * (0.1 + sum(taus))
-        np.testing.assert_allclose(output.regularized_cost[index], value, rtol=0, atol=1e-8)

@@ -24,13 +24,6 @@ def value_and_gradients(a_logits, b_logits, cost, epsilon, **options):
     return output, a_gradient, b_gradient
 
 
-def rounding_of_the_plan(output, epsilon):
-    """Relative error of the plan of potentials and costs that were rounded to float32 before a division by epsilon."""
-    largest = max(np.abs(x).max() for x in (output.f, output.g, output.problem.cost_matrix))
-    # Three numbers, and the rounding of their sums.
-    return 2.0**-24 * (6 * largest / epsilon + 10)
-
-
 def assert_equal_up_to_a_constant(f, g, expected_f, expected_g, atol):
     shift = np.mean(f - expected_f, axis=-1, keepdims=True)
     np.testing.assert_allclose(f - shift, expected_f, rtol=0, atol=atol)
@@ -56,23 +49,15 @@ def test_agrees_with_the_reference(epsilon):
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.005])
 def test_agrees_with_pot(epsilon):
-    output = sinkhorn(A, B, INPUTS64[2].tolist(), epsilon, **TIGHT)
+    # More columns than rows.
+    cost = INPUTS64[2].T
+    output = sinkhorn(B, A, cost.tolist(), epsilon, **TIGHT)
     options = {"method": "sinkhorn_log", "log": True, "stopThr": 1e-11, "numItermax": 100_000}
     for index in range(len(A)):
-        plan, log = ot.sinkhorn(A[index], B[index], INPUTS64[2], epsilon, **options)
+        plan, log = ot.sinkhorn(B[index], A[index], cost, epsilon, **options)
         np.testing.assert_allclose(output.plan()[index], plan, rtol=0, atol=1e-7)
         potentials = (output.f[index], output.g[index], epsilon * log["log_u"], epsilon * log["log_v"])
         assert_equal_up_to_a_constant(*potentials, atol=1e-6)
-
-
-def test_small_epsilon_approaches_exact_transport():
-    exact = np.array([ot.emd2(x, y, INPUTS64[2]) for x, y in zip(A, B, strict=True)])
-    for epsilon in (0.02, 0.005, 0.001):
-        output = sinkhorn_from_logits(*INPUTS64, epsilon, **TIGHT)
-        # 0 <= H(P) <= log(n m) bounds what the entropy can cost; 1e-9 is the marginal error.
-        assert np.all(output.transport_cost >= exact - 1e-9)
-        assert np.all(output.transport_cost <= exact + epsilon * np.log(COST.size) + 1e-9)
-        assert np.all(np.abs(output.regularized_cost - exact) <= epsilon * np.log(COST.size) + 1e-9)
 
 
 @pytest.mark.parametrize("epsilon", FORMS)
@@ -90,47 +75,12 @@ def test_logits_of_ten_thousand(epsilon):
 
 
 @pytest.mark.parametrize("epsilon", FORMS)
-def test_constant_cost_couples_independently(epsilon):
-    output, *logit_gradients = value_and_gradients(A_LOGITS, B_LOGITS, np.full_like(COST, 2.5), epsilon)
-    rounding = rounding_of_the_plan(output, epsilon)
-    np.testing.assert_allclose(output.plan(), A[:, :, None] * B[:, None, :], rtol=rounding, atol=1e-6)
-    np.testing.assert_allclose(output.transport_cost, np.full(4, 2.5), rtol=rounding)
-    # The start is the solution, and the first update finds it so.
-    np.testing.assert_array_equal(output.n_iters, 1)
-    assert all(np.isfinite(gradient).all() for gradient in logit_gradients)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-def test_a_problem_is_solved_as_if_it_were_alone(epsilon):
-    batch, *batch_gradients = value_and_gradients(*INPUTS64, epsilon, **TIGHT)
-    for index in range(4):
-        # Four times the same problem, because a batch of one is compiled anew.
-        alone = (x[[index] * 4] for x in INPUTS64[:2])
-        single, *single_gradients = value_and_gradients(*alone, INPUTS64[2], epsilon, **TIGHT)
-        # It stops by its own error: they agree to the threshold times the conditioning.
-        np.testing.assert_allclose(batch.regularized_cost[index], single.regularized_cost[0], rtol=0, atol=1e-8)
-        np.testing.assert_allclose(batch.plan()[index], single.plan()[0], rtol=0, atol=1e-7)
-        for of_batch, of_single in zip(batch_gradients, single_gradients, strict=True):
-            np.testing.assert_allclose(of_batch[index], of_single[0], rtol=0, atol=1e-7)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
-def test_transpose_swaps_the_potentials(epsilon):
-    a_logits, b_logits, cost = INPUTS64
-    one = sinkhorn_from_logits(a_logits, b_logits, cost, epsilon, **TIGHT)
-    other = sinkhorn_from_logits(b_logits, a_logits, cost.T, epsilon, **TIGHT)
-    np.testing.assert_allclose(one.regularized_cost, other.regularized_cost, rtol=0, atol=1e-8)
-    # Threshold times conditioning.
-    np.testing.assert_allclose(one.plan(), np.swapaxes(other.plan(), 1, 2), rtol=0, atol=1e-7)
-    assert_equal_up_to_a_constant(one.f, one.g, other.g, other.f, atol=1e-6)
-
-
-@pytest.mark.parametrize("epsilon", FORMS)
 def test_constants_and_scales_of_the_cost(epsilon):
     plain, *plain_gradients = value_and_gradients(*INPUTS, epsilon)
     moved, *moved_gradients = value_and_gradients(A_LOGITS, B_LOGITS, COST - np.float32(3), epsilon)
-    # COST - 3 is rounded to float32, which is divided by epsilon in the plan.
-    rounding = 2 * rounding_of_the_plan(moved, epsilon)
+    # Costs and potentials, and their sums, are rounded to float32 before they are divided by epsilon in the plan.
+    largest = max(np.abs(x).max() for x in (moved.f, moved.g, moved.problem.cost_matrix))
+    rounding = 2.0**-23 * (6 * largest / epsilon + 10)
     np.testing.assert_allclose(moved.regularized_cost, plain.regularized_cost - 3, rtol=0, atol=1e-5)
     np.testing.assert_allclose(moved.plan(), plain.plan(), rtol=0, atol=rounding)
     for gradient, moved_gradient in zip(plain_gradients, moved_gradients, strict=True):

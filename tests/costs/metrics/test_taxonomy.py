@@ -134,7 +134,6 @@ def test_tree_of_columns():
     ("table", "columns", "message"),
     [
         (TABLE, ("family", "colour"), "each once: class, coarse_class, family. Received: family, colour."),
-        (TABLE, ("family", "family"), "each once: class, coarse_class, family. Received: family, family."),
         (TABLE, ("family", "coarse_class"), "in one coarse_class. Received: 'Vegetables' in 'Tomato' and, for 'Leek'"),
         ({"Mint": {"family": ""}}, ("family",), "must have a family for each class. Received: none for 'Mint'"),
     ],

@@ -143,7 +143,6 @@ DAMAGES = {
     "relation": (TRAIN[2:], "01 Boeing", "01 Airbus", "must have one family and manufacturer. Received: '737-200'"),
     "count": (["variants.txt"], "A320\n", "", "number of different variant names must be 5. Received: 4 in"),
     "short": (VAL, "0000035", " ", "number of validation images must be 15. Received: 14 in"),
-    "file": (["manufacturers.txt"], "", "", "must be complete. Received: no .*manufacturers.txt"),
     "bytes": (["families.txt"], "Boeing", "Bo\udce9ing", "must be UTF-8 text. Received: .*families.txt"),
 }
 

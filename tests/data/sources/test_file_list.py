@@ -44,7 +44,6 @@ ROWS = "path,label\nb/1.png,zebra\na/1.png,ape\na/2.png,ape\n"
     "text",
     [
         ROWS,
-        "\ufeff" + ROWS,
         ROWS.replace("\n", "\r\n"),
         ROWS.replace(",", ";"),
         ROWS.replace(",", "\t"),
@@ -135,10 +134,8 @@ def test_a_path_that_leads_outside_is_refused(folder, path):
         ('path,label\na/1.png,"x\n', "A list must be a UTF-8 table. Received: .*unexpected end of data"),
         ("path,label\nno/1.png,x\nno/2.png,x\n", r"'no/1.png' in line 2 of '.*list.csv'; neither it nor any other"),
         ('{"path": "a/1.png", "label": "x"}\n{"path": \n', "a JSON object. Received: line 2 of .*Expecting value"),
-        ("[1]\n", r"must be a JSON object. Received: line 1 of '.*list\.jsonl'\."),
         ("[" * 100_000, "must be a JSON object. Received: line 1 of .*recursion"),
         ('{"path": "a/1.png", "label": "\\ud800"}\n', "must be a JSON object. Received: line 1 of .*surrogates"),
-        ('{"path": "a/1.png", "label": "K\udce4se"}\n', "A list must be a UTF-8 table. Received: .*codec can't decode"),
         ('{"path": "a/1.png", "label": ["x"]}\n', r"`label` must be a text. Received: \['x'\] in line 1 of"),
     ],
 )
@@ -157,10 +154,6 @@ def test_a_list_that_is_not_there(folder):
 
 def test_a_missing_file_is_a_bad_image(folder):
     spec = write(folder, "path,label\na/gone.png,x\na/1.png,x\nb/gone.png,x\nb/1.png,x\n")
-    spec += "?test_fraction=0&validation_fraction=0"
-    options = {"image_size": 8, "channels": 1}
     message = r"Received: 'a/gone.png \(line 2 of list.csv\)' \(1 more\) \(.*No such file.* Hint: --skip_bad_images"
     with pytest.raises(InputError, match=message):
-        load_domain(spec, **options)
-    domain = load_domain(spec, skip_bad_images=True, **options)
-    assert domain.num_bad_images == 2 and len(domain.train) == 2
+        load_domain(spec + "?test_fraction=0&validation_fraction=0", image_size=8)

@@ -36,9 +36,6 @@ def test_records_hold_the_images_of_the_folder(photos, tmp_path, cache):
     assert records.class_names == folder.class_names and records.class_table == folder.class_table
     for name in ("train", "validation", "test"):
         assert pixels_by_label(records.split(name)) == pixels_by_label(folder.split(name))
-    train = list_domain(f"records:{photos}/records").splits["train"]
-    found = sorted(train.images.contents(range(len(train))))
-    assert found == sorted(path.read_bytes() for path in (photos / "photos" / "train").rglob("*.png"))
 
 
 @pytest.mark.parametrize("options", ["", "?per_class=3", "?test_fraction=0.4&validation_fraction=0.3", "?classes=b"])
@@ -104,7 +101,6 @@ def test_damaged_records_are_told(photos, tmp_path):
         (None, "prepare_data wrote.*recursion"),
         # Headers of labels.
         ("(17592186044416,)", "prepare_data wrote"),
-        ("((((", "prepare_data wrote"),
         ("(21, 1)", "does not fit"),
     ],
 )

@@ -69,16 +69,6 @@ class TinyUnreachable(TinyShapes):
         raise requests.exceptions.ConnectionError("Max retries exceeded\nwith url: http://nowhere")
 
 
-class TinyManual(TinyShapes):
-    MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Put shapes.zip
-    into manual_dir.
-    """
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples((dl_manager.manual_dir / "shapes.zip").read_bytes())}
-
-
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory):
     """A folder of prepared data sets."""
@@ -133,7 +123,6 @@ def test_images_of_many_files_are_read_by_number(tmp_path, file_format, monkeypa
 @pytest.mark.parametrize(
     ("name", "expected", "sizes"),
     [
-        ("tiny_shapes:test", range(100, 109), [6, 0, 3]),
         ("tiny_test_only:test", range(30), [24, 0, 6]),
         ("tiny_configured/fancy:test", range(100, 109), [6, 0, 3]),
         # Images without a label are left out.
@@ -154,7 +143,6 @@ def test_a_single_split_is_divided(data_root, name, expected, sizes):
         ("tiny_without_label", r"one image and one class label.*tiny_without_label.*labels \[\]"),
         ("tiny_configured/nope", "must name a data set and its CONFIG. Received: 'tiny_configured/nope'.*nope"),
         ("no_such_data_set/plain", "must name a data set of TensorFlow Datasets. Received: 'no_such_data_set/plain'"),
-        ("No Name", "must name a data set.* Received: 'No Name'"),
         ("tiny_related?corners=soma", "`corners` must be a value in the data set, for example some, .*'soma' in"),
         ("tiny_related?parity=odd", r"or a column of the data set \(corners, label\). Received: 'parity'"),
         # Before gigabytes are downloaded.
@@ -186,12 +174,3 @@ def test_failed_download_is_one_line_and_leaves_what_was_there(tmp_path, content
         load(tmp_path / "root", "tiny_unreachable")
     assert "\n" not in str(caught.value) and not isinstance(caught.value, MissingInputError)
     assert mine.exists() == bool(content) and (mine / "photos").is_dir() == (content == "folder")
-
-
-def test_missing_manual_download_is_one_line_that_tells_what_to_do(tmp_path):
-    with pytest.raises(MissingInputError) as caught:
-        load(tmp_path, "tiny_manual")
-    message = str(caught.value)
-    assert f"in manual_dir = '{tmp_path}/downloads/manual'" in message
-    assert message.endswith("Hint: Put shapes.zip into manual_dir.") and "\n" not in message
-    assert not (tmp_path / "tiny_manual").exists()
