@@ -5,8 +5,7 @@ def prepare_setup(config, cached=False):
     """Returns the `Setup` of a configuration and the frozen trunk: None, unless the network is cut for caching."""
     import keras
 
-    from jtln_tf.backbones import is_untrained
-    from jtln_tf.config import SIDES
+    from jtln_tf.backbones import identify_backbone, is_untrained
     from jtln_tf.experiment.assembly import build_run_network, load_run_domains
     from jtln_tf.methods.base import Setup
     from jtln_tf.network import cut_network
@@ -15,9 +14,19 @@ def prepare_setup(config, cached=False):
     domains = load_run_domains(config)
     network = build_run_network(config, domains)
     trunk, trained = cut_network(network, config.network.freeze_until) if cached else (None, network)
-    augmentation = {side: getattr(config.data, f"{side}_augmentation") for side in SIDES}
-    options = {"is_untrained": is_untrained(config.network), "seed": config.training.seed}
-    return Setup(domains, network, domains, trained, config.cost, augmentation, **options), trunk
+    setup = Setup(
+        domains=domains,
+        network=network,
+        inputs=domains,
+        trained=trained,
+        cost=config.cost,
+        augmentation=config.data.augmentation,
+        backbone=identify_backbone(config.network),
+        is_untrained=is_untrained(config.network),
+        seed=config.training.seed,
+        saved_costs=None,
+    )
+    return setup, trunk
 
 
 def compiled_model(config, network, costs=None):

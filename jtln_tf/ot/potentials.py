@@ -15,14 +15,15 @@ def find_potentials(problem, log_u, log_v, threshold, max_iterations):
 
     Returns `(log_u, log_v, marginal_error, n_iters)`, which no gradient flows through.
     """
-    # So that no tape records the loops: XLA cannot compile one that is recorded.
     problem = problem.detached()
     if problem.has_fewer_rows:
         start = tf.stop_gradient(log_u)
         log_v, log_u, *rest = _solve_for_columns(problem.transposed(), start, threshold, max_iterations)
     else:
         log_u, log_v, *rest = _solve_for_columns(problem, tf.stop_gradient(log_v), threshold, max_iterations)
-    return log_u, log_v, *rest
+    # XLA cannot compile a loop that is differentiated. Stopped inputs keep it from a tape, stopped outputs from the
+    # gradient of a `tf.cond` around the solver.
+    return [tf.stop_gradient(x) for x in (log_u, log_v, *rest)]
 
 
 def _solve_for_columns(problem, log_v, threshold, max_iterations):
