@@ -22,7 +22,8 @@ def find_potentials(problem, log_u, log_v, threshold, max_iterations):
         log_v, log_u, *rest = _solve_for_columns(problem.transposed(), start, threshold, max_iterations)
     else:
         log_u, log_v, *rest = _solve_for_columns(problem, tf.stop_gradient(log_v), threshold, max_iterations)
-    return log_u, log_v, *rest
+    # Unused results get gradients of zero inside `tf.cond`: these too must not reach the loops.
+    return tuple(tf.stop_gradient(x) for x in (log_u, log_v, *rest))
 
 
 def _solve_for_columns(problem, log_v, threshold, max_iterations):
