@@ -9,6 +9,7 @@ import fnmatch
 import json
 import os
 import pathlib
+import re
 import shutil
 import typing
 from collections.abc import Callable, Iterator
@@ -17,8 +18,8 @@ from jtln_tf.config import InputError
 
 # Beside what is needed: logs, and what other programs write meanwhile.
 _SPARE_BYTES = 16 * 2**20
-# Suffix of a file that is still being written; a killed process leaves it behind.
-UNFINISHED = ".unfinished"
+# Of the name of a file that a killed process left behind: what it was to be called, and the process.
+_UNFINISHED = re.compile(r"(.+)\.\d+\.unfinished")
 _MARK_FILE = "jtln_tf.json"
 _LONGEST_REASON = 200
 
@@ -27,7 +28,7 @@ _LONGEST_REASON = 200
 def open_whole(path: str | os.PathLike) -> Iterator[typing.BinaryIO]:
     """Opens a file for writing such that a kill, or an error inside, leaves the old one or the new one."""
     path = pathlib.Path(path)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
         with unfinished.open("wb") as file:
             yield file
@@ -50,8 +51,8 @@ def write_json(path: str | os.PathLike, values: object) -> None:
 @contextlib.contextmanager
 def lock(path: pathlib.Path) -> Iterator[None]:
     """Lets one process in at a time; the others wait. The lock's file stays."""
-    # The kernel releases the lock of a process that is killed.
-    with path.open("w") as file:
+    # The kernel releases the lock of a process that is killed. Appending leaves what is in a file of this name.
+    with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -111,35 +112,54 @@ def remove_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ..
     Args:
         folder: The folder.
         kind: Kind that its mark must name.
-        own_names: Names, or shell patterns, of everything that the program writes directly inside it.
+        own_names: Paths, or shell patterns of them, of everything that the program writes inside it.
         option: The argument that named the folder, for messages.
 
     Raises:
         InputError: If the folder carries no such mark, is a link, or holds anything else; nothing is removed then.
+            A folder with nothing in it needs no mark.
     """
     check_marked(folder, kind, own_names, option)
     if os.path.lexists(folder):
-        # The mark last: what a kill leaves can still be removed.
-        for one in pathlib.Path(folder).iterdir():
-            if one.name != _MARK_FILE:
-                shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
-        shutil.rmtree(folder)
+        remove_whole(folder)
+
+
+def remove_whole(folder: str | os.PathLike) -> None:
+    """Removes a folder, its mark last: what a kill leaves of it can still be removed."""
+    for one in pathlib.Path(folder).iterdir():
+        if one.is_dir() and not one.is_symlink():
+            shutil.rmtree(one)
+        elif one.name != _MARK_FILE:
+            one.unlink()
+    shutil.rmtree(folder)
+
+
+def is_left_over(path: pathlib.Path, own_names: tuple[str, ...]) -> bool:
+    """Whether a killed process left a file that was to get one of these names."""
+    match = _UNFINISHED.fullmatch(path.name)
+    return match is not None and _is_one_of(match[1], (*own_names, _MARK_FILE))
+
+
+def holds_mark(folder: str | os.PathLike) -> bool:
+    """Whether a folder holds a file of a mark's name, of whatever kind and content."""
+    return os.path.lexists(pathlib.Path(folder) / _MARK_FILE)
 
 
 def check_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...], option: str) -> None:
     """Checks that `remove_marked` may remove a folder; takes the same arguments and raises the same errors."""
     folder = pathlib.Path(folder)
-    is_empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
-    if is_empty or not os.path.lexists(folder):
+    if not os.path.lexists(folder):
         return
-    if folder.is_symlink() or marked_version(folder, kind) is None:
+    # A process that is killed while it marks a new folder leaves it empty, or with half a mark.
+    is_new = not folder.is_symlink() and folder.is_dir() and all(is_left_over(one, ()) for one in folder.iterdir())
+    if folder.is_symlink() or (marked_version(folder, kind) is None and not is_new):
         raise InputError(
             f"`{option}` must be a new folder, or one of kind {kind!r} that this program wrote and marked with "
             f"{_MARK_FILE}. Received: {str(folder)!r}, which is left as it is."
         )
-    names = [one.name for one in folder.iterdir() if not one.name.endswith(UNFINISHED)]
     own = (*own_names, _MARK_FILE)
-    foreign = sorted(name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in own))
+    paths = [one for one in folder.rglob("*") if not is_left_over(one, own_names)]
+    foreign = sorted(name for one in paths if not _is_one_of(name := str(one.relative_to(folder)), own))
     if foreign:
         raise InputError(
             f"`{option}` must hold nothing but what this program wrote. Received: {str(folder)!r} with {foreign[0]!r}, "
@@ -147,10 +167,15 @@ def check_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...
         )
 
 
+def _is_one_of(name, patterns):
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 @contextlib.contextmanager
 def sole_writer(path: str | os.PathLike, option: str) -> Iterator[None]:
-    """Holds a lock on a file, which is not removed; raises `InputError` if another process holds it."""
-    with pathlib.Path(path).open("w") as file:
+    """Holds a lock on a file, which stays, while its folder is written; raises `InputError` if another process does."""
+    # Appending leaves what is in a file of this name.
+    with pathlib.Path(path).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -46,7 +46,7 @@ def make_marked(folder):
 
 def test_only_a_marked_folder_with_nothing_else_in_it_is_removed(tmp_path):
     folder, names = make_marked(tmp_path / "marked"), ("own", "log.*")
-    (folder / "left.123.unfinished").write_text("x")
+    (folder / "log.1.123.unfinished").write_text("x")
     assert files.marked_version(folder, "thing") == 3 and files.marked_version(folder, "other") is None
     files.remove_marked(folder, "thing", names, "output")
     assert not folder.exists()
@@ -56,6 +56,10 @@ def test_only_a_marked_folder_with_nothing_else_in_it_is_removed(tmp_path):
         spoilt = make_marked(tmp_path / name)
         if name == "with notes":
             (spoilt / "notes.txt").write_text("mine")
+        elif name == "with a file inside":
+            (spoilt / "own" / "notes.txt").write_text("mine")
+        elif name == "with a name like ours":
+            (spoilt / "thesis.unfinished").write_text("mine")
         elif name == "link":
             shutil.move(spoilt, tmp_path / "elsewhere")
             spoilt.symlink_to(tmp_path / "elsewhere")
@@ -63,12 +67,33 @@ def test_only_a_marked_folder_with_nothing_else_in_it_is_removed(tmp_path):
             (spoilt / "jtln_tf.json").write_text({"no mark": "[]", "another mark": '{"program": "x"}'}[name])
         return spoilt
 
-    for name in ("with notes", "link", "no mark", "another mark"):
+    for name in ("with notes", "with a file inside", "with a name like ours", "link", "no mark", "another mark"):
         spoilt = spoil(name)
         before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
         with pytest.raises(InputError, match="`output` must .*, which is left as it is"):
             files.remove_marked(spoilt, "thing", names, "output")
         assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
+def test_what_a_kill_leaves_of_a_folder_can_still_be_removed(tmp_path, monkeypatch):
+    folder, names = make_marked(tmp_path / "marked"), ("own", "log.*")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        files.remove_marked(folder, "thing", names, "output")
+    files.remove_marked(folder, "thing", names, "output")
+    folder.mkdir()
+    (folder / "jtln_tf.json.9.unfinished").write_text("{")
+    files.remove_marked(folder, "thing", names, "output")
+    assert os.listdir(tmp_path) == []
+
+
+def test_locking_leaves_what_is_in_a_file(tmp_path):
+    (tmp_path / "run.lock").write_text("mine")
+    with files.lock(tmp_path / "run.lock"):
+        pass
+    with files.sole_writer(tmp_path / "run.lock", "workdir"):
+        pass
+    assert (tmp_path / "run.lock").read_text() == "mine"
 
 
 def test_a_folder_has_one_writer(tmp_path):

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from jtln_tf import files
 from jtln_tf.comparison.plan import Variant, check_variant
 from jtln_tf.comparison.table import format_table, summarize
+from jtln_tf.config import InputError
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.monitoring import read_curve
 from jtln_tf.report.accuracy import save_accuracy_plot
+
+_KIND = "comparison"
+_OWN_FILES = ("table.json", "table.md", "accuracy.png")
 
 
 def run_comparison(
@@ -31,10 +35,12 @@ def run_comparison(
         Rows of the table: dicts of JSON values.
 
     Raises:
-        InputError: If a run may not use its folder, or a cost file does not fit; before the first run.
+        InputError: If a run may not use its folder, the tables would replace files of somebody else's, or a cost file
+            does not fit; before the first run.
     """
     output = pathlib.Path(output)
     # Looks at all folders before the first run: a refusal after an hour would be late.
+    _check_is_ours(output)
     for variant in variants:
         check_variant(variant, len(seeds))
         for seed in seeds:
@@ -46,6 +52,8 @@ def run_comparison(
 
     rows = [summarize(variant, [run_variant(variant, seed) for seed in seeds]) for variant in variants]
     configs = {variant.folder: variant.config.to_values() for variant in variants}
+    _check_is_ours(output)
+    files.mark_folder(output, _KIND)
     files.write_json(output / "table.json", {"configs": configs, "rows": rows})
     files.write_whole(output / "table.md", format_table(rows) + "\n")
     curves = [
@@ -54,6 +62,17 @@ def run_comparison(
     ]
     save_accuracy_plot(rows, curves, output / "accuracy.png")
     return rows
+
+
+def _check_is_ours(output):
+    if files.marked_version(output, _KIND) is not None:
+        return
+    found = [name for name in _OWN_FILES if os.path.lexists(output / name)]
+    if found or files.holds_mark(output):
+        raise InputError(
+            f"`output` must be a new folder or that of a comparison. Received: {str(output)!r}, which holds "
+            f"{found[0] if found else 'the mark of something else'!r} but no mark of a comparison. Hint: a new folder."
+        )
 
 
 def run_folder(output: str | os.PathLike, variant: Variant, seed: int) -> pathlib.Path:

@@ -48,7 +48,7 @@ class Run:
         self.tensorboard, self.metrics = self.folder / "tensorboard", self.folder / _METRICS_FILE
         self._costs = self.folder / _COSTS_FILE
         self._is_resumed = self._is_replaced = False
-        self._claimed = {}
+        self._seen = None
 
     @classmethod
     def open(cls, folder: str | os.PathLike) -> "Run":
@@ -77,10 +77,11 @@ class Run:
         Raises:
             InputError: If the folder cannot be written, or holds anything that this run may not touch.
         """
-        self._claimed, self._is_resumed, self._is_replaced = {"resume": resume, "overwrite": overwrite}, False, False
+        self._is_resumed = self._is_replaced = False
         existing = files.nearest_existing(self.folder)
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise InputError(f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r}.")
+        self._seen = self._look()
         # A process that is killed while it begins or removes a run leaves a mark without a configuration.
         is_begun = os.path.isfile(self.folder / _CONFIG_FILE)
         if files.marked_version(self.folder, KIND) is None:
@@ -95,25 +96,28 @@ class Run:
     def _check_is_free(self):
         own = (*_OWN_FILES, *_OWN_FOLDERS)
         found = [name for name in own if os.path.lexists(self.folder / name)]
+        # Marking such a folder as a run would spoil it.
+        if files.holds_mark(self.folder):
+            raise InputError(
+                f"`workdir` must be a new folder or that of a run. Received: {str(self.folder)!r}, which holds the "
+                "mark of something else. Hint: a new folder."
+            )
         if found:
             raise InputError(
                 f"`workdir` must be a new folder or that of a run of this version. Received: {str(self.folder)!r}, "
                 f"which holds {found[0]!r} but no mark of such a run. Hint: a new folder."
             )
 
+    def _look(self):
+        """Returns what changes if another process writes a run here."""
+        names = (_CONFIG_FILE, _RESULT_FILE, "checkpoints/last.npz")
+        # Path.is_file raises for a name that is too long; os.path.isfile does not.
+        found = [path.stat() if os.path.isfile(path := self.folder / name) else None for name in names]
+        return files.marked_version(self.folder, KIND), [one and (one.st_ino, one.st_mtime_ns) for one in found]
+
     def _check_is_ours(self):
         for name, own_names in _OWN_FOLDERS.items():
             files.check_marked(self.folder / name, name, own_names, "workdir")
-
-    def _check_is_unchanged(self):
-        planned = self._is_resumed, self._is_replaced
-        # To assemble a run takes minutes, in which another process may have begun or finished one here.
-        self.claim(**self._claimed)
-        if (self._is_resumed, self._is_replaced) != planned:
-            raise InputError(
-                f"`workdir` must not change while a run is prepared. Received: {str(self.folder)!r}, which another "
-                "process has written. Hint: call the same command again."
-            )
 
     def _holds_same(self):
         try:
@@ -151,7 +155,12 @@ class Run:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(files.sole_writer(self.folder / _LOCK_FILE, "workdir"))
-                self._check_is_unchanged()
+                # Between the claim and now lies the time that finding costs, or caching activations, took.
+                if self._look() != self._seen:
+                    raise InputError(
+                        "`workdir` must not be in use by another process. Received: "
+                        f"{str(self.folder)!r}, which one has written meanwhile."
+                    )
                 if self._is_replaced:
                     self._remove()
                 files.mark_folder(self.folder, KIND, VERSION)
@@ -162,8 +171,8 @@ class Run:
                     files.check_marked(folder, folder.name, _OWN_FOLDERS[folder.name], "workdir")
                     folder.mkdir(exist_ok=True)
                     files.mark_folder(folder, folder.name)
-                for left in (*self.folder.iterdir(), *self.checkpoints.iterdir()):
-                    if left.name.endswith(files.UNFINISHED):
+                for folder, names in ((self.folder, _OWN_FILES), (self.checkpoints, _OWN_FOLDERS["checkpoints"])):
+                    for left in [one for one in folder.iterdir() if files.is_left_over(one, names)]:
                         left.unlink()
             except OSError as error:
                 raise InputError(

@@ -2,5 +2,5 @@
 
 KIND = "export"
 CLASSES_FILE = "classes.json"
-# Names of everything that is written directly into the folder.
-OWN_NAMES = (CLASSES_FILE, "assets", "fingerprint.pb", "saved_model.pb", "variables")
+# Paths of everything that is written into the folder, or shell patterns of them.
+OWN_NAMES = (CLASSES_FILE, "assets", "fingerprint.pb", "saved_model.pb", "variables", "variables/variables.*")

@@ -1,9 +1,9 @@
 """Writes and loads exports: a SavedModel that serves raw images, and the names of the classes."""
 
+import contextlib
 import json
 import os
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 from jtln_tf.config import SIDES, InputError, MissingInputError, RunStoppedError
 from jtln_tf.data import decode_image
 from jtln_tf.export.layout import CLASSES_FILE, KIND, OWN_NAMES
-from jtln_tf.files import check_marked, first_line, mark_folder, remove_marked, write_json
+from jtln_tf.files import check_marked, first_line, mark_folder, remove_marked, remove_whole, write_json
 
 _SIGNATURES = ("serve_bytes", "serve_images")
 _UNFINISHED_KIND = "unfinished export"
@@ -64,7 +64,7 @@ def export_network(
     check_marked(folder, KIND, OWN_NAMES, "output")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     # A killed export may have left it.
-    remove_marked(unfinished, _UNFINISHED_KIND, (KIND,), "output")
+    remove_marked(unfinished, _UNFINISHED_KIND, (KIND, f"{KIND}/*"), "output")
     try:
         unfinished.mkdir(parents=True)
         mark_folder(unfinished, _UNFINISHED_KIND)
@@ -77,7 +77,8 @@ def export_network(
         reason = first_line(error)
         raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_whole(unfinished)
 
 
 def _build_archive(network, crop_bottom):

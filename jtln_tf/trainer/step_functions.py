@@ -14,7 +14,13 @@ def make_step_function(model: keras.Model, step: Callable, means: dict[str, kera
     """
     strategy = model.distribute_strategy
     options = {"autograph": False, "reduce_retracing": True}
-    on_replica = step if model.run_eagerly else tf.function(step, jit_compile=model.jit_compile, **options)
+
+    def after_data(data):
+        # Counters do not read the data: at its end they must wait for it, and so not run.
+        with tf.control_dependencies(tf.nest.flatten(data)):
+            return step(data)
+
+    on_replica = step if model.run_eagerly else tf.function(after_data, jit_compile=model.jit_compile, **options)
 
     def take_step(iterator):
         reported = strategy.run(on_replica, args=(next(iterator),))

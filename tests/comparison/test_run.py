@@ -62,3 +62,11 @@ def test_overwrite_replaces_only_runs_of_another_configuration(trained, tmp_path
     assert trained == []
     comparison.run_comparison(variants(), range(2), tmp_path, overwrite=True)
     assert trained == ["joint/seed1", "l2_sp/seed1"]
+
+
+@pytest.mark.parametrize("name", ["table.md", "accuracy.png", "jtln_tf.json"])
+def test_files_of_the_user_with_names_of_ours_are_left(trained, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match="`output` must be a new folder or that of a comparison"):
+        comparison.run_comparison(variants(), [0], tmp_path, overwrite=True)
+    assert trained == [] and (tmp_path / name).read_text() == "mine" and os.listdir(tmp_path) == [name]

@@ -157,6 +157,39 @@ def test_nothing_is_removed_from_a_run_in_use_or_on_a_full_disk(folder, small_di
     assert content(folder) == before and os.listdir(small_disk) == []
 
 
+def test_a_folder_of_another_kind_is_not_made_a_run(folder, tmp_path):
+    for other in (folder / "checkpoints", tmp_path / "records"):
+        other.mkdir(exist_ok=True)
+        mark_folder(other, other.name)
+        before = content(tmp_path)
+        with pytest.raises(InputError, match="`workdir` must be a new folder.*the mark of something else"):
+            begin(other, overwrite=True)
+        assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_another_process_wrote_since_the_claim_is_left(folder, tmp_path, resume):
+    place = folder if resume else tmp_path / "new"
+    late = Run(place, CONFIG)
+    late.claim(resume=resume)
+    begin(place, resume=resume)
+    Run(place, CONFIG).write_result({})
+    before = content(tmp_path)
+    refused = pytest.raises(InputError, match="`workdir` must not be in use by another process.*written meanwhile")
+    with refused, late.begin(CLASSES, 0):
+        pass
+    assert content(tmp_path) == before
+
+
+def test_a_kill_before_the_folders_inside_are_marked_is_no_harm(folder):
+    (folder / "checkpoints" / "jtln_tf.json").unlink()
+    (folder / "checkpoints" / "mine.unfinished").write_text("mine")
+    with pytest.raises(InputError, match="`workdir` must be a new folder"):
+        begin(folder, resume=True)
+    (folder / "checkpoints" / "mine.unfinished").unlink()
+    assert begin(folder, resume=True).is_resumed and begin(folder, OTHER, overwrite=True)
+
+
 @pytest.mark.parametrize("name", ["file", "file/below", "x" * 300])
 def test_a_folder_that_cannot_be_made(tmp_path, name):
     (tmp_path / "file").write_text("mine")

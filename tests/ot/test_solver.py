@@ -133,6 +133,22 @@ def test_inside_a_function(jit_compile, n, m):
         np.testing.assert_allclose(gradient, a_gradient, rtol=0, atol=1e-4)
 
 
+def test_gradients_through_a_branch_of_which_not_every_result_is_used():
+    @tf.function
+    def gradient(a_logits, b_logits, cost):
+        def solve():
+            output = sinkhorn_from_logits(a_logits, b_logits, cost, 0.1)
+            return output.regularized_cost, output.marginal_error, output.f
+
+        with tf.GradientTape() as tape:
+            tape.watch(a_logits)
+            # The branch is not known while the function is traced, as in a step of JTLN.
+            results = tf.cond(tf.reduce_max(cost) > 0, solve, lambda: tf.nest.map_structure(tf.zeros_like, solve()))
+        return tape.gradient(results[0], a_logits)
+
+    np.testing.assert_allclose(gradient(*INPUTS), value_and_gradients(*INPUTS, 0.1)[1], rtol=0, atol=1e-4)
+
+
 def test_half_precision_is_solved_in_float32():
     inputs = [tf.cast(x, tf.bfloat16) for x in INPUTS]
     output = sinkhorn_from_logits(*inputs, 0.1)

@@ -86,6 +86,16 @@ def test_batches_that_do_not_fit_are_refused(change, message):
         history_of(make_model(), make_pairs().map(change))
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_nothing_counts_beyond_the_end_of_the_data(steps_per_execution):
+    model = make_model()
+    model.compile(keras.optimizers.SGD(0.0), steps_per_execution=steps_per_execution)
+    # Of unknown length: the end is found by reaching it.
+    model.fit(make_pairs().take(4).filter(lambda pair: True), epochs=2, verbose=0)
+    assert int(model.steps_seen.numpy()) == int(model.optimizer.iterations.numpy()) == 8
+
+
 def test_mixed_labels_train_and_count_for_the_class_with_the_larger_share():
     expected, found = history_of(make_model()), {}
     for share in (1.0, 0.6):
