@@ -6,15 +6,3 @@ from jtln_tf.backbones.cloning import clone_model
 from jtln_tf.backbones.identity import identify_backbone
 from jtln_tf.backbones.importers.alexnet import import_alexnet_weights
 from jtln_tf.backbones.registry import usual_image_size
-
-__all__ = [
-    "build_backbone",
-    "check_backbone_files",
-    "clone_model",
-    "has_domain_norms",
-    "identify_backbone",
-    "images_of",
-    "import_alexnet_weights",
-    "is_untrained",
-    "usual_image_size",
-]

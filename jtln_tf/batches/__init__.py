@@ -2,5 +2,3 @@
 
 from jtln_tf.batches.augmentation import augment_images
 from jtln_tf.batches.pairs import count_passes, pair_domains
-
-__all__ = ["augment_images", "count_passes", "pair_domains"]

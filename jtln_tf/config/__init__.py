@@ -5,26 +5,3 @@ from jtln_tf.config.domain_spec import SIDES, DomainSpec, domain_options, parse_
 from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
 from jtln_tf.config.options import Section, option, options_of
 from jtln_tf.config.sections import BATCHNORM_POLICIES, CACHES, PIXEL_RANGES, DataConfig, NetworkConfig, TrainingConfig
-
-__all__ = [
-    "AUGMENTATIONS",
-    "BATCHNORM_POLICIES",
-    "CACHES",
-    "PIXEL_RANGES",
-    "SIDES",
-    "AugmentationSpec",
-    "DataConfig",
-    "DomainSpec",
-    "InputError",
-    "MissingInputError",
-    "NetworkConfig",
-    "NonFiniteLossError",
-    "RunStoppedError",
-    "Section",
-    "TrainingConfig",
-    "domain_options",
-    "option",
-    "options_of",
-    "parse_augmentation",
-    "parse_domain_spec",
-]

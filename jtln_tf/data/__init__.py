@@ -9,23 +9,3 @@ from jtln_tf.data.reading.images import Files, Images
 from jtln_tf.data.reading.split import Split, decode_all
 from jtln_tf.data.sources.listing import Listing
 from jtln_tf.data.sources.records import write_records
-
-__all__ = [
-    "DividedDomain",
-    "Domain",
-    "Examples",
-    "Files",
-    "Images",
-    "Listing",
-    "Split",
-    "decode_all",
-    "decode_image",
-    "digest_pixels",
-    "divide_domain",
-    "find_shared",
-    "list_domain",
-    "load_domain",
-    "load_domains",
-    "open_split",
-    "write_records",
-]

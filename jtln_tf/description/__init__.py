@@ -2,5 +2,3 @@
 
 from jtln_tf.description.summary import describe_domain
 from jtln_tf.description.text import format_description
-
-__all__ = ["describe_domain", "format_description"]

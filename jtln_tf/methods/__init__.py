@@ -18,8 +18,6 @@ DEFAULT_METHOD = Jtln
 # What a comparison runs if it is not told.
 COMPARED_METHODS = (TargetOnly.name, Consecutive.name, Joint.name, Jtln.name)
 
-__all__ = ["COMPARED_METHODS", "DEFAULT_METHOD", "METHODS", "Method", "Stage", "Term", "find_method"]
-
 
 def find_method(name: str) -> type[Method]:
     """Returns the method of a name; raises `InputError`, which lists the names, if there is none."""

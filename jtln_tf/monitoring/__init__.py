@@ -4,5 +4,3 @@ from jtln_tf.monitoring.cost_log import log_costs
 from jtln_tf.monitoring.log_training import LogTraining
 from jtln_tf.monitoring.progress import ProgressBar
 from jtln_tf.monitoring.run_log import RunLog, read_curve
-
-__all__ = ["LogTraining", "ProgressBar", "RunLog", "log_costs", "read_curve"]

@@ -11,16 +11,3 @@ from jtln_tf.network.views import (
     outputs_model,
     predictions_model,
 )
-
-__all__ = [
-    "backbone_variables",
-    "build_network",
-    "copy_network",
-    "cut_network",
-    "domain_view",
-    "features_model",
-    "head_variables",
-    "layer_output",
-    "outputs_model",
-    "predictions_model",
-]

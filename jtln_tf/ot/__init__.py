@@ -1,5 +1,3 @@
 """The solver of entropic optimal transport."""
 
 from jtln_tf.ot.solver import SinkhornOutput, sinkhorn, sinkhorn_from_logits
-
-__all__ = ["SinkhornOutput", "sinkhorn", "sinkhorn_from_logits"]

@@ -189,6 +189,7 @@ def test_what_does_not_fit_is_told_before_an_old_run_is_replaced(
     (tmp_path / "BAD.keras").write_text("no model")
     COSTS.save("COSTS.npz")
     old = Run(tmp_path / "run", make_config(bars))
+    old.claim()
     with old.begin({}, 0):
         old.write_result({"steps": 12})
     config = replace(make_config(bars, "jtln", cost=("mkmmd", 4)), section, **options)

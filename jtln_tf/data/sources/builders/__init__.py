@@ -2,5 +2,3 @@
 
 from jtln_tf.data.sources.builders.fgvc_aircraft import FgvcAircraft
 from jtln_tf.data.sources.builders.office31 import Office31
-
-__all__ = ["FgvcAircraft", "Office31"]
