@@ -25,17 +25,6 @@ def test_table_of_growing_sizes(repository, tmp_path):
     assert lines[2].startswith("| exact | 40 | ") and "(x " not in lines[2] and "(x " in lines[3]
 
 
-def test_large_domain(repository, tmp_path):
-    path = tmp_path / "costs.json"
-    sizes = ["--large_source_classes=7", "--large_target_classes=3", "--large_images=300"]
-    done = run(repository, *SMALL, "--large", *sizes, f"--json={path}")
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(path.read_text())
-    assert figures["images"] == 3000 and figures["classes"] == [7, 3] and figures["seconds"] > 0
-    assert figures["costs_range"][0] < figures["costs_range"][1]
-    assert "3000 images, 7 x 3 classes: " in done.stdout
-
-
 @pytest.mark.parametrize("sizes", ["10,4", "many", ""])
 def test_sizes_without_an_image_of_each_class(repository, sizes):
     done = run(repository, f"--sizes={sizes}", "--classes=5")

@@ -1,7 +1,6 @@
 """Whether cost matrices relate classes as people would: on real images, of which nothing is told."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 
@@ -13,8 +12,6 @@ from jtln_tf.experiment.cost_matrix import build_costs
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.methods import find_method
 from tests.conftest import make_image_folder
-
-SHARED = os.environ.get("JTLN_SHARED")
 
 
 @pytest.mark.slow
@@ -37,27 +34,6 @@ def count_relations(repository, *arguments):
     result = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return {line.split()[0]: (int(line.split()[-3]), int(line.split()[-1])) for line in result.stdout.splitlines()}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not SHARED, reason="JTLN_SHARED does not name the folder of the grocery images")
-def test_products_are_nearest_to_their_own_kind(repository):
-    counts = count_relations(
-        repository,
-        "--preset=grocery_related",
-        "--labels_per_class=0",
-        f"--data_root={SHARED}/data/grocery",
-        f"--backbone={SHARED}/models/efficientnet_lite0_imagenet.keras",
-        "--image_size=224",
-        "--cost_images_per_class=1000",
-        "--source_augmentation=none",
-        "--target_augmentation=none",
-        "--metrics=mkmmd,text,taxonomy",
-        "--kind=coarse_class",
-    )
-    # 85 %.
-    assert counts["mkmmd"][0] >= 19 and counts["mkmmd"][1] == 22
-    assert counts["text"][0] >= 17 and counts["taxonomy"] == (22, 22)
 
 
 @pytest.mark.slow

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 from jtln_tf.config import InputError
@@ -43,9 +40,3 @@ def test_files_and_combinations(text, terms):
 def test_what_is_no_specification(text, message):
     with pytest.raises(InputError, match=message):
         parse_cost_spec(text)
-
-
-def test_metrics_and_options_need_no_tensorflow(repository):
-    code = "import sys, jtln_tf.costs.config; print({'tensorflow', 'keras'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
