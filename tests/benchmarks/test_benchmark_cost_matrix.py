@@ -2,8 +2,6 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 SMALL = ["--dimension=8", "--num_frequencies=20"]
 
 
@@ -23,9 +21,3 @@ def test_table_of_growing_sizes(repository, tmp_path):
     assert all(row["seconds"] > 0 and row["peak_mib"] >= row["before_mib"] > 0 for row in figures)
     lines = done.stdout.splitlines()
     assert lines[2].startswith("| exact | 40 | ") and "(x " not in lines[2] and "(x " in lines[3]
-
-
-@pytest.mark.parametrize("sizes", ["10,4", "many", ""])
-def test_sizes_without_an_image_of_each_class(repository, sizes):
-    done = run(repository, f"--sizes={sizes}", "--classes=5")
-    assert done.returncode == 2 and "`sizes` must be" in done.stderr and len(done.stderr.splitlines()) == 1
