@@ -2,8 +2,8 @@ PYTHON ?= python3
 SEEDS ?= 1
 VENV = .venv
 BIN = $(VENV)/bin
-CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	{ echo "PYTHON must be Python 3.11 to 3.13, for example: make PYTHON=python3.12 demo. Received: $(PYTHON)"; exit 2; }
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 14))' || \
+	{ echo "PYTHON must be Python 3.11.4 to 3.13, for example: make PYTHON=python3.12 demo. Received: $(PYTHON)"; exit 2; }
 
 .PHONY: demo test test-all lint bench-solver clean
 
