@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from jtln_tf.batches.augmentation import augment_images, draw_partners, mix
 from jtln_tf.batches.shuffling import mix_seed, shuffled_rows
-from jtln_tf.config import SIDES, AugmentationSpec, InputError, parse_augmentation
+from jtln_tf.config import SIDES, AugmentationSpec, DataConfig, InputError, parse_augmentation
 from jtln_tf.data import Domain
 
 # Added to the seed of second views: beyond every seed of a stream, and below what tells the operations' keys apart.
@@ -18,8 +18,8 @@ def pair_domains(
     source: Domain | None,
     target: Domain | None,
     *,
-    source_batch: int = 64,
-    target_batch: int = 32,
+    source_batch: int = DataConfig.source_batch,
+    target_batch: int = DataConfig.target_batch,
     steps: int | None = None,
     first_step: int = 0,
     seed: int = 0,

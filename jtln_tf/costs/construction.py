@@ -23,7 +23,7 @@ from jtln_tf.features.views import choose_augmentation
 def build_cost_matrix(
     source: Domain,
     target: Domain,
-    metric: str | CostConfig = "mkmmd",
+    metric: str | CostConfig = CostConfig.matrix,
     *,
     features_model: keras.Model | None = None,
     source_classifier: keras.Model | None = None,

@@ -95,7 +95,7 @@ def load_domain(
     image_size: int | None = None,
     channels: int | None = None,
     data_root: str = "",
-    cache: str = "memory",
+    cache: str = DataConfig.cache,
     cache_dir: str = "",
     skip_bad_images: bool = False,
 ) -> Domain:
