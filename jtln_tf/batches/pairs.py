@@ -65,11 +65,11 @@ def pair_domains(
     sides = ((source, source_batch, source_augmentation), (target, target_batch, target_augmentation))
     batches = {}
     for number, (side, (domain, batch, policy)) in enumerate(zip(SIDES, sides, strict=True)):
+        policy = parse_augmentation(policy, f"{side}_augmentation")
         if domain is None:
             continue
         if batch % count:
             raise InputError(f"`{side}_batch` must be divisible by {count}, the number of shards. Received: {batch}.")
-        policy = parse_augmentation(policy, f"{side}_augmentation")
         batches[side] = _Stream(domain, batch, mix_seed(seed, number), policy, second_view, shard).batches(numbers)
     if not batches:
         raise InputError("`source` or `target` must be a Domain. Received: neither.")
