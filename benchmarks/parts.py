@@ -5,28 +5,10 @@ def prepare_setup(config, cached=False):
     """Returns the `Setup` of a configuration and the frozen trunk: None, unless the network is cut for caching."""
     import keras
 
-    from jtln_tf.backbones import identify_backbone, is_untrained
-    from jtln_tf.experiment.assembly import build_run_network, load_run_domains
-    from jtln_tf.methods.base import Setup
-    from jtln_tf.network import cut_network
+    from jtln_tf.experiment.assembly import build_setup, load_run_domains
 
     keras.utils.set_random_seed(config.training.seed)
-    domains = load_run_domains(config)
-    network = build_run_network(config, domains)
-    trunk, trained = cut_network(network, config.network.freeze_until) if cached else (None, network)
-    setup = Setup(
-        domains=domains,
-        network=network,
-        inputs=domains,
-        trained=trained,
-        cost=config.cost,
-        augmentation=config.data.augmentation,
-        backbone=identify_backbone(config.network),
-        is_untrained=is_untrained(config.network),
-        seed=config.training.seed,
-        saved_costs=None,
-    )
-    return setup, trunk
+    return build_setup(config, load_run_domains(config), is_cut=cached)
 
 
 def compiled_model(config, network, costs=None):

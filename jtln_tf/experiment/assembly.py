@@ -54,30 +54,15 @@ def assemble(run: Run) -> Assembly:
     _check_domains(config, domains["target"])
     if run.is_resumed:
         run.check_classes(class_names(domains))
-    network = trained = build_run_network(config, domains)
-    trunk = None
-    if config.network.cache_features:
-        # Before any image is read, because the network cannot be cut behind every layer.
-        trunk, trained = cut_network(network, config.network.freeze_until)
+    # Before test images are compared, because the network cannot be cut behind every layer.
+    setup, trunk = build_setup(config, domains, is_cut=config.network.cache_features, saved_costs=saved_costs)
     leaks = count_leaks(*domains.values())
-    setup = Setup(
-        domains=domains,
-        network=network,
-        inputs=domains,
-        trained=trained,
-        cost=config.cost,
-        augmentation=config.data.augmentation,
-        backbone=identify_backbone(config.network),
-        is_untrained=is_untrained(config.network),
-        seed=config.training.seed,
-        saved_costs=saved_costs and saved_costs.align(*class_names(domains).values()),
-    )
     started = time.perf_counter()
     with tell_lost_images(*domains.values()):
         costs = config.method.prepare(setup)
         if trunk is not None and not (found and found.finished):
             setup = dataclasses.replace(setup, inputs=_cache_trunk(config, trunk, domains))
-    model = JointModel(trained, method=config.method, cost=config.cost, cost_matrix=costs)
+    model = JointModel(setup.trained, method=config.method, cost=config.cost, cost_matrix=costs)
     return Assembly(model, setup, costs, found, leaks, time.perf_counter() - started)
 
 
@@ -97,6 +82,27 @@ def build_run_network(config: ExperimentConfig, domains: dict[str, Domain]) -> k
     """Builds the untrained network of a configuration for two domains."""
     counts = [domain.num_classes for domain in domains.values()]
     return build_network(config.network, *counts, image_shape=domains["target"].image_shape)
+
+
+def build_setup(
+    config: ExperimentConfig, domains: dict[str, Domain], *, is_cut: bool, saved_costs: CostMatrix | None = None
+) -> tuple[Setup, keras.Model | None]:
+    """Builds the network of a configuration; returns the `Setup` and, if the network is cut, its frozen trunk."""
+    network = build_run_network(config, domains)
+    trunk, trained = cut_network(network, config.network.freeze_until) if is_cut else (None, network)
+    setup = Setup(
+        domains=domains,
+        network=network,
+        inputs=domains,
+        trained=trained,
+        cost=config.cost,
+        augmentation=config.data.augmentation,
+        backbone=identify_backbone(config.network),
+        is_untrained=is_untrained(config.network),
+        seed=config.training.seed,
+        saved_costs=saved_costs and saved_costs.align(*class_names(domains).values()),
+    )
+    return setup, trunk
 
 
 def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:
