@@ -166,7 +166,9 @@ class JointModel(keras.Model):
             terms = self._find_terms(batch, outputs, moment)
             loss = self._replica_share(terms)
             scaled = self.optimizer.scale_loss(loss)
-        apply_gradients(self.optimizer, tape.gradient(scaled, variables), variables, self._clip_norm)
+        # What is reported is of the weights before the update, whatever order the operations run in.
+        with tf.control_dependencies([term.values for term in terms.values()]):
+            apply_gradients(self.optimizer, tape.gradient(scaled, variables), variables, self._clip_norm)
         self.method.observe(batch.labels, outputs, moment)
         self.health.note(moment.step, {"loss": loss} | {name: term.values for name, term in terms.items()})
         self.steps_seen.assign_add(1)
