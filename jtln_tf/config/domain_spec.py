@@ -9,9 +9,32 @@ from jtln_tf.config.errors import InputError
 
 # The two sides of a transfer, in the order of the cost matrix: rows, columns.
 SIDES = ("source", "target")
-KINDS = ("builtin", "folder", "list", "records", "tfds")
-# Their images are arrays, from which no rows of a file can be cropped.
-PIXEL_KINDS = ("builtin",)
+
+
+@dataclasses.dataclass(frozen=True)
+class DomainKind:
+    """One kind of domain.
+
+    Attributes:
+        lister: `MODULE.FUNCTION` in `jtln_tf.data.sources`. It is named rather than imported, so that a specification
+            is parsed without TensorFlow.
+        options: Options of a specification beside those that all kinds have.
+        class_table: What its class table is called in messages; empty if it has none.
+    """
+
+    lister: str
+    options: tuple[str, ...] = ("crop_bottom",)
+    class_table: str = ""
+
+
+KINDS = {
+    # Arrays of pixels, from which no rows of a file can be cropped.
+    "builtin": DomainKind("builtin.list_builtin", options=()),
+    "folder": DomainKind("folder.list_folder", options=("crop_bottom", "class_depth"), class_table="its class table"),
+    "list": DomainKind("file_list.list_file_list", class_table="the list"),
+    "records": DomainKind("records.list_records", class_table="the records"),
+    "tfds": DomainKind("tfds.list_tfds", class_table="the data set"),
+}
 _OPTIONS = ("classes", "exclude", "per_class", "test_fraction", "validation_fraction")
 # Type, test, and what a message says of each option that is a number.
 _NUMBERS = {
@@ -71,8 +94,7 @@ class DomainSpec:
 
 def domain_options(kind: str) -> tuple[str, ...]:
     """Returns the options of a kind of domain; any other name is taken for a column of its class table."""
-    of_files = () if kind in PIXEL_KINDS else ("crop_bottom",)
-    return (*_OPTIONS, *of_files, *(("class_depth",) if kind == "folder" else ()))
+    return (*_OPTIONS, *KINDS[kind].options)
 
 
 def parse_domain_spec(text: str | DomainSpec) -> DomainSpec:
@@ -106,7 +128,7 @@ def parse_domain_spec(text: str | DomainSpec) -> DomainSpec:
             values[key] = _split_names(value)
         elif key in domain_options(kind):
             values[key] = _parse_number(key, value, text)
-        elif kind not in PIXEL_KINDS:
+        elif KINDS[kind].class_table:
             filters.append((key, _split_names(value)))
         else:
             raise InputError(

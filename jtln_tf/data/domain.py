@@ -11,7 +11,7 @@ from jtln_tf.config import CACHES, DataConfig, DomainSpec, InputError, parse_dom
 from jtln_tf.data.decoded import load_split
 from jtln_tf.data.examples import Examples, fingerprint, hold_out, sample_per_class
 from jtln_tf.data.reading.split import Split
-from jtln_tf.data.sources import LISTERS
+from jtln_tf.data.sources import find_lister
 from jtln_tf.data.sources.listing import Listing
 
 _CACHE_FOLDER = ".jtln_cache"
@@ -199,7 +199,7 @@ def default_cache_folder(data_root: str = "") -> str:
 def list_domain(spec: str | DomainSpec, *, data_root: str = "", cache_dir: str = "") -> Listing:
     """Returns the `Listing` of the images of a domain; arguments and errors are those of `load_domain`."""
     spec = parse_domain_spec(spec)
-    return LISTERS[spec.kind](spec, data_root, cache_dir or default_cache_folder(data_root))
+    return find_lister(spec.kind)(spec, data_root, cache_dir or default_cache_folder(data_root))
 
 
 def divide_domain(spec: str | DomainSpec, *, data_root: str = "", cache_dir: str = "", seed: int = 0) -> DividedDomain:

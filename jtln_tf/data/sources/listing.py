@@ -7,13 +7,12 @@ from collections.abc import Collection
 
 import numpy as np
 
-from jtln_tf.config import DomainSpec, InputError, domain_options
+from jtln_tf.config import KINDS, DomainSpec, InputError, domain_options
 from jtln_tf.data.examples import Examples
 
 # Names of splits in lower case, as people write them.
 SPLIT_NAMES = {"train": "train", **dict.fromkeys(("val", "validation", "valid"), "validation"), "test": "test"}
 # What the columns of a class belong to, in messages.
-_TABLES = {"list": "the list", "records": "the records", "tfds": "the data set", "folder": "its class table"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,7 +75,7 @@ def require_columns(spec: DomainSpec, columns: Collection[str]) -> None:
         if column not in columns:
             known = ", ".join(domain_options(spec.kind))
             if columns:
-                known += f", or a column of {_TABLES[spec.kind]} ({', '.join(sorted(columns))})"
+                known += f", or a column of {KINDS[spec.kind].class_table} ({', '.join(sorted(columns))})"
             elif spec.kind == "folder":
                 known += ", or a column of a classes.csv in the folder"
             raise InputError(f"A domain option must be one of {known}. Received: {column!r} in {spec.text!r}.")
@@ -99,8 +98,8 @@ def _classes_with(column, values, rows, spec):
     for value in values:
         if value not in present:
             close = ", ".join(difflib.get_close_matches(value, sorted(present), n=3, cutoff=0.0))
+            table = KINDS[spec.kind].class_table
             raise InputError(
-                f"`{column}` must be a value in {_TABLES[spec.kind]}, for example {close}. Received: {value!r} in "
-                f"{spec.text!r}."
+                f"`{column}` must be a value in {table}, for example {close}. Received: {value!r} in {spec.text!r}."
             )
     return {name for name, row in rows.items() if row.get(column) in values}

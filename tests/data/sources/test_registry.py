@@ -1,6 +1,11 @@
-from jtln_tf.config.domain_spec import KINDS
-from jtln_tf.data.sources import LISTERS
+import inspect
+
+import pytest
+
+from jtln_tf.config import KINDS
+from jtln_tf.data.sources import find_lister
 
 
-def test_the_kinds_that_are_parsed_are_those_that_are_listed():
-    assert tuple(LISTERS) == KINDS
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_lister(kind):
+    assert list(inspect.signature(find_lister(kind)).parameters) == ["spec", "data_root", "cache_dir"]
