@@ -30,7 +30,7 @@ flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 def main():
     """Checks the flags, then measures."""
     values = flags.FLAGS
-    config = config_from_flags()
+    config = config_from_flags().resolve()
     config.require_domains()
     if not config.network.freeze_until:
         raise InputError("`freeze_until` must name the last layer of the frozen trunk. Received: nothing.")

@@ -33,7 +33,7 @@ flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 def main():
     """Checks the flags, then measures."""
     values = flags.FLAGS
-    config = config_from_flags()
+    config = config_from_flags().resolve()
     config.require_domains()
     if not config.method.uses_costs:
         raise InputError(f"`method` must have a transport loss. Received: {config.method.name!r}.")

@@ -14,13 +14,16 @@ from jtln_tf.backbones.saved_trunk import is_saved_trunk, saved_features
 from jtln_tf.backbones.weights import load_backbone_weights
 from jtln_tf.config import InputError, MissingInputError, NetworkConfig
 
+# For `freeze_until`: every layer, up to the features.
+WHOLE_BACKBONE = "all"
+
 
 def build_backbone(config: NetworkConfig, image_shape: tuple[int, int, int]) -> keras.Model:
     """Builds a functional model named `backbone`: images [B, H, W, C] in 0..255, C = 1 or 3, to features [B, D].
 
     The scaling of the pixels is part of the model. Gray images are repeated to the channels that the trunk needs. The
-    layers up to `freeze_until`, in the order of `backbone.layers`, are not trained; a BatchNormalization among them
-    uses, and keeps, its moving statistics.
+    layers up to `freeze_until`, in the order of `backbone.layers`, are not trained, or no layer at all if it is `all`;
+    a BatchNormalization among them uses, and keeps, its moving statistics.
 
     Raises:
         MissingInputError: If a file does not exist.
@@ -64,6 +67,8 @@ def check_backbone_files(config: NetworkConfig) -> None:
         name, named = find_backbone(name)
         if weights == "imagenet" and not named.has_imagenet_weights:
             raise InputError(f"`weights` must be none or PATH.weights.h5 for {name}. Received: 'imagenet'.")
+        if weights == "imagenet":
+            named.check_imagenet_weights()
         if _has_weights_file(config) and not weights.endswith(".weights.h5"):
             raise InputError(f"`weights` must be none, imagenet or PATH.weights.h5. Received: {weights!r}.")
         if _has_weights_file(config) and not os.path.isfile(weights):
@@ -104,12 +109,15 @@ def _named_features(image, config):
 
 
 def _freeze_layers(backbone, last_name):
+    if last_name == WHOLE_BACKBONE:
+        backbone.trainable = False
+        return
     names = [layer.name for layer in backbone.layers]
     if last_name not in names:
         close = difflib.get_close_matches(last_name, names, n=5, cutoff=0.4) or names[-5:]
         raise InputError(
-            f"`freeze_until` must name one of the {len(names)} layers of the backbone, such as {', '.join(close)}. "
-            f"Received: {last_name!r}."
+            f"`freeze_until` must name one of the {len(names)} layers of the backbone, such as {', '.join(close)}, "
+            f"or all. Received: {last_name!r}."
         )
     for layer in backbone.layers[: names.index(last_name) + 1]:
         layer.trainable = False

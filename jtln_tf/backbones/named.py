@@ -18,6 +18,7 @@ class NamedBackbone:
         usual_side: Side of the images that its weights were trained on, if images of another size do not do.
         takes_gray: Whether it takes gray images; else they are repeated to three channels.
         has_imagenet_weights: Whether `features` can load ImageNet weights.
+        check_imagenet_weights: Raises `InputError` if they cannot be had, before anything is loaded.
     """
 
     features: Callable[[keras.KerasTensor, bool], keras.KerasTensor]
@@ -26,3 +27,4 @@ class NamedBackbone:
     usual_side: int | None = None
     takes_gray: bool = False
     has_imagenet_weights: bool = False
+    check_imagenet_weights: Callable[[], object] = lambda: None

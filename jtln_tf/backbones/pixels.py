@@ -6,6 +6,14 @@ import keras
 _TORCH_MEAN = (0.485, 0.456, 0.406)
 _TORCH_STD = (0.229, 0.224, 0.225)
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+# Scale and offset.
+SCALES = {
+    "0_255": (1.0, 0.0),
+    "tf": (1.0 / 127.5, -1.0),
+    "-1_1": (1.0 / 127.5, -1.0),
+    "lite": (1.0 / 128.0, -127.0 / 128.0),
+    "0_1": (1.0 / 255.0, 0.0),
+}
 
 
 def expand_gray(image: keras.KerasTensor, channels: int) -> keras.KerasTensor:
@@ -19,7 +27,7 @@ def scale_pixels(image: keras.KerasTensor, mode: str) -> keras.KerasTensor:
     """Scales images [B, H, W, C] in 0..255 to what a pretrained trunk expects.
 
     The modes are `caffe` (RGB to BGR minus the ImageNet mean), `torch` (RGB in 0..1, then ImageNet mean and deviation),
-    `tf` or `-1_1` (-1..1), `0_1`, and `none` or `0_255` (unchanged).
+    `tf` or `-1_1` (-1..1), `lite` (EfficientNet-Lite's `(x - 127) / 128`), `0_1`, and `none` or `0_255` (unchanged).
     """
     if mode in ("none", "0_255"):
         return image
@@ -29,8 +37,7 @@ def scale_pixels(image: keras.KerasTensor, mode: str) -> keras.KerasTensor:
     if mode == "torch":
         scale = [1.0 / (255.0 * std) for std in _TORCH_STD]
         return rescale(image, scale, [-mean / std for mean, std in zip(_TORCH_MEAN, _TORCH_STD, strict=True)])
-    scale, offset = {"tf": (1.0 / 127.5, -1.0), "-1_1": (1.0 / 127.5, -1.0), "0_1": (1.0 / 255.0, 0.0)}[mode]
-    return rescale(image, scale, offset)
+    return rescale(image, *SCALES[mode])
 
 
 def rescale(image: keras.KerasTensor, scale: float | list[float], offset: float | list[float]) -> keras.KerasTensor:

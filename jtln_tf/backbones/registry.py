@@ -4,12 +4,13 @@ import difflib
 
 from jtln_tf.backbones.alexnet import ALEXNET
 from jtln_tf.backbones.applications import APPLICATIONS
+from jtln_tf.backbones.efficientnet_lite import LITE0
 from jtln_tf.backbones.kerashub import KERASHUB
 from jtln_tf.backbones.named import NamedBackbone
 from jtln_tf.backbones.small_cnn import SMALL_CNN
 from jtln_tf.config import InputError
 
-NAMED_BACKBONES = {"small_cnn": SMALL_CNN, "alexnet": ALEXNET, **APPLICATIONS}
+NAMED_BACKBONES = {"small_cnn": SMALL_CNN, "efficientnet_lite0": LITE0, "alexnet": ALEXNET, **APPLICATIONS}
 _NAMES_BY_LOWER_CASE = {name.lower(): name for name in NAMED_BACKBONES}
 
 

@@ -29,7 +29,7 @@ class DataConfig(Section):
     data_root: str = option("", "Folder that relative paths of domains, and tfds: data, are looked up in.")
     labels_per_class: int = option(0, "Training images drawn from each target class; 0 takes all.", minimum=0)
     image_size: int = option(
-        0, "Side of the square input image in pixels; 0: 28 for builtin, 227 for alexnet, else 224.", minimum=0
+        0, "Side of the square input image in pixels; 0: the backbone's own, else 28 for builtin, or 224.", minimum=0
     )
     channels: int = option(3, "Colour channels of the input: 1 gray, 3 RGB.", minimum=1, maximum=3)
     source_batch: int = option(64, "Source images in a training step.", minimum=1)
@@ -72,9 +72,10 @@ class NetworkConfig(Section):
     """The shared backbone and the two heads."""
 
     backbone: str = option(
-        "small_cnn",
-        "small_cnn, alexnet, the name of a keras.applications model, PATH.keras, or kerashub: with the name or the "
-        "folder of a KerasHub preset.",
+        "auto",
+        "auto: small_cnn for builtin: digits, else a network with ImageNet weights (efficientnet_lite0 if its package "
+        "is installed, else EfficientNetV2B0). Or efficientnet_lite0, small_cnn, alexnet, the name of a "
+        "keras.applications model, PATH.keras, or kerashub: with the name or the folder of a KerasHub preset.",
     )
     weights: str = option(
         "none",
@@ -82,7 +83,11 @@ class NetworkConfig(Section):
         "tools.import_alexnet_weights). PATH.keras and kerashub: bring their own.",
     )
     pixel_range: str = option("0_255", "Input range that a PATH.keras backbone was trained on.", choices=PIXEL_RANGES)
-    freeze_until: str = option("", "Name of the last backbone layer that is not trained; empty trains all.")
+    freeze_until: str = option(
+        "",
+        "Name of the last backbone layer that is not trained (tools.layers lists them); all: no layer is; empty: every "
+        "layer is.",
+    )
     batchnorm: str = option(
         "train",
         "BatchNormalization of the backbone. train: by the statistics of a batch of both domains; frozen: by the "

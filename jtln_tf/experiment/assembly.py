@@ -5,7 +5,7 @@ import time
 
 import keras
 
-from jtln_tf.backbones import check_backbone_files, identify_backbone, is_untrained, usual_image_size
+from jtln_tf.backbones import check_backbone_files, identify_backbone, is_saved_trunk, is_untrained, usual_image_size
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.costs.config import check_cost_files
 from jtln_tf.costs.matrix import CostMatrix
@@ -15,8 +15,9 @@ from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.leaks import count_leaks
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.features.activations import cache_trunk
+from jtln_tf.features.pixel_range import warn_of_pixel_range
 from jtln_tf.methods.base import Setup
-from jtln_tf.network import build_network, cut_network
+from jtln_tf.network import build_network, cut_network, features_model
 from jtln_tf.trainer.checkpoints import TrainingState, read_state, restore_network
 from jtln_tf.trainer.model import JointModel
 
@@ -59,6 +60,8 @@ def assemble(run: Run) -> Assembly:
     leaks = count_leaks(*domains.values())
     started = time.perf_counter()
     with tell_lost_images(*domains.values()):
+        if is_saved_trunk(config.network.backbone) and not found:
+            warn_of_pixel_range(features_model(setup.network), domains["target"].train, config.network.pixel_range)
         costs = config.method.prepare(setup)
         if trunk is not None and not (found and found.finished):
             setup = dataclasses.replace(setup, inputs=_cache_trunk(config, trunk, domains))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from jtln_tf.config import SIDES, DataConfig, InputError, NetworkConfig, TrainingConfig
+from jtln_tf.config.pretrained import resolve_backbone
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.methods import DEFAULT_METHOD, Method, find_method
 
@@ -79,6 +80,10 @@ class ExperimentConfig:
         options = {name: value for name, value in method.items() if name != "name"}
         sections = {name: section.from_values(values[name]) for name, section in SECTIONS.items()}
         return cls(**sections, method=find_method(method["name"]).from_values(options))
+
+    def resolve(self, begun: NetworkConfig | None = None) -> "ExperimentConfig":
+        """Returns the configuration with the name of a backbone in place of `auto`; see `resolve_backbone`."""
+        return dataclasses.replace(self, network=resolve_backbone(self.data, self.network, begun))
 
     def require_domains(self) -> None:
         """Raises `InputError` unless both domains are named."""

@@ -39,6 +39,7 @@ def build_costs(
     if workdir:
         config, domains, features, classifier = _look_through_run(config, workdir)
     else:
+        config = config.resolve()
         domains, features, classifier = load_run_domains(config), None, None
         if config.cost.matrix.looks_through_network:
             features = features_model(build_run_network(config, domains))

@@ -68,7 +68,7 @@ class Run:
             raise InputError(f"`workdir` must hold a run that can be read. Received: {str(path)!r}: {error}") from error
 
     def claim(self, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Checks, without writing, that this run may use its folder.
+        """Checks, without writing, that this run may use its folder, and settles what `--backbone=auto` stands for.
 
         Args:
             resume: Whether a run of the same configuration may be continued.
@@ -81,6 +81,7 @@ class Run:
         existing = files.nearest_existing(self.folder)
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise InputError(f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r}.")
+        self.config = self._resolve(resume)
         self._seen = self._look()
         # A process that is killed while it begins or removes a run leaves a mark without a configuration.
         is_begun = os.path.isfile(self.folder / _CONFIG_FILE)
@@ -92,6 +93,13 @@ class Run:
         else:
             self._check_is_same(resume)
             self._is_resumed = True
+
+    def _resolve(self, resume):
+        try:
+            begun = Run.open(self.folder).config.network if resume else None
+        except InputError:
+            begun = None
+        return self.config.resolve(begun)
 
     def _check_is_free(self):
         own = (*_OWN_FILES, *_OWN_FOLDERS)

@@ -1,4 +1,4 @@
-"""Reads arrays from a pickle without running what the pickle says.
+"""Reads plain values and arrays from a pickle without running what the pickle says.
 
 A pickle is a program that may call any function. Python's own unpickler runs it here, cut down to the opcodes that
 plain values need: a name stays a text and imports nothing, and the three calls that NumPy writes are made by hand.
@@ -12,9 +12,7 @@ import pickletools
 
 import numpy as np
 
-# A dump of AlexNet has about 400 opcodes.
-_MOST_OPCODES = 10_000
-_MOST_DIMENSIONS = 32
+MOST_DIMENSIONS = 32
 _NAMES = {
     *(("numpy", "ndarray"), ("numpy", "dtype")),
     *(("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")),
@@ -27,7 +25,7 @@ _PLAIN_OPCODES = (
     *(pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.BINUNICODE, pickle.SHORT_BINUNICODE),
     *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_DICT),
     *(pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS, pickle.GLOBAL, pickle.STACK_GLOBAL),
-    *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.BINGET, pickle.LONG_BINGET),
+    *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.BINGET, pickle.LONG_BINGET, pickle.BINPERSID),
 )
 
 
@@ -52,53 +50,63 @@ def read_array_pickle(content: bytes) -> object:
         UnplainPickleError: If the pickle asks for anything but plain values and arrays.
         Exception: Any other exception if it is damaged.
     """
-    opcodes = itertools.islice(pickletools.genops(content), _MOST_OPCODES + 1)
-    if sum(1 for _ in opcodes) > _MOST_OPCODES:
-        raise UnplainPickleError(f"of more than {_MOST_OPCODES} opcodes")
-    return _Unpickler(content).load()
+    return _ArrayUnpickler(io.BytesIO(content)).load()
 
 
 # The unpickler written in C sizes its memory by numbers in the file, and its opcodes cannot be taken away.
-class _Unpickler(pickle._Unpickler):
-    def __init__(self, content):
-        super().__init__(io.BytesIO(content), encoding="latin1")
-        # One text, encoded again and again, would fill the memory.
-        self._bytes_left = len(content)
+class PlainUnpickler(pickle._Unpickler):
+    """Reads the next pickle of a file in memory: plain values, the names in `names`, and what the hooks make of them.
+
+    A name comes as a text. A call of one goes to `call`, a state to `set_state` and what the pickle only refers to to
+    `persistent_load`; each refuses what it does not know with an `UnplainPickleError`.
+    """
+
+    names: frozenset[tuple[str, str]] = frozenset()
+    # A dump of AlexNet has about 400.
+    most_opcodes = 10_000
+
+    def __init__(self, file: io.BytesIO):
+        start = file.tell()
+        opcodes = itertools.islice(pickletools.genops(file), self.most_opcodes + 1)
+        if sum(1 for _ in opcodes) > self.most_opcodes:
+            raise UnplainPickleError(f"of more than {self.most_opcodes} opcodes")
+        file.seek(start)
+        super().__init__(file, encoding="latin1")
+
+    def call(self, name: object, arguments: object) -> object:
+        """Returns what stands for a call of `name`, which may be any plain value."""
+        raise UnplainPickleError("that makes a call")
+
+    def set_state(self, target: object, state: object) -> None:
+        """Changes `target`, which may be any plain value, as `state` says."""
+        raise UnplainPickleError("that sets a state")
+
+    def persistent_load(self, reference: object) -> object:
+        """Returns what stands for something outside the pickle."""
+        raise UnplainPickleError("that refers to something outside")
 
     def find_class(self, module, name):
-        if (module, name) not in _NAMES:
+        """Returns the name itself."""
+        if (module, name) not in self.names:
             raise UnplainPickleError(f"that asks for {f'{module[:40]}.{name[:40]}'!r}")
         return name
 
     def load_reduce(self):
-        """Makes an empty array, an element type, or bytes."""
+        """Replaces a name and its arguments by what `call` returns."""
         arguments = self.stack.pop()
-        match self.stack[-1], arguments:
-            case "_reconstruct", ("ndarray", *_):
-                self.stack[-1] = PickledArray()
-            case "dtype", (str(kind), *_):
-                self.stack[-1] = _ElementType()
-                self.stack[-1].kind = kind
-            case "encode", (str(text), "latin1" | "latin-1"):
-                self.stack[-1] = self._encode(text)
-            case _:
-                raise UnplainPickleError("that makes a call which is not NumPy's")
+        self.stack[-1] = self.call(self.stack[-1], arguments)
 
     def load_build(self):
-        """Gives an array its content, or an element type its byte order."""
+        """Hands a state to `set_state`."""
         state = self.stack.pop()
-        match self.stack[-1], state:
-            case _ElementType() as element_type, (int(), "<" | ">" | "|" as order, *_):
-                element_type.order = order
-            case PickledArray() as array, (int(), tuple(shape), _ElementType() as element_type, is_fortran, data):
-                array.content = self._content(shape, element_type, is_fortran is True, data)
-            case _:
-                raise UnplainPickleError("that sets a state which is not NumPy's")
+        self.set_state(self.stack[-1], state)
 
     def load_setitem(self):
+        """Sets an item of a dict."""
         self._set_items([self.stack.pop(-2), self.stack.pop()])
 
     def load_setitems(self):
+        """Sets items of a dict."""
         self._set_items(self.pop_mark())
 
     def _set_items(self, items):
@@ -108,9 +116,51 @@ class _Unpickler(pickle._Unpickler):
             raise UnplainPickleError("that sets items which are not a dict's, with a text as key")
         self.stack[-1].update(zip(keys, values, strict=True))
 
+    def _refuse(self):
+        raise UnplainPickleError("with an opcode that no dump of arrays has")
+
+    dispatch = dict.fromkeys(range(256), _refuse)
+    dispatch |= {opcode[0]: pickle._Unpickler.dispatch[opcode[0]] for opcode in _PLAIN_OPCODES}
+    dispatch |= {pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build}
+    dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems}
+
+
+class _ArrayUnpickler(PlainUnpickler):
+    """Makes the three calls that NumPy writes."""
+
+    names = _NAMES
+
+    def __init__(self, file):
+        super().__init__(file)
+        # One text, encoded again and again, would fill the memory.
+        self._bytes_left = len(file.getbuffer())
+
+    def call(self, name, arguments):
+        """Makes an empty array, an element type, or bytes."""
+        match name, arguments:
+            case "_reconstruct", ("ndarray", *_):
+                return PickledArray()
+            case "dtype", (str(kind), *_):
+                element_type = _ElementType()
+                element_type.kind = kind
+                return element_type
+            case "encode", (str(text), "latin1" | "latin-1"):
+                return self._encode(text)
+        raise UnplainPickleError("that makes a call which is not NumPy's")
+
+    def set_state(self, target, state):
+        """Gives an array its content, or an element type its byte order."""
+        match target, state:
+            case _ElementType() as element_type, (int(), "<" | ">" | "|" as order, *_):
+                element_type.order = order
+            case PickledArray() as array, (int(), tuple(shape), _ElementType() as element_type, is_fortran, data):
+                array.content = self._content(shape, element_type, is_fortran is True, data)
+            case _:
+                raise UnplainPickleError("that sets a state which is not NumPy's")
+
     def _content(self, shape, element_type, is_fortran, data):
         # Sizes are limited too: the product of many long numbers takes long.
-        if len(shape) > _MOST_DIMENSIONS or not all(type(size) is int and 0 <= size < 2**40 for size in shape):
+        if len(shape) > MOST_DIMENSIONS or not all(type(size) is int and 0 <= size < 2**40 for size in shape):
             raise UnplainPickleError("of an array without a proper shape")
         kind, count = element_type.kind, math.prod(shape)
         if kind in ("O", "O8") and type(data) is list and len(data) == count and len(shape) < 2:
@@ -128,11 +178,3 @@ class _Unpickler(pickle._Unpickler):
         if self._bytes_left < 0:
             raise UnplainPickleError("of arrays that are larger than the file")
         return text.encode("latin1")
-
-    def _refuse(self):
-        raise UnplainPickleError("with an opcode that no dump of arrays has")
-
-    dispatch = dict.fromkeys(range(256), _refuse)
-    dispatch |= {opcode[0]: pickle._Unpickler.dispatch[opcode[0]] for opcode in _PLAIN_OPCODES}
-    dispatch |= {pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build}
-    dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems}

