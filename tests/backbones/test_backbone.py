@@ -39,7 +39,7 @@ def test_what_does_not_fit_the_backbone(name, options, message):
     ],
 )
 def test_options_and_files_are_checked_before_anything_is_loaded(options, message):
-    config = NetworkConfig(**options)
+    config = NetworkConfig(**{"backbone": "small_cnn", **options})
     for check in (check_backbone_files, lambda config: build_backbone(config, (28, 28, 1))):
         with pytest.raises(InputError, match=message):
             check(config)
@@ -47,7 +47,7 @@ def test_options_and_files_are_checked_before_anything_is_loaded(options, messag
 
 def test_what_others_ask_of_a_backbone():
     assert usual_image_size("AlexNet") == 227 and usual_image_size("ResNet50") is None
-    assert usual_image_size("some.keras") is None
+    assert usual_image_size("some.keras") is None and usual_image_size("efficientnet_lite0") == 224
     assert is_untrained(NetworkConfig()) and not is_untrained(NetworkConfig(weights="imagenet"))
     assert not any(is_untrained(NetworkConfig(backbone=name)) for name in ("some.keras", "kerashub:x"))
 
@@ -75,6 +75,7 @@ def test_layers_up_to_the_named_one_stay():
     frozen = [layer.name for layer in backbone.layers if not layer.trainable]
     assert frozen[-1] == "conv2" and frozen == [layer.name for layer in backbone.layers[: len(frozen)]]
     assert {v.path.split("/")[0] for v in backbone.trainable_variables} == {"conv3", "features"}
+    assert not build("small_cnn", (12, 12, 1), freeze_until="all").trainable_variables
 
 
 def test_weights_come_back_from_their_file_and_those_of_another_model_are_refused(tmp_path):

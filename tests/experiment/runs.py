@@ -29,7 +29,7 @@ def make_config(bars, method="target_only", *, cost=("uniform", 0), options=None
     training = {"steps": 12, "steps_per_epoch": 4, "log_steps": 1}
     return ExperimentConfig(
         data=DataConfig(**(data | sections.get("data", {}))),
-        network=NetworkConfig(**sections.get("network", {})),
+        network=NetworkConfig(**({"backbone": "small_cnn"} | sections.get("network", {}))),
         training=TrainingConfig(**(training | sections.get("training", {}))),
         cost=CostConfig(matrix=cost[0], refresh_steps=cost[1]),
         method=find_method(method)(**(options or {})),

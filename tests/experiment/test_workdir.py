@@ -4,14 +4,14 @@ import shutil
 import numpy as np
 import pytest
 
-from jtln_tf.config import DataConfig, InputError, MissingInputError, TrainingConfig
+from jtln_tf.config import DataConfig, InputError, MissingInputError, TrainingConfig, pretrained
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.files import mark_folder
 
-CONFIG = ExperimentConfig(data=DataConfig(source="builtin:mnist5k", target="builtin:optdigits"))
-OTHER = ExperimentConfig(data=CONFIG.data, training=TrainingConfig(steps=7))
+CONFIG = ExperimentConfig(DataConfig(source="builtin:mnist5k", target="builtin:optdigits")).resolve()
+OTHER = ExperimentConfig(CONFIG.data, CONFIG.network, TrainingConfig(steps=7))
 CLASSES = {"source": ["0", "1"], "target": ["0", "1"]}
 BEGUN = ["checkpoints", "classes.json", "config.json", "jtln_tf.json", "run.lock", "tensorboard"]
 
@@ -63,6 +63,20 @@ def test_a_run_is_only_gone_on_with_if_it_is_the_same_and_asked_for(folder, conf
     with pytest.raises(InputError, match=f"`workdir` must not hold a run.*{message}"):
         Run(folder, config).claim(**options)
     assert content(folder) == before
+
+
+def test_an_automatic_backbone_is_written_by_name_and_stays_what_it_was(tmp_path, monkeypatch):
+    config = ExperimentConfig(DataConfig(source="folder:a", target="folder:b"))
+    monkeypatch.setattr(pretrained, "find_lite0_weights", lambda: None)
+    monkeypatch.setattr(pretrained, "_has_fallback", lambda: True)
+    begin(tmp_path, config)
+    begun = Run.open(tmp_path).config.network
+    assert (begun.backbone, begun.weights) == ("EfficientNetV2B0", "imagenet")
+    # The package is installed later.
+    monkeypatch.setattr(pretrained, "find_lite0_weights", lambda: tmp_path / "some.pth")
+    assert begin(tmp_path, config, resume=True).is_resumed
+    assert not begin(tmp_path, config, overwrite=True).is_resumed
+    assert Run.open(tmp_path).config.network.backbone == "efficientnet_lite0"
 
 
 def test_what_resume_keeps(folder):

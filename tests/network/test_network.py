@@ -16,7 +16,7 @@ def ready_model(*layers, name="mine"):
 
 def test_a_configuration_says_what_arguments_say():
     options = {"head_hidden_units": (7, 6), "head_dropout": 0.5, "freeze_until": "conv1"}
-    by_config = build_network(NetworkConfig(**options), 5, 3, image_shape=(12, 12, 1))
+    by_config = build_network(NetworkConfig(backbone="small_cnn", **options), 5, 3, image_shape=(12, 12, 1))
     network = build_small(**options)
     assert [each.name for each in by_config.layers] == [each.name for each in network.layers]
     assert all(network.get_layer(f"{side}_dropout").rate == 0.5 for side in SIDES)

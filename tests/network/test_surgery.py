@@ -4,7 +4,15 @@ import pytest
 
 from jtln_tf.backbones import images_of
 from jtln_tf.config import InputError
-from jtln_tf.network import build_network, copy_network, cut_network, head_variables, outputs_model
+from jtln_tf.network import (
+    build_network,
+    copy_network,
+    cut_network,
+    describe_layers,
+    features_model,
+    head_variables,
+    outputs_model,
+)
 from tests.backbones.trunks import Scaled
 from tests.network.networks import IMAGES, build_residual
 
@@ -14,7 +22,7 @@ def check_same(actual, expected):
         np.testing.assert_allclose(actual[side], expected[side], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", ["image", "add", "pool"])
+@pytest.mark.parametrize("layer", ["image", "add", "pool", "all"])
 def test_the_two_parts_are_the_network(layer):
     network = build_residual()
     trunk, rest = cut_network(network, layer)
@@ -40,6 +48,30 @@ def test_a_cut_through_a_shortcut_is_refused_and_others_named():
         cut_network(build_residual(), "inside")
     with pytest.raises(InputError, match="`freeze_until` must name a layer of the backbone, such as .*'conv9'"):
         cut_network(build_residual(), "conv9")
+
+
+def build_shared():
+    """A network whose backbone could be cut behind the first call of a layer, but not behind its last."""
+    image, twice = keras.Input((12, 12, 1)), keras.layers.Conv2D(1, 3, padding="same", name="twice")
+    once = twice(image)
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([twice(once), once]))
+    return build_network(keras.Model(image, features), 5, 3, image_shape=(12, 12, 1))
+
+
+@pytest.mark.parametrize("build", [build_residual, build_shared])
+def test_layers_are_described_with_the_cuts_that_are_possible(build):
+    network = build()
+    layers = describe_layers(features_model(network))
+    assert [layer["name"] for layer in layers] == [layer.name for layer in features_model(network).layers]
+    assert sum(layer["num_weights"] for layer in layers) == features_model(network).count_params()
+    assert len({layer["can_cut"] for layer in layers}) == 2
+    for layer in layers:
+        if layer["can_cut"]:
+            trunk, _ = cut_network(network, layer["name"])
+            assert list(trunk.output.shape[1:]) == layer["output_shape"]
+        else:
+            with pytest.raises(InputError, match="whose output is all that"):
+                cut_network(network, layer["name"])
 
 
 @pytest.mark.parametrize("batchnorm", ["train", "per_domain"])

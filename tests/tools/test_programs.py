@@ -17,7 +17,7 @@ from tests.conftest import make_image_folder
 
 PROGRAMS = (
     *("train", "evaluate", "export", "predict", "compare"),
-    *("build_cost_matrix", "describe_data", "import_alexnet_weights", "prepare_data"),
+    *("build_cost_matrix", "describe_data", "layers", "import_alexnet_weights", "prepare_data"),
 )
 CROP = ["--source_augmentation=crop", "--target_augmentation=crop"]
 DIGITS = ["--source=builtin:mnist5k", "--target=builtin:optdigits"]
@@ -80,6 +80,7 @@ def test_help_names_the_flags_without_loading_tensorflow(repository, program):
         ("build_cost_matrix", [*MATRIX, "--metric=text", "--workdir=no/such"], ["workdir"]),
         ("describe_data", [DOMAIN, "--against=photos"], ["KIND:NAME", "photos"]),
         ("describe_data", [DOMAIN, "--output=docs/images/digits.png"], ["output", "digits.png", "--overwrite"]),
+        ("layers", [], ["backbone"]),
         ("predict", ["--model=no/such"], ["images"]),
         ("predict", ["--model=unused", "no_such.png"], ["images", "no_such.png"]),
         # A message is not what colours the terminal.
@@ -117,6 +118,12 @@ def test_nothing_is_removed_that_is_not_what_a_flag_may_replace(repository, tmp_
     ):
         assert_refused(run(repository, program, *flags), *words)
     assert content(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_layers_are_listed_with_the_cuts(repository):
+    shown = succeed(repository, "layers", "--backbone=small_cnn", "--image_size=28", "--channels=1")
+    assert shown.splitlines()[3].split() == ["conv1", "28", "x", "28", "x", "32", "320", "cut"]
 
 
 @pytest.mark.slow
