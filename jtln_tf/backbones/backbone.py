@@ -109,15 +109,13 @@ def _named_features(image, config):
 
 
 def _freeze_layers(backbone, last_name):
-    if last_name == WHOLE_BACKBONE:
-        backbone.trainable = False
-        return
     names = [layer.name for layer in backbone.layers]
-    if last_name not in names:
+    if last_name not in (*names, WHOLE_BACKBONE):
         close = difflib.get_close_matches(last_name, names, n=5, cutoff=0.4) or names[-5:]
         raise InputError(
             f"`freeze_until` must name one of the {len(names)} layers of the backbone, such as {', '.join(close)}, "
             f"or all. Received: {last_name!r}."
         )
-    for layer in backbone.layers[: names.index(last_name) + 1]:
+    end = len(names) if last_name == WHOLE_BACKBONE else names.index(last_name) + 1
+    for layer in backbone.layers[:end]:
         layer.trainable = False
