@@ -32,7 +32,7 @@ def main():
     values = flags.FLAGS
     for metric in values.metrics:
         parse_cost_spec(metric)
-    config = config_from_flags().resolve()
+    config = config_from_flags()
     config.require_domains()
     if not values.kind:
         raise InputError("`kind` must name a column of the class table. Received: nothing.")

@@ -39,7 +39,8 @@ def build_costs(
     if workdir:
         config, domains, features, classifier = _look_through_run(config, workdir)
     else:
-        config = config.resolve()
+        # Metrics that look at no network must work on a machine without a pretrained one.
+        config = config.resolve() if config.cost.matrix.looks_through_network else config
         domains, features, classifier = load_run_domains(config), None, None
         if config.cost.matrix.looks_through_network:
             features = features_model(build_run_network(config, domains))

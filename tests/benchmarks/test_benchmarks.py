@@ -128,8 +128,15 @@ def test_augmentation_compares_policies_with_crop_and_flip(repository, tmp_path)
 @pytest.mark.slow
 def test_cached_trunk_compares_both_ways_of_training(repository, bars, tmp_path):
     domains = ["--source=folder:source", "--target=folder:target?per_class=3&test_fraction=0.5", f"--data_root={bars}"]
-    sizes = ["--image_size=16", "--channels=1", "--source_batch=8", "--target_batch=6", "--steps=20"]
-    blocks = ["--warm_steps=2", "--rounds=2", "--block_steps=2", "--cached_steps=3", "--freeze_until=pool2"]
+    sizes = ["--backbone=small_cnn", "--image_size=16", "--channels=1", "--source_batch=8", "--target_batch=6"]
+    blocks = [
+        "--steps=20",
+        "--warm_steps=2",
+        "--rounds=2",
+        "--block_steps=2",
+        "--cached_steps=3",
+        "--freeze_until=pool2",
+    ]
     done = run(repository, "cached_trunk", *domains, *sizes, *blocks, f"--json={tmp_path / 'trunk.json'}")
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "trunk.json").read_text())

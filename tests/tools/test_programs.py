@@ -131,7 +131,16 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     # A name that TensorFlow would take for a pattern.
     workdir = tmp_path / "seed[1]"
     data = ["--source=folder:source", "--target=folder:target?per_class=3&test_fraction=0.5", f"--data_root={bars}"]
-    flags = [*data, "--image_size=16", "--channels=1", *CROP, "--source_batch=8", "--target_batch=4", "--log_steps=1"]
+    flags = [
+        *data,
+        "--backbone=small_cnn",
+        "--image_size=16",
+        "--channels=1",
+        *CROP,
+        "--source_batch=8",
+        "--target_batch=4",
+        "--log_steps=1",
+    ]
     flags += ["--steps=6", "--steps_per_epoch=3", "--cost_refresh_steps=3", "--transport_start_step=2"]
     trained = succeed(repository, "train", *flags, f"--workdir={workdir}", "--noexport", "--json")
     result = json.loads(trained.splitlines()[-1])
