@@ -35,7 +35,7 @@ def stream_class_features(
     Yields:
         `(features, labels)`: float32 [b, D], and the class indices [b] they belong to.
     """
-    rows = choose_views(split.labels, views_per_class, fill=augment is not None)
+    rows = choose_views(split.labels, views_per_class, fill=augment is not None, kept_views=split.views)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     # Pixels are read as fast as a file of them would be.
     if cache and model is not None:
@@ -53,7 +53,7 @@ def stream_class_features(
             features = _extract(model, next(images))
             if paths:
                 cache.write(paths[number], features)
-        yield features, split.labels[batch]
+        yield features, split.labels[batch % len(split)]
 
 
 def _stream_images(split, batches, numbers, augment):
