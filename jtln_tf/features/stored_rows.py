@@ -10,12 +10,6 @@ class StoredRows:
     """Rows of several arrays, usually mapped from files, in any order; indexed like a read-only array [N, ...].
 
     Indexing copies the rows that are asked for and no others; `np.asarray` copies all.
-
-    Example:
-        >>> import numpy as np
-        >>> rows = StoredRows([np.zeros((2, 3)), np.ones((1, 3))], np.array([[1, 0], [0, 1]]), (3,))
-        >>> rows.shape, rows[np.array([0])].tolist()
-        ((2, 3), [[1.0, 1.0, 1.0]])
     """
 
     dtype = np.dtype(np.float32)
