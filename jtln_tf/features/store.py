@@ -113,7 +113,9 @@ class ActivationStore:
         """Removes the shards of all trunks that were not used for longest until the rest fits; none of this run."""
         if self.folder:
             in_use = {self._shards[number].path for number in self._used}
-            remove_unused(self.folder.parent, limit_bytes, in_use)
+            # The folder may be read-only.
+            with contextlib.suppress(OSError):
+                remove_unused(self.folder.parent, limit_bytes, in_use)
 
     def _add(self, shard):
         if shard is None or shard.values.shape[1:] != self._shape:
@@ -132,8 +134,11 @@ class ActivationStore:
         number, row = self._places[key]
         shard = self._shards[number]
         if _checksum(key, shard.values[row]) != shard.entries["checksum"][row]:
-            # It is computed again.
+            # It is computed again, and no later run meets the damaged one.
             del self._places[key]
+            if shard.path:
+                with contextlib.suppress(OSError):
+                    shard.path.unlink()
             return False
         self._checked.add(key)
         return True

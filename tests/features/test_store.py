@@ -71,7 +71,9 @@ def test_what_is_damaged_is_not_found(tmp_path, damage):
     assert is_found.tolist() == [damage == "values", damage == "keys", True]
     store.write(key(1), rows(1)[0])
     store.flush()
-    assert store.find([key(1)]).all() and ActivationStore(tmp_path, "trunk", SHAPE).find([key(2)]).all()
+    assert store.find([key(1)]).all()
+    for _ in range(2):
+        assert ActivationStore(tmp_path, "trunk", SHAPE).find([key(1), key(2)]).all()
 
 
 def test_a_kill_loses_at_most_the_last_shard(tmp_path):
