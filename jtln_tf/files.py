@@ -20,7 +20,8 @@ from jtln_tf.config import InputError
 _SPARE_BYTES = 16 * 2**20
 # Of the name of a file that a killed process left behind: what it was to be called, and the process.
 _UNFINISHED = re.compile(r"(.+)\.\d+\.unfinished")
-_MARK_FILE = "jtln_tf.json"
+_CACHE_FOLDER = ".jtln_cache"
+MARK_FILE = "jtln_tf.json"
 _LONGEST_REASON = 200
 
 
@@ -74,6 +75,11 @@ def check_room(folder: str | os.PathLike, needed_bytes: int, option: str, hint: 
         )
 
 
+def default_cache_folder(data_root: str = "") -> str:
+    """Returns the cache folder that is used if none is named."""
+    return os.path.join(data_root, _CACHE_FOLDER)
+
+
 def nearest_existing(path: str | os.PathLike) -> pathlib.Path:
     """Returns the path, or the nearest folder above it that exists."""
     path = pathlib.Path(path)
@@ -93,13 +99,13 @@ def escape_name(text: str, can_show: Callable[[str], bool] = str.isprintable) ->
 
 def mark_folder(folder: str | os.PathLike, kind: str, version: int = 1) -> None:
     """Marks a folder as written by this program: only what carries the mark is ever removed, see `remove_marked`."""
-    write_json(pathlib.Path(folder) / _MARK_FILE, {"program": "jtln_tf", "kind": kind, "version": version})
+    write_json(pathlib.Path(folder) / MARK_FILE, {"program": "jtln_tf", "kind": kind, "version": version})
 
 
 def marked_version(folder: str | os.PathLike, kind: str) -> int | None:
     """Returns the version of a folder marked as of a kind, or None if it carries no such mark."""
     try:
-        mark = json.loads((pathlib.Path(folder) / _MARK_FILE).read_text("utf-8"))
+        mark = json.loads((pathlib.Path(folder) / MARK_FILE).read_text("utf-8"))
         is_ours = mark["program"] == "jtln_tf" and mark["kind"] == kind
         return int(mark["version"]) if is_ours else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -129,7 +135,7 @@ def remove_whole(folder: str | os.PathLike) -> None:
     for one in pathlib.Path(folder).iterdir():
         if one.is_dir() and not one.is_symlink():
             shutil.rmtree(one)
-        elif one.name != _MARK_FILE:
+        elif one.name != MARK_FILE:
             one.unlink()
     shutil.rmtree(folder)
 
@@ -137,12 +143,12 @@ def remove_whole(folder: str | os.PathLike) -> None:
 def is_left_over(path: pathlib.Path, own_names: tuple[str, ...]) -> bool:
     """Whether a killed process left a file that was to get one of these names."""
     match = _UNFINISHED.fullmatch(path.name)
-    return match is not None and _is_one_of(match[1], (*own_names, _MARK_FILE))
+    return match is not None and _is_one_of(match[1], (*own_names, MARK_FILE))
 
 
 def holds_mark(folder: str | os.PathLike) -> bool:
     """Whether a folder holds a file of a mark's name, of whatever kind and content."""
-    return os.path.lexists(pathlib.Path(folder) / _MARK_FILE)
+    return os.path.lexists(pathlib.Path(folder) / MARK_FILE)
 
 
 def check_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...], option: str) -> None:
@@ -155,9 +161,9 @@ def check_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...
     if folder.is_symlink() or (marked_version(folder, kind) is None and not is_new):
         raise InputError(
             f"`{option}` must be a new folder, or one of kind {kind!r} that this program wrote and marked with "
-            f"{_MARK_FILE}. Received: {str(folder)!r}, which is left as it is."
+            f"{MARK_FILE}. Received: {str(folder)!r}, which is left as it is."
         )
-    own = (*own_names, _MARK_FILE)
+    own = (*own_names, MARK_FILE)
     paths = [one for one in folder.rglob("*") if not is_left_over(one, own_names)]
     foreign = sorted(name for one in paths if not _is_one_of(name := str(one.relative_to(folder)), own))
     if foreign:

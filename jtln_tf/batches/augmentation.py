@@ -1,5 +1,7 @@
 """Augmentation of a batch by a policy: a function of the seed, the step and each image's position."""
 
+import functools
+
 import tensorflow as tf
 
 from jtln_tf.batches.draws import Draws
@@ -35,6 +37,28 @@ def augment_images(
             images = tf.cast(images, tf.float32)
         images = _OPERATIONS[name](images, draws, *numbers)
     return images
+
+
+def augment_each(images: tf.Tensor, keys: tf.Tensor, policy: AugmentationSpec) -> tf.Tensor:
+    """Augments images [B, H, W, C] in 0..255, each by draws from its own key alone, int64 [B, 2]; returns float32.
+
+    Unlike with `augment_images`, what becomes of an image depends neither on its batch nor on its place in it.
+    """
+    return _each_augmenter(policy)(tf.convert_to_tensor(images), tf.convert_to_tensor(keys, tf.int64))
+
+
+@functools.cache
+def _each_augmenter(policy):
+    @tf.autograph.experimental.do_not_convert
+    def augment(item):
+        image, key = item
+        return tf.cast(augment_images(image[None], key[0], key[1], policy=policy)[0], tf.float32)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def augment_batch(images, keys):
+        return tf.map_fn(augment, (images, keys), fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32))
+
+    return augment_batch
 
 
 @tf.autograph.experimental.do_not_convert

@@ -10,6 +10,7 @@ from jtln_tf.config.options import Section, option
 BATCHNORM_POLICIES = ("train", "frozen", "per_domain")
 PIXEL_RANGES = ("0_255", "0_1", "-1_1")
 CACHES = ("memory", "disk", "none")
+FEATURE_CACHES = ("auto", "memory", "disk", "none")
 
 
 def _parse_domain(text, name):
@@ -94,11 +95,24 @@ class NetworkConfig(Section):
         "statistics it came with; per_domain: each domain has its own.",
         choices=BATCHNORM_POLICIES,
     )
-    cache_features: bool = option(
-        False, "Compute the output of the layers up to --freeze_until once per image, and train the rest on that."
+    cache_features: str = option(
+        "auto",
+        "Where the output of the layers up to --freeze_until is kept, so that the rest trains on that. disk: in "
+        "--cache_dir, where all runs find it; memory: computed once a run; none: computed in every step; auto: the "
+        "first of these that has room.",
+        choices=FEATURE_CACHES,
     )
     cached_views: int = option(
-        8, "Most views of a training image that --cache_features keeps: itself, and augmented ones.", minimum=1
+        1,
+        "Most views of a training image that --cache_features keeps: itself, and augmented ones, of which each takes a "
+        "pass through the frozen layers.",
+        minimum=1,
+    )
+    cache_limit_gib: float = option(
+        20.0,
+        "Size of the outputs kept in --cache_dir, in GiB, above which auto keeps none there, and above which those are "
+        "removed that were not used for longest.",
+        minimum=0.0,
     )
     head_hidden_units: tuple[int, ...] = option(
         (), "Sizes of the hidden layers of each head, comma separated.", minimum=1
@@ -107,9 +121,10 @@ class NetworkConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cache_features and not self.freeze_until:
+        if self.cache_features in ("memory", "disk") and not self.freeze_until:
             raise InputError(
-                "`cache_features` needs `freeze_until`, the last layer that is not trained. Received: nothing."
+                f"`cache_features`={self.cache_features} needs `freeze_until`, the last layer that is not trained. "
+                "Received: nothing."
             )
 
 

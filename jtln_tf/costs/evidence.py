@@ -84,8 +84,8 @@ class Evidence:
 
     def count(self, side: str) -> int:
         """Returns the number of views of a domain that the metrics look at."""
-        labels, fill = self.domains[side].train.labels, side in self.augmentation
-        return len(choose_views(labels, self.cost.images_per_class, fill=fill))
+        train, fill = self.domains[side].train, side in self.augmentation
+        return len(choose_views(train.labels, self.cost.images_per_class, fill=fill, kept_views=train.views))
 
     def describe_images(self) -> dict:
         """Returns how the images are looked at, as JSON values."""

@@ -1,7 +1,6 @@
 """A domain: class names and labelled images in three splits."""
 
 import dataclasses
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +12,7 @@ from jtln_tf.data.examples import Examples, fingerprint, hold_out, sample_per_cl
 from jtln_tf.data.reading.split import Split
 from jtln_tf.data.sources import find_lister
 from jtln_tf.data.sources.listing import Listing
-
-_CACHE_FOLDER = ".jtln_cache"
+from jtln_tf.files import default_cache_folder
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,11 +187,6 @@ def _load_listing(listing, spec, seed, skip_bad_images, **options):
         # The next round draws others instead, so that per_class stays exact, and checks them.
         bad_names.update(found_bad)
         logging.warning("%s: left out %d unreadable images, %r among them.", spec.text, len(bad_names), name)
-
-
-def default_cache_folder(data_root: str = "") -> str:
-    """Returns the cache folder that is used if none is named."""
-    return os.path.join(data_root, _CACHE_FOLDER)
 
 
 def list_domain(spec: str | DomainSpec, *, data_root: str = "", cache_dir: str = "") -> Listing:

@@ -4,6 +4,7 @@ import dataclasses
 import time
 
 import keras
+from absl import logging
 
 from jtln_tf.backbones import check_backbone_files, identify_backbone, is_saved_trunk, is_untrained, usual_image_size
 from jtln_tf.config import SIDES, InputError
@@ -14,8 +15,10 @@ from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.leaks import count_leaks
 from jtln_tf.experiment.workdir import Run
-from jtln_tf.features.activations import cache_trunk
+from jtln_tf.features.activations import CachedDomains, cache_trunk
+from jtln_tf.features.cache_folder import mark_cache
 from jtln_tf.features.pixel_range import warn_of_pixel_range
+from jtln_tf.files import default_cache_folder, first_line
 from jtln_tf.methods.base import Setup
 from jtln_tf.network import build_network, cut_network, features_model
 from jtln_tf.trainer.checkpoints import TrainingState, read_state, restore_network
@@ -42,6 +45,11 @@ class Assembly:
     leaks: dict[str, int | None]
     seconds: float
 
+    def trim_cache(self, limit_bytes: float) -> None:
+        """Removes what is too much in the cache folder: activations that other runs used longest ago."""
+        if isinstance(self.setup.inputs, CachedDomains):
+            self.setup.inputs.store.trim(limit_bytes)
+
 
 def assemble(run: Run) -> Assembly:
     """Loads the domains and builds the network, the class costs and the model of a run, or raises `InputError`."""
@@ -56,15 +64,16 @@ def assemble(run: Run) -> Assembly:
     if run.is_resumed:
         run.check_classes(class_names(domains))
     # Before test images are compared, because the network cannot be cut behind every layer.
-    setup, trunk = build_setup(config, domains, is_cut=config.network.cache_features, saved_costs=saved_costs)
+    setup, trunk = build_setup(config, domains, is_cut=config.caches_features, saved_costs=saved_costs)
     leaks = count_leaks(*domains.values())
     started = time.perf_counter()
     with tell_lost_images(*domains.values()):
         if is_saved_trunk(config.network.backbone) and not found:
             warn_of_pixel_range(features_model(setup.network), domains["target"].train, config.network.pixel_range)
+        if trunk is not None:
+            setup = _cache_trunk(config, setup, trunk, is_trained=bool(found and found.finished))
+        mark_cache(config.data.cache_dir or default_cache_folder(config.data.data_root))
         costs = config.method.prepare(setup)
-        if trunk is not None and not (found and found.finished):
-            setup = dataclasses.replace(setup, inputs=_cache_trunk(config, trunk, domains))
     model = JointModel(setup.trained, method=config.method, cost=config.cost, cost_matrix=costs)
     return Assembly(model, setup, costs, found, leaks, time.perf_counter() - started)
 
@@ -92,7 +101,7 @@ def build_setup(
 ) -> tuple[Setup, keras.Model | None]:
     """Builds the network of a configuration; returns the `Setup` and, if the network is cut, its frozen trunk."""
     network = build_run_network(config, domains)
-    trunk, trained = cut_network(network, config.network.freeze_until) if is_cut else (None, network)
+    trunk, trained = _cut(network, config.network) if is_cut else (None, network)
     setup = Setup(
         domains=domains,
         network=network,
@@ -139,8 +148,25 @@ def _check_domains(config, target):
         )
 
 
-def _cache_trunk(config, trunk, domains):
+def _cut(network, config):
+    try:
+        return cut_network(network, config.freeze_until)
+    except InputError as error:
+        if config.cache_features != "auto":
+            raise
+        logging.warning("activations are not cached, so all steps pass the frozen layers: %s", first_line(error))
+        return None, network
+
+
+def _cache_trunk(config, setup, trunk, *, is_trained):
+    """Returns a setup whose inputs are activations, if there is room for them; computes those that training reads."""
     stages = config.method.stages(config.training.steps)
     steps = {side: sum(stage.steps for stage in stages if side in stage.domains) for side in SIDES}
-    views = config.network.cached_views
-    return cache_trunk(trunk, domains, config.data, steps, most_views=views, seed=config.training.seed)
+    inputs = cache_trunk(trunk, setup.domains, config.data, config.network, steps)
+    if inputs is None:
+        return dataclasses.replace(setup, trained=setup.network)
+    for side in SIDES:
+        # Nothing is read of a run that was only not evaluated.
+        if steps[side] and not is_trained:
+            inputs[side]
+    return dataclasses.replace(setup, inputs=inputs)

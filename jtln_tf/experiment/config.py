@@ -40,13 +40,20 @@ class ExperimentConfig:
     method: Method = dataclasses.field(default_factory=DEFAULT_METHOD)
 
     def __post_init__(self) -> None:
+        place = self.network.cache_features
         for side, policy in self.data.augmentation.items():
-            if self.network.cache_features and policy.mixup:
+            if place in ("memory", "disk") and policy.mixup:
                 raise InputError(
-                    f"`{side}_augmentation` must be without mixup if `cache_features` is on: to mix activations is "
-                    f"another method. Received: {policy.text!r}."
+                    f"`{side}_augmentation` must be without mixup if `cache_features` is {place}: to mix activations "
+                    f"is another method. Received: {policy.text!r}."
                 )
         self.method.check(self)
+
+    @property
+    def caches_features(self) -> bool:
+        """Whether training looks at activations of the frozen layers, if there is room for them."""
+        has_mixup = any(policy.mixup for policy in self.data.augmentation.values())
+        return bool(self.network.freeze_until) and self.network.cache_features != "none" and not has_mixup
 
     def to_values(self) -> dict[str, object]:
         """Returns the configuration as JSON values: the name of the method, and a dict of options per section."""

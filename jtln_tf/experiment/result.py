@@ -17,12 +17,12 @@ from jtln_tf.trainer.checkpoints import TrainingState
 
 def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
     """Evaluates both heads on the test splits, writes the tables, and returns the figures of `result.json`."""
-    config, network = run.config, assembly.setup.network
+    config, reader, inputs = run.config, assembly.setup.trained, assembly.setup.inputs
     source, target = assembly.setup.domains.values()
     stages = config.method.stages(config.training.steps)
     trains_source = any("source" in stage.domains for stage in stages)
-    on_target = evaluate(network, target)
-    on_source = evaluate(network, source, head="source") if trains_source and len(source.test) else None
+    on_target = evaluate(reader, inputs["target"])
+    on_source = evaluate(reader, inputs["source"], head="source") if trains_source and len(source.test) else None
     run.write_evaluation({"target": on_target.to_json(), "source": on_source and on_source.to_json()})
     return {
         "method": config.method.name,

@@ -25,7 +25,7 @@ def run_experiment(
 ) -> dict:
     """Trains, evaluates and exports what a configuration describes.
 
-    Writes nothing before both domains, the network and the cost matrix are known to fit together.
+    Writes nothing into the workdir before both domains, the network and the cost matrix are known to fit together.
 
     Args:
         config: Configuration with both domains named.
@@ -68,6 +68,7 @@ def run_experiment(
         if export:
             result["export_difference"] = export_run(run, assembly.setup.network, assembly.setup.domains)
             run.write_result(result)
+    assembly.trim_cache(config.network.cache_limit_gib * 2**30)
     return result
 
 

@@ -1,6 +1,7 @@
 """Training through the stages of a method."""
 
 from jtln_tf.batches import count_passes, pair_domains
+from jtln_tf.config import SIDES
 from jtln_tf.evaluation import evaluate
 from jtln_tf.experiment.assembly import Assembly
 from jtln_tf.experiment.workdir import Run
@@ -51,7 +52,7 @@ def train(run: Run, assembly: Assembly) -> TrainingState:
 def _pairs(config, assembly, stage, first_step):
     data = config.data
     return pair_domains(
-        *(domain if side in stage.domains else None for side, domain in assembly.setup.inputs.items()),
+        *(assembly.setup.inputs[side] if side in stage.domains else None for side in SIDES),
         source_batch=data.source_batch,
         target_batch=data.target_batch,
         first_step=first_step,

@@ -1,5 +1,6 @@
-"""Activations of a frozen trunk, computed once per image, before training."""
+"""Activations of a frozen trunk in place of images: each image passes through the trunk once, for all runs."""
 
+import collections.abc
 import dataclasses
 import functools
 import hashlib
@@ -7,130 +8,222 @@ import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tqdm
+from absl import logging
 
-from jtln_tf.batches import count_passes
-from jtln_tf.config import DataConfig, InputError
-from jtln_tf.data.cache.array_file import cached_array
-from jtln_tf.data.domain import Domain, default_cache_folder
-from jtln_tf.data.reading.split import Split
+from jtln_tf.batches import augment_each, count_passes
+from jtln_tf.config import AugmentationSpec, DataConfig, InputError, NetworkConfig
+from jtln_tf.data import digest_pixels
+from jtln_tf.data.domain import Domain
+from jtln_tf.data.reading.images import Pixels
 from jtln_tf.features.fingerprints import fingerprint_model
-from jtln_tf.features.views import ViewAugmentation, choose_augmentation
+from jtln_tf.features.store import KEY_BYTES, ActivationStore
+from jtln_tf.files import check_room, default_cache_folder, nearest_existing
+
+_BATCH = 64
+# In memory, a copy as one array is worth it only if it is small.
+_COPIED_BYTES = 2**28
+
+
+class CachedDomains(collections.abc.Mapping):
+    """Domains whose images are replaced by a trunk's activations, each domain when it is first asked for.
+
+    Attributes:
+        store: `ActivationStore` that the activations are taken from, and put into.
+    """
+
+    def __init__(self, trunk: keras.Model, images: dict[str, "DomainImages"], store: ActivationStore):
+        """Takes the `DomainImages` by side."""
+        self._trunk, self._images, self.store = trunk, images, store
+        self._replaced = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._images)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, side: str) -> Domain:
+        if side not in self._replaced:
+            self._replaced[side] = self._replace(side)
+        return self._replaced[side]
+
+    def _replace(self, side):
+        images = self._images[side]
+        keys = {name: images.keys(name) for name in images.splits}
+        # The same image may stand twice.
+        distinct = list(dict.fromkeys(key for own in keys.values() for key in own))
+        if total := int(np.sum(~self.store.find(distinct))):
+            interval = 0.2 if sys.stderr.isatty() else 10.0
+            with tqdm.tqdm(total=total, desc=f"{side} trunk", unit="image", mininterval=interval) as bar:
+                for name, own in keys.items():
+                    self._pass(images, name, own, bar.update)
+        splits = {
+            name: dataclasses.replace(
+                split, images=Pixels(self._read(keys[name])), views=len(keys[name]) // max(1, len(split))
+            )
+            for name, split in images.splits.items()
+            if len(split)
+        }
+        return dataclasses.replace(images.domain, **splits)
+
+    def _pass(self, images, name, keys, progress):
+        """Passes the images of a split through the trunk whose activations are not there; `keys` are of all views."""
+        count = len(images.splits[name])
+        # View after view, so that most batches are augmented as a whole or not at all.
+        entries = list({keys[entry]: entry for entry in np.flatnonzero(~self.store.find(keys)).tolist()}.values())
+        for start, pixels in images.read(name, entries, _BATCH):
+            batch = entries[start : start + _BATCH]
+            views = np.array(batch) // count
+            pixels = tf.cast(pixels, tf.float32)
+            if views.any():
+                augmented = augment_each(pixels, images.draw_keys(name, batch), images.policy)
+                pixels = tf.where(tf.constant(views > 0)[:, None, None, None], augmented, pixels)
+            # `predict` would start a thread pool and a progress bar for each batch.
+            activations = np.asarray(self._trunk.predict_on_batch(pixels), np.float32)
+            if not np.isfinite(activations).all():
+                raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")
+            for entry, values in zip(batch, activations, strict=True):
+                self.store.write(keys[entry], values)
+            progress(len(batch))
+        self.store.flush()
+
+    def _read(self, keys):
+        """Returns the activations as one array if there is room for it, else rows that are read when needed."""
+        rows = self.store.rows(keys)
+        most = available_memory() // 2 if self.store.folder else _COPIED_BYTES
+        return np.asarray(rows) if rows.nbytes <= most else rows
+
+
+class DomainImages:
+    """The images of a domain, and the augmented views of its training images, by keys that any run can find again.
+
+    A key depends on an image's pixels, the policy and the number of the view. So do the draws of an augmented view, and
+    therefore runs with other seeds or other labels share it.
+
+    Attributes:
+        domain: `Domain` of images.
+        policy: `AugmentationSpec` of the further views.
+        splits: `Split` by name.
+    """
+
+    def __init__(self, domain: Domain, policy: AugmentationSpec, views: int):
+        """Takes the number of views of a training image: itself, and augmented ones."""
+        self.domain, self.policy = domain, policy
+        self.splits = {name: domain.split(name) for name in ("train", "validation", "test")}
+        self._views = {"train": views}
+        self._digests = functools.cache(lambda name: digest_pixels(self.splits[name])[0])
+
+    def __len__(self) -> int:
+        return sum(self._views.get(name, 1) * len(split) for name, split in self.splits.items())
+
+    def keys(self, name: str) -> list[bytes]:
+        """Returns the key of each image of a split, then those of the second view of each, and so on."""
+        shape = tuple(map(int, self.splits[name].item_shape))
+        return [
+            _digest(shape, digest, self.policy.text if view else "", view)
+            for view in range(self._views.get(name, 1))
+            for digest in self._digests(name)
+        ]
+
+    def draw_keys(self, name: str, entries: list[int]) -> np.ndarray:
+        """Returns the keys of the draws of augmented views at some positions in `keys`, int64 [b, 2]."""
+        digests, count = self._digests(name), len(self.splits[name])
+        drawn = [_digest("draws", digests[entry % count], entry // count) for entry in entries]
+        return np.frombuffer(b"".join(drawn), np.int64).reshape(-1, 2)
+
+    def read(self, name: str, entries: list[int], batch_size: int) -> Iterator[tuple[int, tf.Tensor]]:
+        """Yields the images at positions in `keys` in batches, uint8 [b, H, W, C], each with its first place."""
+        rows = np.array(entries, np.int64) % max(1, len(self.splits[name]))
+        batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+        for number, images in enumerate(self.splits[name].read(batches).prefetch(2)):
+            yield number * batch_size, images
 
 
 def cache_trunk(
-    trunk: keras.Model,
-    domains: dict[str, Domain],
-    data: DataConfig,
-    steps: dict[str, int],
-    *,
-    most_views: int,
-    seed: int,
-) -> dict[str, Domain]:
-    """Replaces the training and validation images of domains with a trunk's activations, as at inference.
+    trunk: keras.Model, domains: dict[str, Domain], data: DataConfig, network: NetworkConfig, steps: dict[str, int]
+) -> CachedDomains | None:
+    """Replaces the images of domains by a trunk's activations, as at inference, which are kept for later runs.
 
-    A domain that trains for 0 steps is returned unchanged. A training image has up to `most_views` views: itself, and
-    augmented ones.
-
-    Raises:
-        InputError: If activations are not finite, or there is no room for them.
-    """
-    folder = (data.cache_dir or default_cache_folder(data.data_root)) if data.cache == "disk" else ""
-    replaced = {}
-    for side, domain in domains.items():
-        if not steps[side]:
-            replaced[side] = domain
-            continue
-        augment = choose_augmentation(domain.train, data.augmentation[side], seed)
-        # Passes over the images would not see more views.
-        passes = math.ceil(count_passes(domain, getattr(data, f"{side}_batch"), steps[side]))
-        views = min(most_views, passes) if augment else 1
-        total = views * len(domain.train) + len(domain.validation)
-        interval = 0.2 if sys.stderr.isatty() else 10.0
-        with tqdm.tqdm(total=total, desc=f"{side} trunk", unit="image", mininterval=interval) as bar:
-            extract = functools.partial(extract_activations, trunk, folder=folder, progress=bar.update)
-            validation = extract(domain.validation)
-            train = extract(domain.train, views=views, augment=augment)
-        replaced[side] = dataclasses.replace(domain, train=train, validation=validation)
-    return replaced
-
-
-def extract_activations(
-    trunk: keras.Model,
-    split: Split,
-    *,
-    views: int = 1,
-    augment: ViewAugmentation | None = None,
-    batch_size: int = 64,
-    folder: str = "",
-    progress: Callable[[int], None] | None = None,
-) -> Split:
-    """Returns a split of a trunk's activations, float32 [views * N, ...], with the same labels.
+    Nothing passes through the trunk before a domain is asked for.
 
     Args:
         trunk: Model from images [B, H, W, C] in 0..255 to activations [B, ...].
-        split: Images.
-        views: Activations of each image: of the image itself, and of augmented views.
-        augment: Augments the further views; its step counts all batches, also those of the images themselves.
-        batch_size: Images in a forward pass.
-        folder: Folder that keeps activations of decoded images, so that they are found again; empty keeps none.
-        progress: Called with the number of images of each finished batch, or None.
+        domains: `Domain` by side.
+        data: Names the cache folder, the augmentation and the batch sizes.
+        network: Says where activations are kept, and how many views.
+        steps: Steps that train on each side.
+
+    Returns:
+        Domains of activations, or None if `network` leaves the choice and there is no room for them.
 
     Raises:
-        InputError: If activations are not finite, or there is no room for them.
+        InputError: If there is no room where the activations are to be kept.
     """
-    shape = (len(split) * views, *trunk.output.shape[1:])
-
-    def fill(write):
-        step = 0
-        for view in range(views):
-            first = 0
-            for images, _ in split.dataset(batch_size):
-                images = tf.cast(augment(images, step=step) if view else images, tf.float32)
-                activations = np.asarray(trunk.predict_on_batch(images), np.float32)
-                if not np.isfinite(activations).all():
-                    raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")
-                write(view * len(split) + first, activations)
-                first, step = first + len(activations), step + 1
-                if progress:
-                    progress(len(activations))
-
-    if folder and split.is_decoded:
-        parts = (_identify(split), augment.key if views > 1 else "", fingerprint_model(trunk), shape, batch_size)
-        digest = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:24]
-        activations = cached_array(folder, f"activations_{digest}", shape, np.float32, fill)
-    else:
-        activations = _fill_memory(shape, fill)
-    return dataclasses.replace(split, images=activations, views=views)
-
-
-def _identify(split):
-    """Returns a text that differs for other images."""
-    if isinstance(split.images.values, np.memmap):
-        # The name of a kept array depends on its content.
-        return os.path.basename(split.images.values.filename)
-    return hashlib.sha256(np.ascontiguousarray(split.images.values).data).hexdigest()
-
-
-def _fill_memory(shape, fill):
-    needed, available = 4 * math.prod(shape), available_memory()
-    if needed > available:
-        raise InputError(
-            f"`cache_features` must have {needed >> 20} MiB of memory for activations {list(shape)}. Received: "
-            f"{available >> 20} MiB. Hint: --cache=disk, fewer --cached_views, or a later --freeze_until."
+    images, needed = {}, 0
+    row_bytes = 4 * math.prod(trunk.output.shape[1:])
+    for side, domain in domains.items():
+        policy = data.augmentation[side]
+        # Passes over the images would not see more views.
+        passes = math.ceil(count_passes(domain, getattr(data, f"{side}_batch"), steps[side]))
+        images[side] = DomainImages(
+            domain, policy, min(network.cached_views, max(1, passes)) if policy.operations else 1
         )
-    activations = np.empty(shape, np.float32)
+        needed += row_bytes * len(images[side]) if steps[side] else 0
+    trained = [one for side, one in images.items() if steps[side]]
+    folder = data.cache_dir or default_cache_folder(data.data_root)
+    store = _open_store(trunk, network, folder, needed, lambda: (key for one in trained for key in _all_keys(one)))
+    return store and CachedDomains(trunk, images, store)
 
-    def write(row, values):
-        activations[row : row + len(values)] = values
 
-    fill(write)
-    return activations
+def _open_store(trunk, network, folder, needed: int, all_keys: Callable) -> ActivationStore | None:
+    """Returns the store that holds `needed` bytes of activations as `cache_features` says; None if none has room."""
+    place, shape = network.cache_features, trunk.output.shape[1:]
+    fits_limit = needed <= network.cache_limit_gib * 2**30
+    if place == "disk" or (place == "auto" and fits_limit):
+        store = ActivationStore(folder, fingerprint_model(trunk), shape)
+        missing = store.row_bytes * int(np.sum(~store.find(list(all_keys()))))
+        try:
+            if missing:
+                _check_is_writable(folder)
+                check_room(folder, missing, "cache_dir", "another folder, or --cache_features=memory")
+            return store
+        except InputError:
+            if place == "disk":
+                raise
+    available = available_memory()
+    if needed <= available:
+        return ActivationStore(None, "", shape)
+    received = f"{needed >> 20} MiB of activations {list(shape)}"
+    if place == "memory":
+        raise InputError(
+            f"`cache_features`=memory must have room for the activations. Received: {received}, {available >> 20} MiB "
+            "of memory. Hint: --cache_features=disk, fewer --cached_views, or a later --freeze_until."
+        )
+    logging.warning(
+        "activations are not cached, so all steps pass the frozen layers: %s fit neither into %d MiB of memory nor, "
+        "with --cache_limit_gib=%g, on the disk of %r.",
+        *(received, available >> 20, network.cache_limit_gib, folder),
+    )
+    return None
+
+
+def _all_keys(images):
+    return [key for name in images.splits for key in images.keys(name)]
+
+
+def _check_is_writable(folder):
+    if not os.access(nearest_existing(folder), os.W_OK | os.X_OK):
+        raise InputError(f"`cache_dir` must be a folder that can be written. Received: {str(folder)!r}.")
+
+
+def _digest(*parts):
+    return hashlib.blake2b(repr(parts).encode(), digest_size=KEY_BYTES).digest()
 
 
 def available_memory() -> int:

@@ -1,5 +1,6 @@
 """Features of views of each class."""
 
+import concurrent.futures
 from collections.abc import Callable, Iterator
 
 import keras
@@ -35,7 +36,7 @@ def stream_class_features(
     Yields:
         `(features, labels)`: float32 [b, D], and the class indices [b] they belong to.
     """
-    rows = choose_views(split.labels, views_per_class, fill=augment is not None)
+    rows = choose_views(split.labels, views_per_class, fill=augment is not None, kept_views=split.views)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     # Pixels are read as fast as a file of them would be.
     if cache and model is not None:
@@ -53,7 +54,7 @@ def stream_class_features(
             features = _extract(model, next(images))
             if paths:
                 cache.write(paths[number], features)
-        yield features, split.labels[batch]
+        yield features, split.labels[batch % len(split)]
 
 
 def _stream_images(split, batches, numbers, augment):
@@ -71,14 +72,22 @@ def _stream_images(split, batches, numbers, augment):
             images = images[places]
             yield np.asarray(images if augment is None else augment(images, step=int(number)), np.float32)
 
-    signature = tf.TensorSpec((None, *split.item_shape))
-    # The next batch is decoded while the model works on this one.
-    return iter(tf.data.Dataset.from_generator(read_images, output_signature=signature).prefetch(1))
+    return _read_ahead(read_images())
+
+
+def _read_ahead(batches):
+    """Yields batches; the next one is decoded while the model works on this one."""
+    # Not by tf.data: if an error ends the program, its iterator may wait for ever for a thread that runs Python.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, batches, None)
+        while (images := following.result()) is not None:
+            following = thread.submit(next, batches, None)
+            yield images
 
 
 def _extract(model, images):
     if model is None:
-        return images.numpy().reshape(len(images), -1) / np.float32(255)
+        return images.reshape(len(images), -1) / np.float32(255)
     # `predict` would start a thread pool and a progress bar for each batch.
     features = np.asarray(model.predict_on_batch(images), np.float32)
     if not np.isfinite(features).all():

@@ -26,8 +26,8 @@ def warn_of_pixel_range(backbone: keras.Model, split: Split, pixel_range: str) -
     better = find_better_range(backbone, np.asarray(images, np.float32), pixel_range)
     if better:
         logging.warning(
-            "--pixel_range=%s does not seem to be the range that the backbone was trained on: training images fit it far "
-            "better with --pixel_range=%s.",
+            "--pixel_range=%s does not seem to be the range that the backbone was trained on: training images fit it "
+            "far better with --pixel_range=%s.",
             pixel_range,
             better,
         )

@@ -36,14 +36,16 @@ def choose_augmentation(
     return ViewAugmentation(policy, seed) if policy.operations and split.holds_images else None
 
 
-def choose_views(labels: np.ndarray, views_per_class: int, *, fill: bool) -> np.ndarray:
-    """Returns positions in `labels` [N] of the same number of views of each class, class after class.
+def choose_views(labels: np.ndarray, views_per_class: int, *, fill: bool, kept_views: int = 1) -> np.ndarray:
+    """Returns positions in a split's images of the same number of views of each class, class after class.
 
-    A class with more images gives its first ones, so that repeated calls see the same images. A class with fewer
-    repeats them if `fill`, which helps only if they are augmented; else it gives each image once.
+    A class with more images gives its first ones, so that repeated calls see the same images. A class with fewer gives
+    their further views too, if `kept_views` of each image are in the split, one after the other. If it then still has
+    too few it repeats them if `fill`, which helps only if they are augmented; else it gives each once.
     """
     rows = [np.empty(0, np.int64)]
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
+        own = np.concatenate([own + view * len(labels) for view in range(kept_views)])
         rows.append(np.resize(own, views_per_class) if fill else own[:views_per_class])
     return np.concatenate(rows)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from typing import ClassVar
 
 from jtln_tf.config import Section
@@ -98,8 +99,8 @@ class Setup:
     Attributes:
         domains: `Domain` by side, with its images.
         network: The whole network.
-        inputs: `Domain` by side of what training reads: the images, or the activations of a cached trunk. In
-            `prepare` still the images: use `domains` with `network` there.
+        inputs: `Domain` by side of what training reads: the images, or the activations of a cached trunk, in all three
+            splits. A side that the run does not train on passes through the trunk only if it is asked for.
         trained: The network that training reads `inputs` with: `network`, or its part behind the cached trunk.
         cost: Options of the cost matrix.
         augmentation: `AugmentationSpec` by side.
@@ -111,7 +112,7 @@ class Setup:
 
     domains: "dict[str, Domain]"
     network: "keras.Model"
-    inputs: "dict[str, Domain]"
+    inputs: "Mapping[str, Domain]"
     trained: "keras.Model"
     cost: "CostConfig"
     augmentation: dict[str, object]

@@ -8,8 +8,9 @@ import tensorflow as tf
 from PIL import Image
 
 from jtln_tf.batches import augment_images, keras_layers
-from jtln_tf.batches.augmentation import draw_partners, mix
+from jtln_tf.batches.augmentation import augment_each, draw_partners, mix
 from jtln_tf.batches.draws import Draws
+from jtln_tf.config import parse_augmentation
 
 POLICIES = ("crop", "flip", "rotate:30", "zoom", "colour:0.4:0.1", "erase:1", "randaugment:1")
 
@@ -53,6 +54,18 @@ def test_a_graph_draws_anew_in_every_step_and_the_same_again():
     np.testing.assert_array_equal(in_graph(tf.constant(5, tf.int64)), first)
     # A graph may fuse float32 sums; a saturation of a dark pixel makes most of it.
     np.testing.assert_allclose(augment_images(images, 3, 5, policy="zoom,colour,randaugment:1"), first, atol=0.01)
+
+
+def test_with_a_key_each_an_image_is_augmented_alike_in_any_batch():
+    images, keys = make_images(8), np.random.default_rng(0).integers(-(2**63), 2**63, (8, 2))
+    policy = parse_augmentation("crop,flip,zoom,colour,erase,randaugment:1")
+    views = augment_each(images, keys, policy).numpy()
+    for row in range(8):
+        # A graph may fuse float32 sums; a saturation of a dark pixel makes most of it.
+        alone = augment_images(images[row : row + 1], *keys[row], policy=policy)
+        np.testing.assert_allclose(views[row], alone[0], atol=0.01)
+    np.testing.assert_array_equal(augment_each(images[[5, 2]], keys[[5, 2]], policy), views[[5, 2]])
+    assert (augment_each(images, keys[::-1], policy).numpy() != views).any(axis=(1, 2, 3)).all()
 
 
 def test_no_other_seed_decides_and_none_is_used_up():

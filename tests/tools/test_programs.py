@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,11 +15,13 @@ from jtln_tf.config import DataConfig
 from jtln_tf.costs.matrix import load_cost_matrix
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.workdir import Run
+from jtln_tf.features.cache_folder import mark_cache
+from jtln_tf.features.store import ActivationStore
 from tests.conftest import make_image_folder
 
 PROGRAMS = (
     *("train", "evaluate", "export", "predict", "compare"),
-    *("build_cost_matrix", "describe_data", "layers", "import_alexnet_weights", "prepare_data"),
+    *("build_cost_matrix", "describe_data", "layers", "import_alexnet_weights", "prepare_data", "cache"),
 )
 CROP = ["--source_augmentation=crop", "--target_augmentation=crop"]
 DIGITS = ["--source=builtin:mnist5k", "--target=builtin:optdigits"]
@@ -93,6 +97,37 @@ def test_bad_flags_are_refused_before_tensorflow_is_loaded(repository, program, 
     result = run(repository, program, *flags)
     assert_refused(result, *words)
     assert "TensorFlow" not in result.stderr and not list(repository.glob("unused*"))
+
+
+def test_a_cache_folder_is_shown_and_emptied_of_what_is_ours(repository, tmp_path):
+    digest = "0123456789abcdef01234567"
+    for trunk in ("aa", "bb"):
+        store = ActivationStore(tmp_path, trunk, (3,))
+        for number in range(5):
+            store.write(b"%016d" % number, np.ones(3))
+        store.flush()
+    (tmp_path / f"pixels_{digest}.npy").write_bytes(bytes(2**20))
+    (tmp_path / f"archive_{digest}" / "photos.zip").mkdir(parents=True)
+    mine = [
+        tmp_path / "pixels_mine.npy",
+        tmp_path / "activations" / "aa" / "notes.txt",
+        tmp_path / "cc" / "shard_1.arrays",
+    ]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    shown = json.loads(succeed(repository, "cache", f"--cache_dir={tmp_path}", "--json"))
+    assert [(one["trunk"], one["images"]) for one in shown["trunks"]] == [("aa", 5), ("bb", 5)]
+    assert shown["trunks"][1]["bytes"] > 60 and shown["trunks"][1]["last_use"] == pytest.approx(time.time(), abs=600)
+    assert [(one["kind"], one["files"]) for one in shown["others"]] == [("decoded images", 1), ("unpacked archives", 0)]
+    # The folder itself carries no mark yet.
+    printed = succeed(repository, "cache", f"--cache_dir={tmp_path}", "--clear")
+    assert "trunk aa          5 views" in printed and "left as they are" in printed
+    assert (tmp_path / f"pixels_{digest}.npy").exists() and not (tmp_path / "activations" / "bb").exists()
+    mark_cache(tmp_path)
+    assert "removed 1.0 MiB" in succeed(repository, "cache", f"--cache_dir={tmp_path}", "--clear")
+    assert all(path.read_text() == "mine" for path in mine)
+    assert not list(tmp_path.glob(f"*{digest}*"))
 
 
 def begin_run(folder):

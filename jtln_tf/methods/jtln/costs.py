@@ -4,7 +4,7 @@ import dataclasses
 
 from absl import logging
 
-from jtln_tf.config import SIDES, InputError
+from jtln_tf.config import SIDES
 from jtln_tf.costs.construction import build_cost_matrix, build_online_costs
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.features.layers import layer_model
@@ -25,13 +25,12 @@ def prior_costs(setup: Setup) -> CostMatrix | None:
         return None
     if cost.refresh_steps:
         # A rehearsal with one image a class finds what is wrong before anything is written.
-        _check_cost_layer(setup)
-        rehearsal = dataclasses.replace(cost, images_per_class=1)
-        _costs_by_source_head(setup, setup.domains, setup.network, rehearsal)
+        _costs_by_source_head(setup, dataclasses.replace(cost, images_per_class=1))
         return None
     if setup.is_untrained and cost.matrix.looks_through_network:
         warn_of_untrained_backbone(cost.matrix.text)
-    return _estimate(setup, setup.domains, cost, layer_model(features_model(setup.network), cost.layer))
+    domains, network = _find_views(setup)
+    return _estimate(setup, domains, cost, layer_model(features_model(network), cost.layer))
 
 
 def current_costs(step: int, state: TransportState, setup: Setup) -> CostMatrix | None:
@@ -41,7 +40,7 @@ def current_costs(step: int, state: TransportState, setup: Setup) -> CostMatrix 
     source classes better than the features do, which overfit the few target labels.
     """
     if not setup.cost.matrix.is_online:
-        return _costs_by_source_head(setup, setup.inputs, setup.trained, setup.cost)
+        return _costs_by_source_head(setup, setup.cost)
     if step == 0:
         return None
     means = [state.class_means[side].numpy() for side in SIDES]
@@ -57,19 +56,19 @@ def warn_of_untrained_backbone(metric: str) -> None:
     )
 
 
-def _check_cost_layer(setup):
-    """Raises `InputError` if the layer that the metrics are to look at while training is in a cached trunk."""
-    layer = setup.cost.layer
-    backbone, trained = (features_model(network) for network in (setup.network, setup.trained))
-    names = [one.name for one in trained.layers]
-    if layer not in names and layer in [one.name for one in backbone.layers]:
-        raise InputError(
-            "`cost_layer` must name a layer behind `freeze_until` if costs are refreshed with `cache_features`, "
-            f"such as {names[-1]}. Received: {layer!r}."
-        )
+def _find_views(setup):
+    """Returns the domains that metrics look at, and the network that they look through.
+
+    These are what training reads, unless a metric needs pixels or a layer inside of a cached trunk.
+    """
+    layer, behind = setup.cost.layer, [one.name for one in features_model(setup.trained).layers]
+    if setup.cost.matrix.looks_at_pixels or (layer and layer not in behind):
+        return setup.domains, setup.network
+    return setup.inputs, setup.trained
 
 
-def _costs_by_source_head(setup, domains, network, cost):
+def _costs_by_source_head(setup, cost):
+    domains, network = _find_views(setup)
     predictions = predictions_model(network, "source")
     features = layer_model(features_model(network), cost.layer) if cost.layer else predictions
     return _estimate(setup, domains, cost, features, predictions)

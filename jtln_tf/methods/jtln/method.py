@@ -76,11 +76,6 @@ class Jtln(Joint):
                 "`cost_matrix`=online must find costs before the last step: after `transport_start_step`, or the first "
                 f"`cost_refresh_steps` if that is 0. Received: {first} of {steps} steps."
             )
-        if config.network.cache_features and cost.refresh_steps and cost.matrix.looks_at_pixels:
-            raise InputError(
-                "`cost_matrix` must not look at pixels if `cache_features` is on and `cost_refresh_steps` is above 0: "
-                f"training sees no pixels. Received: {cost.matrix.text!r}."
-            )
 
     def make_state(self, network, cost=None):
         """Returns the class costs and, if they are found online, the class means that they are found from."""
