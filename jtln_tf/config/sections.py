@@ -9,6 +9,7 @@ from jtln_tf.config.options import Section, option
 
 BATCHNORM_POLICIES = ("train", "frozen", "per_domain")
 PIXEL_RANGES = ("0_255", "0_1", "-1_1")
+NECKS = ("none", "identity", "whitened")
 CACHES = ("memory", "disk", "none")
 FEATURE_CACHES = ("auto", "memory", "disk", "none")
 
@@ -84,10 +85,23 @@ class NetworkConfig(Section):
         "tools.import_alexnet_weights). PATH.keras and kerashub: bring their own.",
     )
     pixel_range: str = option("0_255", "Input range that a PATH.keras backbone was trained on.", choices=PIXEL_RANGES)
+    start: str = option(
+        "auto",
+        "First weights of the heads. strong: the class means of the training images; random; auto: strong for a "
+        "pretrained backbone, else random.",
+        choices=("auto", "strong", "random"),
+    )
+    neck: str = option(
+        "auto",
+        "What brings the features of both domains together before the heads. whitened: one mean for each domain, and "
+        "a map in which all directions vary alike inside a source class; identity: the means alone; none; auto: "
+        "whitened for a pretrained backbone, else none.",
+        choices=("auto", *NECKS),
+    )
     freeze_until: str = option(
-        "",
+        "auto",
         "Name of the last backbone layer that is not trained (tools.layers lists them); all: no layer is; empty: every "
-        "layer is.",
+        "layer is; auto: all for a pretrained backbone on a machine without a GPU, else empty.",
     )
     batchnorm: str = option(
         "train",
@@ -119,8 +133,25 @@ class NetworkConfig(Section):
     )
     head_dropout: float = option(0.0, "Dropout rate on the features that enter each head.", minimum=0.0, maximum=0.95)
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the backbone begins with weights that have learnt something."""
+        return self.weights != "none" or self.backbone.endswith(".keras") or self.backbone.startswith("kerashub:")
+
+    @property
+    def has_neck(self) -> bool:
+        """Whether there is a neck before the heads."""
+        return self.neck in ("identity", "whitened")
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.start == "strong" and self.neck == "none":
+            raise InputError("`start`=strong needs a `neck`, whitened or identity. Received: neck='none'.")
+        if self.has_neck and self.head_hidden_units:
+            raise InputError(
+                f"`head_hidden_units` must be empty with a `neck`. Received: {self.head_hidden_units}. "
+                "Hint: --neck=none --start=random."
+            )
         if self.cache_features in ("memory", "disk") and not self.freeze_until:
             raise InputError(
                 f"`cache_features`={self.cache_features} needs `freeze_until`, the last layer that is not trained. "
@@ -136,7 +167,11 @@ class TrainingConfig(Section):
     steps_per_epoch: int = option(100, "Steps between two validations and checkpoints.", minimum=1)
     optimizer: str = option("adamw", "Optimizer.", choices=("adamw", "sgd"))
     head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0)
-    backbone_learning_rate: float = option(1e-3, "Peak learning rate of the backbone.", above=0.0)
+    backbone_learning_rate: float = option(
+        0.0,
+        "Peak learning rate of the backbone and the neck; 0: 0.0001 for a pretrained backbone, else 0.001.",
+        minimum=0.0,
+    )
     momentum: float = option(0.9, "Momentum of sgd.", minimum=0.0, maximum=0.9999)
     weight_decay: float = option(1e-4, "Decoupled weight decay.", minimum=0.0)
     schedule: str = option("cosine", "Learning rate over the steps.", choices=("constant", "cosine", "step"))

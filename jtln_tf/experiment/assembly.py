@@ -7,7 +7,7 @@ import keras
 from absl import logging
 
 from jtln_tf.backbones import check_backbone_files, identify_backbone, is_saved_trunk, is_untrained, usual_image_size
-from jtln_tf.config import SIDES, InputError
+from jtln_tf.config import SIDES, InputError, NetworkConfig
 from jtln_tf.costs.config import check_cost_files
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.data import Domain, load_domains
@@ -18,6 +18,7 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.features.activations import CachedDomains, cache_trunk
 from jtln_tf.features.cache_folder import mark_cache
 from jtln_tf.features.pixel_range import warn_of_pixel_range
+from jtln_tf.features.start import imprint_heads, start_neck
 from jtln_tf.files import default_cache_folder, first_line
 from jtln_tf.methods.base import Setup
 from jtln_tf.network import build_network, cut_network, features_model
@@ -73,6 +74,8 @@ def assemble(run: Run) -> Assembly:
         if trunk is not None:
             setup = _cache_trunk(config, setup, trunk, is_trained=bool(found and found.finished))
         mark_cache(config.data.cache_dir or default_cache_folder(config.data.data_root))
+        if found is None:
+            start_network(config.network, setup)
         costs = config.method.prepare(setup)
     model = JointModel(setup.trained, method=config.method, cost=config.cost, cost_matrix=costs)
     return Assembly(model, setup, costs, found, leaks, time.perf_counter() - started)
@@ -110,6 +113,7 @@ def build_setup(
         cost=config.cost,
         augmentation=config.data.augmentation,
         backbone=identify_backbone(config.network),
+        has_strong_start=config.network.start == "strong",
         is_untrained=is_untrained(config.network),
         seed=config.training.seed,
         saved_costs=saved_costs and saved_costs.align(*class_names(domains).values()),
@@ -125,6 +129,14 @@ def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:
     if not restore_network(run.checkpoints, network):
         raise InputError(f"`workdir` must hold a run with a checkpoint. Received: {str(run.folder)!r}.")
     return network, domains
+
+
+def start_network(config: NetworkConfig, setup: Setup) -> None:
+    """Sets the first weights of the neck and the heads from the training images, if the network starts from them."""
+    if config.has_neck:
+        start_neck(setup.trained, setup.inputs, is_whitened=config.neck == "whitened")
+    if config.start == "strong":
+        imprint_heads(setup.trained, setup.inputs)
 
 
 def _read_costs(run):

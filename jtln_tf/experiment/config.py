@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from jtln_tf.config import SIDES, DataConfig, InputError, NetworkConfig, TrainingConfig
-from jtln_tf.config.pretrained import resolve_backbone
+from jtln_tf.config.pretrained import resolve_backbone, resolve_learning_rate, resolve_start
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.methods import DEFAULT_METHOD, Method, find_method
 
@@ -53,7 +53,7 @@ class ExperimentConfig:
     def caches_features(self) -> bool:
         """Whether training looks at activations of the frozen layers, if there is room for them."""
         has_mixup = any(policy.mixup for policy in self.data.augmentation.values())
-        return bool(self.network.freeze_until) and self.network.cache_features != "none" and not has_mixup
+        return self.network.freeze_until not in ("", "auto") and self.network.cache_features != "none" and not has_mixup
 
     def to_values(self) -> dict[str, object]:
         """Returns the configuration as JSON values: the name of the method, and a dict of options per section."""
@@ -88,9 +88,13 @@ class ExperimentConfig:
         sections = {name: section.from_values(values[name]) for name, section in SECTIONS.items()}
         return cls(**sections, method=find_method(method["name"]).from_values(options))
 
-    def resolve(self, begun: NetworkConfig | None = None) -> "ExperimentConfig":
-        """Returns the configuration with the name of a backbone in place of `auto`; see `resolve_backbone`."""
-        return dataclasses.replace(self, network=resolve_backbone(self.data, self.network, begun))
+    def resolve(self, begun: NetworkConfig | None = None, *, has_gpu: bool = False) -> "ExperimentConfig":
+        """Returns the configuration with values in place of each `auto` that depends on the machine or the backbone.
+
+        See `resolve_backbone` and `resolve_start`; `begun` is the network of a run to go on with.
+        """
+        network = resolve_start(resolve_backbone(self.data, self.network, begun), begun, has_gpu=has_gpu)
+        return dataclasses.replace(self, network=network, training=resolve_learning_rate(network, self.training))
 
     def require_domains(self) -> None:
         """Raises `InputError` unless both domains are named."""

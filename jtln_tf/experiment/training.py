@@ -23,7 +23,7 @@ def train(run: Run, assembly: Assembly) -> TrainingState:
         run.write_costs(assembly.costs)
     stages = config.method.stages(config.training.steps)
     log = RunLog(run.metrics, run.tensorboard, first_step=state.step)
-    bar = ProgressBar(state, title=config.method.name, steps=config.training.steps)
+    bar = ProgressBar(state, title=config.method.name, steps=sum(stage.steps for stage in stages))
     try:
         for index in range(state.stage, len(stages)):
             compile_for_stage(model, config.training, stages[index])
@@ -39,6 +39,11 @@ def train(run: Run, assembly: Assembly) -> TrainingState:
             callbacks = _callbacks(run, assembly, stages[index], state, checkpoints, log)
             pairs = _pairs(config, assembly, stages[index], state.step)
             train_stage(model, pairs, stages[index], first_step=state.step, callbacks=[*callbacks, bar])
+        if not stages:
+            # What the start gives is all of the method.
+            checkpoints = Checkpoints(run.checkpoints, model, state, assembly.setup.network)
+            if found:
+                checkpoints.restore_last()
     finally:
         bar.close()
         log.close()

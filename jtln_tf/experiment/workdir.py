@@ -99,7 +99,9 @@ class Run:
             begun = Run.open(self.folder).config.network if resume else None
         except InputError:
             begun = None
-        return self.config.resolve(begun)
+        import tensorflow as tf
+
+        return self.config.resolve(begun, has_gpu=bool(tf.config.list_physical_devices("GPU")))
 
     def _check_is_free(self):
         own = (*_OWN_FILES, *_OWN_FOLDERS)

@@ -10,10 +10,14 @@ from jtln_tf.methods.consecutive import Consecutive
 from jtln_tf.methods.joint import Joint
 from jtln_tf.methods.jtln.method import Jtln
 from jtln_tf.methods.l2_sp import L2SP
+from jtln_tf.methods.linear_probe import LinearProbe, LpFt
+from jtln_tf.methods.nearest_mean import NearestMean
 from jtln_tf.methods.target_only import TargetOnly
 
 # In the order of tables: from the plainest to ours.
-METHODS: dict[str, type[Method]] = {method.name: method for method in (TargetOnly, Consecutive, L2SP, Joint, Jtln)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (NearestMean, LinearProbe, LpFt, TargetOnly, Consecutive, L2SP, Joint, Jtln)
+}
 DEFAULT_METHOD = Jtln
 # What a comparison runs if it is not told.
 COMPARED_METHODS = (TargetOnly.name, Consecutive.name, Joint.name, Jtln.name)

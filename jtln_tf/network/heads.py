@@ -3,15 +3,24 @@
 import keras
 
 from jtln_tf.config import NetworkConfig
+from jtln_tf.network.neck import CosineLogits
+
+# Cosines lie in -1..1: at this scale a class can have nearly all of the probability, and cross-entropy still has slope.
+_COSINE_SCALE = 16.0
 
 
 def build_head(features: keras.KerasTensor, side: str, num_classes: int, config: NetworkConfig) -> keras.KerasTensor:
-    """Builds a head from features [B, D] to logits [B, n]: dropout, `{side}_hidden1`, ..., and `{side}_logits`."""
+    """Builds a head from features [B, D] to logits [B, n]: dropout, `{side}_hidden1`, ..., and `{side}_logits`.
+
+    Behind a neck the logits are cosines to class weights, else a linear map.
+    """
     x = features
     if config.head_dropout:
         x = keras.layers.Dropout(config.head_dropout, name=f"{side}_dropout")(x)
     for number, units in enumerate(config.head_hidden_units, start=1):
         x = keras.layers.Dense(units, activation="relu", name=f"{side}_hidden{number}")(x)
+    if config.has_neck:
+        return CosineLogits(num_classes, _COSINE_SCALE, name=f"{side}_logits")(x)
     # float32 under mixed precision: the losses and the transport term start from the logits.
     return keras.layers.Dense(num_classes, dtype="float32", name=f"{side}_logits")(x)
 

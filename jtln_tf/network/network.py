@@ -8,6 +8,7 @@ import keras
 from jtln_tf.backbones import build_backbone
 from jtln_tf.config import SIDES, InputError, NetworkConfig
 from jtln_tf.network.heads import build_head
+from jtln_tf.network.neck import Neck
 
 _BACKBONE_OPTIONS = ("weights", "pixel_range", "freeze_until", "batchnorm")
 
@@ -22,8 +23,8 @@ def build_network(
 ) -> keras.Model:
     """Builds the network that is trained and exported.
 
-    `image -> backbone -> features -> (hidden layers) -> {source,target}_logits -> softmax {source,target}`. The two
-    branches share nothing behind the features.
+    `image -> backbone (-> neck) -> features -> (hidden layers) -> {source,target}_logits -> softmax {source,target}`.
+    The two branches share nothing behind the features.
 
     Args:
         backbone: A name or path as in `NetworkConfig.backbone`, a ready `keras.Model` from images to features [B, D],
@@ -57,6 +58,8 @@ def build_network(
         backbone = _adopt_backbone(backbone, image_shape, config)
     else:
         backbone = build_backbone(config, image_shape)
+    if config.has_neck:
+        backbone = keras.Model(backbone.input, Neck(name="neck")(backbone.output), name="backbone")
     image = keras.Input(tuple(image_shape), name="image")
     features = backbone(image)
     probabilities = {}

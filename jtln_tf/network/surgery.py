@@ -6,7 +6,7 @@ from jtln_tf.backbones import WHOLE_BACKBONE, clone_model
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.files import first_line
 from jtln_tf.network.heads import call_head
-from jtln_tf.network.views import features_model, layer_output
+from jtln_tf.network.views import features_model, layer_output, neck_input
 
 
 def cut_network(network: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:
@@ -18,7 +18,7 @@ def cut_network(network: keras.Model, layer: str) -> tuple[keras.Model, keras.Mo
     features.
     """
     backbone = features_model(network)
-    output = backbone.output if layer == WHOLE_BACKBONE else layer_output(backbone, layer, "freeze_until")
+    output = neck_input(backbone) if layer == WHOLE_BACKBONE else layer_output(backbone, layer, "freeze_until")
     rest = _model_behind(backbone, output)
     if rest is None:
         names = [each.name for each in backbone.layers]

@@ -7,11 +7,25 @@ import keras
 from jtln_tf.backbones import has_domain_norms, images_of
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.network.heads import call_head, head_layers
+from jtln_tf.network.neck import Neck
 
 
 def features_model(network: keras.Model) -> keras.Model:
     """Returns the network's own backbone: images [B, H, W, C] in 0..255 to features [B, D]."""
     return network.get_layer("backbone")
+
+
+def features_before_neck(network: keras.Model) -> keras.Model:
+    """Returns the part of a backbone in front of its neck: what the backbone reads, to features [B, D]."""
+    backbone = features_model(network)
+    return keras.Model(backbone.input, neck_input(backbone), name="features")
+
+
+def neck_input(backbone: keras.Model) -> keras.KerasTensor:
+    """Returns the features [B, D] that the neck of a backbone reads; without a neck, its output."""
+    nodes = [node for level in backbone._nodes_by_depth.values() for node in level]
+    found = [node.input_tensors[0] for node in nodes if isinstance(node.operation, Neck)]
+    return found[0] if found else backbone.output
 
 
 def predictions_model(network: keras.Model, side: str) -> keras.Model:
@@ -55,12 +69,17 @@ def layer_output(backbone: keras.Model, name: str, option: str = "layers") -> ke
 def domain_view(network: keras.Model, side: str) -> keras.Model:
     """Returns a model with the outputs of a network, or of a part that begins at the images, for one domain's images.
 
-    The network itself takes all images for target images. That matters only if BatchNormalization is separate for each
-    domain.
+    The network itself takes all images for target images. That matters only with a neck, or with BatchNormalization of
+    each domain's own.
     """
-    if side == "target" or not has_domain_norms(network):
+    if side == "target" or not sees_domains(network):
         return network
     return _DomainView(network, side)
+
+
+def sees_domains(network: keras.Model) -> bool:
+    """Returns whether outputs depend on the domain of the images: by a neck, or BatchNormalization of each domain."""
+    return has_domain_norms(network) or any(isinstance(layer, Neck) for layer in network._flatten_layers())
 
 
 class _DomainView(keras.Model):

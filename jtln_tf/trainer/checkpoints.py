@@ -45,11 +45,14 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | pathlib.Path, model: keras.Model, state: TrainingState, network: keras.Model):
-        """Prepares to save and restore a compiled `JointModel` and the whole network, of which it may train a part."""
+        """Prepares to save and restore a `JointModel`, and the whole network, of which it may train a part.
+
+        The model must be compiled if it is to train.
+        """
         self._folder, self._state = pathlib.Path(folder), state
         self._network = {f"network/{number}": one for number, one in enumerate(network.variables)}
         parts = {
-            "optimizer": model.optimizer.variables,
+            "optimizer": model.optimizer.variables if model.compiled else [],
             "method": model.method_state.variables if model.method_state is not None else [],
             "teacher": model.teacher.variables if model.teacher is not None else [],
             "steps_seen": [model.steps_seen],

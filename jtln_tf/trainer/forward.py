@@ -24,7 +24,9 @@ class Forward:
         images = {side: tf.cast(pixels, tf.float32) for side, pixels in images.items()}
         if self._is_split or len(images) == 1:
             return {side: self._look(side, pixels, training) for side, pixels in images.items()}
-        both = self._model(tf.concat(list(images.values()), axis=0), training=training)
+        is_target = [tf.fill(tf.shape(pixels)[:1], side == "target") for side, pixels in images.items()]
+        with images_of(tf.concat(is_target, axis=0)):
+            both = self._model(tf.concat(list(images.values()), axis=0), training=training)
         parts, first = {}, 0
         for side, pixels in images.items():
             last = first + tf.shape(pixels)[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jtln_tf.costs.metrics.class_means import compute_class_means
 from jtln_tf.costs.metrics.fisher_mkmmd import compute_fisher_mkmmd
 from jtln_tf.costs.metrics.mkmmd import compute_mkmmd
 from jtln_tf.costs.metrics.prediction import compute_prediction
@@ -34,6 +35,7 @@ class Metric:
 
 
 METRICS = {
+    "class_means": Metric(compute_class_means, "network"),
     "mkmmd": Metric(compute_mkmmd, "network"),
     "wasserstein": Metric(compute_wasserstein, "network"),
     "prediction": Metric(compute_prediction, "network"),

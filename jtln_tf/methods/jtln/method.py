@@ -46,10 +46,16 @@ class Jtln(Joint):
         0.1, "Mass spread evenly over all classes by --transport_source_marginal=label.", minimum=0.0, maximum=1.0
     )
     transport_temperature: float = option(1.0, "Temperature of both softmaxes inside the transport loss.", above=0.0)
+    transport_gate: str = option(
+        "agreement",
+        "How far the transport is trusted. agreement: as far as source and target classes choose each other more "
+        "clearly than by chance, for each source class; none: fully.",
+        choices=("agreement", "none"),
+    )
     transport_start_step: int = option(0, "Step at which the transport loss sets in.", minimum=0)
     transport_ramp_steps: int = option(0, "Steps over which its weight then grows linearly.", minimum=0)
     epsilon: float = option(
-        0.05, "Entropic regularization, in units of the cost matrix: mkmmd and uniform span 0 to 1.", above=0.0
+        0.03, "Entropic regularization, in units of the cost matrix: mkmmd and uniform span 0 to 1.", above=0.0
     )
     sinkhorn_threshold: float = option(1e-3, "L1 error of the marginals at which Sinkhorn stops.", above=0.0)
     sinkhorn_max_iterations: int = option(1000, "Most Sinkhorn iterations in a step.", minimum=1)
@@ -82,13 +88,20 @@ class Jtln(Joint):
         from jtln_tf.methods.jtln.state import TransportState
 
         memory_steps = cost.refresh_steps if cost is not None and cost.matrix.is_online else 0
-        return TransportState(network, memory_steps)
+        return TransportState(network, memory_steps, is_gated=self.transport_gate == "agreement")
 
     def prepare(self, setup):
-        """Returns the class costs known before training; None if they are found while training."""
-        from jtln_tf.methods.jtln.costs import prior_costs
+        """Returns the class costs known before training; None if they are found while training.
 
-        return prior_costs(setup)
+        From a strong start the target head takes over the source classes that agree with its own.
+        """
+        from jtln_tf.methods.jtln.costs import prior_costs
+        from jtln_tf.methods.jtln.start import take_over_classes
+
+        costs = prior_costs(setup)
+        if setup.has_strong_start and costs is not None and self.transport_gate == "agreement":
+            take_over_classes(setup.trained, costs)
+        return costs
 
     def losses(self, labels, outputs, moment):
         """Returns the three terms and, unweighted, how well the transport was solved."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.methods.base import Outputs
+from jtln_tf.methods.jtln.agreement import find_agreement
 from jtln_tf.methods.terms import are_probabilities
 
 
@@ -15,18 +16,26 @@ class TransportState(keras.layers.Layer):
 
     Attributes:
         cost_values: Class costs [n, m].
+        source_weights: Weight of the transport for images of each source class [n], in [0, 1].
         has_costs: 1 once costs are set; until then 0, and the transport loss is off.
         class_means: `ClassMeans` by side; empty unless costs are found online.
     """
 
-    def __init__(self, network: keras.Model, memory_steps: int = 0):
-        """Makes the variables for the network's heads; with `memory_steps` 0 no class means are gathered."""
+    def __init__(self, network: keras.Model, memory_steps: int = 0, *, is_gated: bool = False):
+        """Makes the variables for the network's heads.
+
+        With `memory_steps` 0 no class means are gathered; without `is_gated` the weights of the source classes stay 1.
+        """
         super().__init__(name="transport_state", trainable=False)
         self._num_classes = tuple(network.output[side].shape[-1] for side in SIDES)
         options = {"initializer": "zeros", "trainable": False, "dtype": "float32"}
         # Only assigned between steps, so that all replicas hold the same.
         options["aggregation"] = "only_first_replica"
         self.cost_values = self.add_weight(shape=self._num_classes, name="cost_values", **options)
+        self._is_gated = is_gated
+        self.source_weights = self.add_weight(
+            shape=self._num_classes[:1], name="source_weights", **{**options, "initializer": "ones"}
+        )
         self.has_costs = self.add_weight(shape=(), name="has_costs", **options)
         self.class_means = {
             side: ClassMeans(classes, self._num_classes[0], memory_steps, name=f"{side}_class_means")
@@ -42,6 +51,8 @@ class TransportState(keras.layers.Layer):
                 f"{list(self._num_classes)}. Received: {list(cost_matrix.values.shape)}."
             )
         self.cost_values.assign(cost_matrix.values)
+        if self._is_gated:
+            self.source_weights.assign(find_agreement(cost_matrix.values).source_weights)
         self.has_costs.assign(1.0)
 
     def costs_in_use(self) -> np.ndarray | None:

@@ -10,6 +10,7 @@ from jtln_tf.ot import SinkhornOutput, sinkhorn, sinkhorn_from_logits
 
 if typing.TYPE_CHECKING:
     from jtln_tf.methods.jtln.method import Jtln
+    from jtln_tf.methods.jtln.state import TransportState
 
 
 def transport_terms(
@@ -26,8 +27,9 @@ def transport_terms(
 
     def solve():
         solved = [solve_transport(method, labels[side], outputs[side], costs) for side in chosen]
+        gates = [image_weights(moment.state, labels[side], side, outputs[side]) for side in chosen]
         return (
-            tf.concat([one.regularized_cost for one in solved], 0),
+            tf.concat([gate * one.regularized_cost for gate, one in zip(gates, solved, strict=True)], 0),
             tf.concat([one.marginal_error for one in solved], 0),
             tf.concat([tf.cast(one.converged, tf.float32) for one in solved], 0),
             tf.reduce_max(tf.concat([tf.cast(one.n_iters, tf.float32) for one in solved], 0)),
@@ -65,6 +67,14 @@ def solve_transport(method: "Jtln", labels: tf.Tensor, outputs: Outputs, costs: 
         a = (1.0 - smoothing) * labels + smoothing / num_classes
         return sinkhorn(a, tf.nn.softmax(target), costs, method.epsilon, **solver)
     return sinkhorn_from_logits(source, target, costs, method.epsilon, **solver)
+
+
+def image_weights(state: "TransportState", labels: tf.Tensor, side: str, outputs: Outputs) -> tf.Tensor:
+    """Returns the weight of the transport of each image [B]: that of its source class, as labelled or predicted."""
+    weights = tf.convert_to_tensor(state.source_weights)
+    if side == "target":
+        labels = tf.stop_gradient(tf.nn.softmax(outputs.source))
+    return tf.linalg.matvec(labels, weights) if are_probabilities(labels) else tf.gather(weights, labels)
 
 
 def transport_weight(method: "Jtln", moment: Moment) -> tf.Tensor:
