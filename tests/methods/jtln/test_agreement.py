@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from jtln_tf.methods.jtln.agreement import find_agreement
+
+RNG = np.random.default_rng(3)
+
+
+def related_costs(n, m, spread=0.1):
+    """Costs of classes of which the first min(n, m) are the same things."""
+    return 1.0 - np.eye(n, m) + spread * RNG.normal(size=(n, m))
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 7), (10, 6), (40, 41)])
+def test_the_same_classes_agree_and_unrelated_ones_do_not(n, m):
+    found = find_agreement(related_costs(n, m))
+    assert found.strength == 1
+    assert (found.shares.argmax(axis=0)[: min(n, m)] == np.arange(min(n, m))).all()
+    assert found.source_weights[: min(n, m)].min() > 0.5 and found.source_weights.max() <= 1
+    # A source class without a partner has little weight.
+    assert found.source_weights[min(n, m) :].max(initial=0.0) < 0.3
+    strengths = [find_agreement(RNG.normal(size=(n, m))).strength for _ in range(20)]
+    assert np.mean(strengths) < 0.35
+
+
+def test_classes_that_any_costs_match_are_not_trusted():
+    for costs in ([[0.0, 1.0], [1.0, 0.0]], [[0.0, 9.0], [9.0, 1.0]]):
+        assert find_agreement(np.array(costs)).strength == 0
+    assert find_agreement(np.zeros((4, 5))).strength == 0
+
+
+def test_constants_of_rows_and_columns_and_the_unit_do_not_matter():
+    costs = related_costs(8, 6)
+    other = 40 * costs + RNG.normal(size=(8, 1)) + RNG.normal(size=(1, 6))
+    np.testing.assert_allclose(find_agreement(costs).shares, find_agreement(other).shares, atol=1e-12)
