@@ -2,7 +2,7 @@
 
     python -m benchmarks.relations --preset=grocery_related --labels_per_class=0 --data_root=DIR/grocery \
         --backbone=DIR/efficientnet_lite0_imagenet.keras --image_size=224 --cost_images_per_class=1000 \
-        --source_augmentation=none --target_augmentation=none --kind=coarse_class \
+        --source_augmentation=none --target_augmentation=none --kind=coarse_class --neck=none \
         --metrics=mkmmd,wasserstein,prediction,text,taxonomy
 
 The kind of a class is a column of the domains' class table, which no metric but text and taxonomy looks at. Only target
