@@ -42,7 +42,8 @@ def build_backbone(config: NetworkConfig, image_shape: tuple[int, int, int]) -> 
     if _has_weights_file(config):
         load_backbone_weights(backbone, config.weights)
     backbone = set_batchnorm_policy(backbone, config.batchnorm)
-    if config.freeze_until:
+    # What `auto` stands for is settled where the machine is known; a backbone alone is trained.
+    if config.freeze_until not in ("", "auto"):
         _freeze_layers(backbone, config.freeze_until)
     return backbone
 

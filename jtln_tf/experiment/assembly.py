@@ -74,7 +74,7 @@ def assemble(run: Run) -> Assembly:
         if trunk is not None:
             setup = _cache_trunk(config, setup, trunk, is_trained=bool(found and found.finished))
         mark_cache(config.data.cache_dir or default_cache_folder(config.data.data_root))
-        if found is None:
+        if found is None and config.method.uses_start:
             start_network(config.network, setup)
         costs = config.method.prepare(setup)
     model = JointModel(setup.trained, method=config.method, cost=config.cost, cost_matrix=costs)

@@ -39,6 +39,7 @@ def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
         "source_train_images": len(source.train),
         "bad_images_left_out": source.num_bad_images + target.num_bad_images,
         **_describe_costs(run),
+        **config.method.describe(assembly.model.method_state),
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,

@@ -1,5 +1,7 @@
 """Logistic regression on the normalized features of a backbone."""
 
+import warnings
+
 import keras
 import numpy as np
 
@@ -30,10 +32,17 @@ def fit_logistic_regression(features: np.ndarray, labels: np.ndarray) -> tuple[n
     The strength of the penalty has the least loss in a cross-validation that keeps the shares of the classes.
     """
     from sklearn.linear_model import LogisticRegression
+
+    # With one image a class, scikit-learn suspects that the labels are measurements.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
+        return _fit(features, labels, LogisticRegression(C=_STRENGTHS[0], max_iter=_MOST_ITERATIONS))
+
+
+def _fit(features, labels, model):
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
     fewest = np.bincount(labels).min()
-    model = LogisticRegression(C=_STRENGTHS[0], max_iter=_MOST_ITERATIONS)
     if fewest > 1:
         folds = StratifiedKFold(min(_MOST_FOLDS, fewest), shuffle=True, random_state=0)
         search = GridSearchCV(model, {"C": _STRENGTHS}, scoring="neg_log_loss", cv=folds)

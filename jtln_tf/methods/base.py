@@ -136,6 +136,7 @@ class Method(Section):
         title: Name in tables.
         reports: Names of the terms that `losses` may return.
         uses_costs: Whether the method has class costs; its state then has `set_costs` and `costs_in_use`.
+        uses_start: Whether the network begins with the means and the class means of the strong start.
         uses_teacher: Whether `losses` needs `Outputs.teacher`: a copy of the network, frozen when a stage begins.
         uses_second_view: Whether `losses` needs `Outputs.second`.
     """
@@ -144,6 +145,7 @@ class Method(Section):
     title: ClassVar[str]
     reports: ClassVar[tuple[str, ...]]
     uses_costs: ClassVar[bool] = False
+    uses_start: ClassVar[bool] = True
     uses_teacher: ClassVar[bool] = False
     uses_second_view: ClassVar[bool] = False
 
@@ -185,6 +187,10 @@ class Method(Section):
     def refresh(self, step: int, state: "keras.layers.Layer | None", setup: Setup) -> "CostMatrix | None":
         """Re-estimates what the method needs after `step` steps; returns the new class costs, or None."""
         return None
+
+    def describe(self, state: "keras.layers.Layer | None") -> dict[str, object]:
+        """Returns JSON values about the end of training for `result.json`."""
+        return {}
 
 
 def plan_stages(*plans: tuple[str, tuple[str, ...], int]) -> tuple[Stage, ...]:

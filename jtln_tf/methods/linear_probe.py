@@ -17,6 +17,7 @@ class LinearProbe(Method):
     name = "linear_probe"
     title = "linear probe"
     reports = ()
+    uses_start = False
 
     def stages(self, steps):
         """Returns no stage."""
@@ -49,6 +50,8 @@ class LpFt(TargetOnly):
 
     name = "lp_ft"
     title = "linear probe, then fine-tuning"
+
+    uses_start = False
 
     check = LinearProbe.check
     prepare = LinearProbe.prepare

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from jtln_tf.config import InputError, option
 from jtln_tf.methods.joint import Joint
 
@@ -116,6 +118,10 @@ class Jtln(Joint):
     def observe(self, labels, outputs, moment):
         """Gathers the source head's mean prediction for each class, if costs are found online."""
         moment.state.observe(labels, outputs)
+
+    def describe(self, state):
+        """Returns the mean weight of the transport over the source classes: how far the classes agree."""
+        return {"transport_agreement": float(np.asarray(state.source_weights).mean())}
 
     def refresh(self, step, state, setup):
         """Estimates the class costs every `cost_refresh_steps` steps, from when the transport loss sets in."""

@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-from absl import logging
 
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.methods.jtln.agreement import find_agreement
@@ -21,4 +20,3 @@ def take_over_classes(network: keras.Model, costs: CostMatrix) -> None:
     source, target = (np.asarray(network.get_layer(f"{side}_logits").kernel).T for side in ("source", "target"))
     taken = _SOURCE_WEIGHT * agreement.strength * agreement.shares.T @ source
     network.get_layer("target_logits").set_classes(target + taken)
-    logging.info("source and target classes agree with strength %.2f.", agreement.strength)
