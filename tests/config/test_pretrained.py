@@ -3,8 +3,8 @@ import threading
 
 import pytest
 
-from jtln_tf.config import DataConfig, InputError, NetworkConfig, pretrained
-from jtln_tf.config.pretrained import resolve_backbone
+from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig, pretrained
+from jtln_tf.config.pretrained import resolve_backbone, resolve_learning_rate, resolve_start
 
 PHOTOS = DataConfig(source="folder:many", target="folder:few")
 DIGITS = DataConfig(source="builtin:mnist5k", target="builtin:optdigits")
@@ -74,3 +74,29 @@ def test_a_download_is_possible_if_a_server_has_the_file(monkeypatch):
         with pytest.raises(InputError, match="`backbone`=auto found no pretrained network"):
             choice()
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("options", "has_gpu", "expected"),
+    [
+        ({"weights": "imagenet"}, False, ("strong", "whitened", "all")),
+        ({"weights": "imagenet"}, True, ("strong", "whitened", "")),
+        ({"backbone": "trunk.keras"}, False, ("strong", "whitened", "all")),
+        ({}, False, ("random", "none", "")),
+        ({"start": "strong", "freeze_until": "pool1"}, False, ("strong", "whitened", "pool1")),
+        ({"weights": "imagenet", "neck": "none"}, True, ("random", "none", "")),
+        ({"weights": "imagenet", "neck": "identity"}, True, ("strong", "identity", "")),
+        ({"weights": "imagenet", "start": "random"}, True, ("random", "none", "")),
+        ({"weights": "imagenet", "start": "random", "neck": "whitened"}, True, ("random", "whitened", "")),
+        ({"weights": "imagenet", "head_hidden_units": (8,)}, True, ("random", "none", "")),
+    ],
+)
+def test_a_pretrained_backbone_starts_strong_and_is_frozen_without_a_gpu(options, has_gpu, expected):
+    network = resolve_start(NetworkConfig(**{"backbone": "small_cnn", **options}), has_gpu=has_gpu)
+    assert (network.start, network.neck, network.freeze_until) == expected
+    # Another machine goes on as the run began.
+    again = resolve_start(NetworkConfig(**{"backbone": "small_cnn", **options}), network, has_gpu=not has_gpu)
+    assert again == network
+    assert resolve_learning_rate(network, TrainingConfig()).backbone_learning_rate == (
+        1e-4 if network.is_pretrained else 1e-3
+    )

@@ -10,7 +10,7 @@ from jtln_tf.config import DataConfig, InputError, NetworkConfig, parse_augmenta
         (DataConfig, {"source": "mnist5k"}, "A domain must be written.*'mnist5k'"),
         (DataConfig, {"target": "builtin:a?per_class=5", "labels_per_class": 3}, "`labels_per_class` must agree with"),
         (DataConfig, {"target_augmentation": "blur"}, "`target_augmentation` must be none, or some of crop, flip"),
-        (NetworkConfig, {"cache_features": "disk"}, "`cache_features`=disk needs `freeze_until`"),
+        (NetworkConfig, {"cache_features": "disk", "freeze_until": ""}, "`cache_features`=disk needs `freeze_until`"),
     ],
 )
 def test_options_that_do_not_fit(section, values, message):

@@ -37,7 +37,8 @@ def target():
 
 
 def build_values(*arguments, **options):
-    return build_cost_matrix(*arguments, **options).values
+    metric = () if len(arguments) > 2 else ("mkmmd",)
+    return build_cost_matrix(*arguments, *metric, **options).values
 
 
 def pixels(domain):
@@ -55,7 +56,7 @@ def first_rows(split, count):
 
 def test_mkmmd_of_pixels(source, target):
     told = []
-    matrix = build_cost_matrix(source, target, whitening=False, progress=lambda *report: told.append(report))
+    matrix = build_cost_matrix(source, target, "mkmmd", whitening=False, progress=lambda *report: told.append(report))
     assert told == [("source images", 48, 48), ("target images", 15, 15)]
     raw = reference.mkmmd(*pixels(source), *pixels(target), 4, 3)
     # The unit is a median over drawn pairs, not over all.
@@ -66,7 +67,7 @@ def test_mkmmd_of_pixels(source, target):
         **{"images_per_class": 50, "features": "pixels", "augmented": False, "whitened": False},
         **{"centring": "double", "scale": "max"},
     }
-    linear = build_cost_matrix(source, target, estimator="linear", whitening=False)
+    linear = build_cost_matrix(source, target, "mkmmd", estimator="linear", whitening=False)
     assert np.corrcoef(matrix.values.ravel(), linear.values.ravel())[0, 1] > 0.9 and "frequencies" in linear.parameters
     with pytest.raises(InputError, match=r"`target` must have images of the shape .* Received: \[9, 9, 1\]"):
         build_cost_matrix(source, load_domain("builtin:optdigits?per_class=1", image_size=9))
@@ -121,7 +122,7 @@ def test_degenerate_images(source, target):
 
 def test_augmented_views_agree_with_the_double_loops(source, target):
     options = {"images_per_class": 8, "whitening": False, "seed": 3}
-    matrix = build_cost_matrix(source, target, augmentation={"target": "flip"}, **options)
+    matrix = build_cost_matrix(source, target, "mkmmd", augmentation={"target": "flip"}, **options)
     assert matrix.parameters["augmented"] is True
     rows, split = first_rows(source.train, 8), target.train
     features = [pixels(source)[0][rows], source.train.labels[rows]]
@@ -226,7 +227,7 @@ def test_a_file_is_used_with_the_images_and_the_backbone_that_it_was_built_from(
     # Another draw of the target labels.
     other_target = load_domain("builtin:optdigits?classes=1,2,7&per_class=5", image_size=8, seed=1)
     path = str(tmp_path / "cost.npz")
-    built = build_cost_matrix(source, target, backbone="small_cnn")
+    built = build_cost_matrix(source, target, "mkmmd", backbone="small_cnn")
     built.save(path)
     again = build_cost_matrix(source, target, path, backbone="small_cnn")
     np.testing.assert_array_equal(again.values, built.values)
@@ -262,7 +263,7 @@ def test_online_costs_of_class_means(source, target):
     ("metric", "options", "message"),
     [
         ("text", {"text": "no.vec"}, "`cost_text` must name an existing file or folder. Received: 'no.vec'"),
-        ("online", {"refresh_steps": 1}, "`metric` must be a file or one of mkmmd, .* Received: 'online'"),
+        ("online", {"refresh_steps": 1}, "`metric` must be a file or one of class_means, mkmmd, .* Received: 'online'"),
         (CostConfig(), {"scale": "std"}, "`options` must be empty with a `CostConfig`. Received: scale"),
         ("text", {"augmentation": {"sources": "crop"}}, "`augmentation` must have the keys source and .*'sources'"),
     ],

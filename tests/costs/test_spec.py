@@ -31,7 +31,10 @@ def test_files_and_combinations(text, terms):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        *((text, "one of mkmmd, .*online; .* Received: '") for text in ("", "MKMMD", "shuffled:", "mkmmd*2", "mkmmd+")),
+        *(
+            (text, "one of class_means, mkmmd, .*online; .* Received: '")
+            for text in ("", "MKMMD", "shuffled:", "mkmmd*2", "mkmmd+")
+        ),
         *((f"{w}*mkmmd+text", f"weights above 0, .* Received: '{w}' in ") for w in ("0", "nan", "inf", "", "1,5")),
         ("shuffled:2*cost.csv", "have weights only if several are combined. Received: "),
         *((text, "`cost_matrix`=online must stand alone. Received: ") for text in ("online+mkmmd", "shuffled:online")),

@@ -59,7 +59,7 @@ def test_json_round_trip(method):
         (lambda values: values.update(network=[1, 2]), "`NetworkConfig` must be a JSON object"),
         (lambda values: values.pop("cost"), "must hold data, network, training, cost, method"),
         (lambda values: values.update(method="jtln"), "`method` must be a JSON object with a name"),
-        (lambda values: values["method"].update(name="magic"), "`method` must be one of target_only, .*'magic'"),
+        (lambda values: values["method"].update(name="magic"), "`method` must be one of nearest_mean, .*'magic'"),
     ],
 )
 def test_json_that_does_not_fit(change, message):

@@ -144,6 +144,25 @@ def test_augmented_views_of_a_cached_trunk_go_on_where_they_were_stopped(bars, t
 
 
 @pytest.mark.slow
+def test_a_strong_start_goes_on_where_it_was_stopped(bars, tmp_path):
+    network = {"start": "strong", "neck": "whitened", "freeze_until": "all"}
+    config = make_config(bars, "jtln", cost=("class_means", 0), network=network)
+    run_stopped_at(config, tmp_path / "stopped", 10)
+    results = [run_experiment(config, tmp_path / name, resume=True, export=False) for name in ("stopped", "whole")]
+    assert_went_on(tmp_path / "stopped", tmp_path / "whole", results)
+    assert results[0]["transport_agreement"] == results[1]["transport_agreement"]
+
+
+@pytest.mark.parametrize("method", ["nearest_mean", "linear_probe"])
+def test_methods_without_training_are_evaluated_exported_and_found_again(bars, tmp_path, method):
+    config = make_config(bars, method, network={"start": "strong", "neck": "whitened"})
+    result = run_experiment(config, tmp_path / "run")
+    assert result["steps"] == 0 and result["export_difference"] < 1e-4
+    assert run_experiment(config, tmp_path / "run", resume=True) == result
+    network, domains = load_trained(Run.open(tmp_path / "run"))
+    assert evaluate(network, domains["target"]).accuracy == result["target_accuracy"]
+
+
 def test_no_image_passes_through_a_trunk_twice(bars, tmp_path, monkeypatch):
     passed, predict = [], keras.Model.predict_on_batch
 

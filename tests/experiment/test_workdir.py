@@ -11,7 +11,7 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.files import mark_folder
 
 CONFIG = ExperimentConfig(DataConfig(source="builtin:mnist5k", target="builtin:optdigits")).resolve()
-OTHER = ExperimentConfig(CONFIG.data, CONFIG.network, TrainingConfig(steps=7))
+OTHER = ExperimentConfig(CONFIG.data, CONFIG.network, TrainingConfig(steps=7)).resolve()
 CLASSES = {"source": ["0", "1"], "target": ["0", "1"]}
 BEGUN = ["checkpoints", "classes.json", "config.json", "jtln_tf.json", "run.lock", "tensorboard"]
 

@@ -140,7 +140,9 @@ def test_a_loss_that_is_not_finite_stops_training_with_its_step_and_term_and_is_
     save = ValidateAndSave(state, checkpoints, FakeLog(), validate=None, steps_per_epoch=3, patience=0, last_step=9)
     good, bad = make_pairs().map(_make_shares).take(4), make_pairs().map(_make_shares).map(_spoil_the_source)
     callbacks = [StepCounter(state, check_steps=100), save]
-    with pytest.raises(NonFiniteLossError, match=r"Received: loss, source_loss not finite at step 5\. Hint"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"Received: loss, source_loss, transport_loss not finite at step 5\. Hint"
+    ):
         stage = Stage("joint", 9, BOTH)
         train_stage(model, good.concatenate(bad), stage, first_step=0, callbacks=callbacks)
     assert read_state(tmp_path).step == 3

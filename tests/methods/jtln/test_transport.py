@@ -11,7 +11,7 @@ from jtln_tf.methods.base import Moment, Outputs
 from jtln_tf.methods.joint import Joint
 from jtln_tf.methods.jtln.method import Jtln
 from jtln_tf.methods.jtln.state import TransportState
-from jtln_tf.methods.jtln.transport import solve_transport
+from jtln_tf.methods.jtln.transport import image_weights, solve_transport
 from jtln_tf.methods.terms import cross_entropy
 from tests import reference
 
@@ -33,6 +33,7 @@ class Costs:
 
     def __init__(self, has_costs=1.0):
         self.cost_values, self.has_costs = tf.constant(COST), tf.constant(has_costs)
+        self.source_weights = tf.ones(len(COST))
 
 
 def jtln(**options):
@@ -225,3 +226,14 @@ def test_class_means_are_weighted_means_of_what_passed(shares):
     np.testing.assert_allclose(found[:2], expected, rtol=1e-5)
     # Of the third class nothing was seen.
     assert np.isnan(found[2]).all()
+
+
+def test_an_image_weighs_what_its_source_class_does():
+    state = Costs()
+    state.source_weights = tf.constant([0.0, 0.5, 1.0, 0.25])
+    logits = Outputs(tf.zeros([2, 1]), tf.constant([[0.0, 0.0, 50.0, 0.0], [0.0] * 4]), tf.zeros([2, 3]))
+    np.testing.assert_allclose(image_weights(state, tf.constant([3, 1]), "source", logits), [0.25, 0.5])
+    mixed = tf.constant([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    np.testing.assert_allclose(image_weights(state, mixed, "source", logits), [0.25, 1.0])
+    # A target image has no source label: what the source head says of it stands for one.
+    np.testing.assert_allclose(image_weights(state, tf.constant([0, 1]), "target", logits), [1.0, 1.75 / 4], rtol=1e-5)
