@@ -163,6 +163,7 @@ def test_methods_without_training_are_evaluated_exported_and_found_again(bars, t
     assert evaluate(network, domains["target"]).accuracy == result["target_accuracy"]
 
 
+@pytest.mark.slow
 def test_no_image_passes_through_a_trunk_twice(bars, tmp_path, monkeypatch):
     passed, predict = [], keras.Model.predict_on_batch
 
