@@ -56,8 +56,8 @@ def assemble(run: Run) -> Assembly:
     """Loads the domains and builds the network, the class costs and the model of a run, or raises `InputError`."""
     config = run.config
     check_backbone_files(config.network)
-    saved_costs = _read_costs(run)
     found = read_state(run.checkpoints) if run.is_resumed else None
+    saved_costs = _read_costs(run, found)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.training.seed)
     domains = load_run_domains(config)
@@ -113,6 +113,7 @@ def build_setup(
         cost=config.cost,
         augmentation=config.data.augmentation,
         backbone=identify_backbone(config.network),
+        neck=config.network.neck,
         has_strong_start=config.network.start == "strong",
         is_untrained=is_untrained(config.network),
         seed=config.training.seed,
@@ -139,12 +140,12 @@ def start_network(config: NetworkConfig, setup: Setup) -> None:
         imprint_heads(setup.trained, setup.inputs)
 
 
-def _read_costs(run):
-    """Returns the costs that a resumed run began with, or None if they have yet to be found."""
+def _read_costs(run, found):
+    """Returns the costs that a run with a checkpoint began with, or None if they have yet to be found."""
     cost = run.config.cost
     if not run.config.method.uses_costs:
         return None
-    saved_costs = run.read_costs() if run.is_resumed and not cost.refresh_steps else None
+    saved_costs = run.read_costs() if found and not cost.refresh_steps else None
     if saved_costs is None:
         check_cost_files(cost)
     return saved_costs

@@ -105,7 +105,8 @@ class Setup:
         cost: Options of the cost matrix.
         augmentation: `AugmentationSpec` by side.
         backbone: Name and fingerprint of the backbone, which are written into a cost matrix.
-        has_strong_start: Whether the heads begin with class means behind a neck.
+        neck: What stands before the heads, one of `NECKS`.
+        has_strong_start: Whether the heads begin with class means behind the neck.
         is_untrained: Whether the backbone begins with random weights.
         seed: Seed of the run.
         saved_costs: Cost matrix that an earlier part of the run found, or None.
@@ -118,6 +119,7 @@ class Setup:
     cost: "CostConfig"
     augmentation: dict[str, object]
     backbone: str
+    neck: str
     has_strong_start: bool
     is_untrained: bool
     seed: int

@@ -80,7 +80,7 @@ def test_equal_features_give_a_finite_start(network):
 def test_a_map_whitens_the_shrunk_covariance():
     root = RNG.normal(size=(5, 5))
     covariance = root @ root.T
-    found = fit_map(covariance)
+    found = fit_map(covariance, 0.5)
     shrunk = 0.5 * covariance + 0.5 * np.trace(covariance) / 5 * np.eye(5)
     np.testing.assert_allclose(found.T @ shrunk @ found, np.eye(5), atol=1e-10)
 

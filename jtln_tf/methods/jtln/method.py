@@ -95,15 +95,14 @@ class Jtln(Joint):
     def prepare(self, setup):
         """Returns the class costs known before training; None if they are found while training.
 
-        From a strong start the target head takes over the source classes that agree with its own.
+        A strong start then follows how far the classes agree.
         """
         from jtln_tf.methods.jtln.costs import prior_costs
-        from jtln_tf.methods.jtln.start import take_over_classes
+        from jtln_tf.methods.jtln.start import follow_agreement
 
         costs = prior_costs(setup)
-        if setup.has_strong_start and costs is not None and self.transport_gate == "agreement":
-            take_over_classes(setup.trained, costs)
-        return costs
+        is_known = costs is not None and setup.saved_costs is None
+        return follow_agreement(setup, costs) if is_known and self.transport_gate == "agreement" else costs
 
     def losses(self, labels, outputs, moment):
         """Returns the three terms and, unweighted, how well the transport was solved."""
