@@ -56,9 +56,11 @@ def measure(config, values):
     """Returns the figures of one configuration, a dict."""
     import tensorflow as tf
 
+    from jtln_tf.experiment.assembly import start_network
     from jtln_tf.methods.jtln.costs import current_costs
 
     setup, _ = prepare_setup(config)
+    start_network(config.network, setup)
     model = compiled_model(config, setup.network)
     start = config.method.transport_start_step
     warm = start + values.warm_steps

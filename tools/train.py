@@ -36,7 +36,6 @@ def main():
         config = config if config.data.source or config.data.target else with_given_flags(begun)
     config.require_domains()
     require_flags("workdir")
-    Run(values.workdir, config).claim(resume=values.resume, overwrite=values.overwrite)
 
     load_tensorflow()
     from jtln_tf.experiment.run import run_experiment

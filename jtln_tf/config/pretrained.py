@@ -64,9 +64,10 @@ def resolve_backbone(data: DataConfig, network: NetworkConfig, begun: NetworkCon
 
 
 def resolve_start(network: NetworkConfig, begun: NetworkConfig | None = None, *, has_gpu: bool) -> NetworkConfig:
-    """Replaces `auto` in `start`, `neck` and `freeze_until`; `begun` as of `resolve_backbone`, whose result this takes.
+    """Replaces `auto` in `start`, `neck` and `freeze_until`; takes the result of `resolve_backbone`.
 
-    A frozen backbone passes each image once, which is what a machine without a GPU has time for.
+    A frozen backbone passes each image once, which is what a machine without a GPU has time for. A run that was `begun`
+    with the same backbone goes on with it frozen or not, as it was, on whatever machine.
     """
     is_strong = network.start == "strong" or (
         network.start == AUTO and network.is_pretrained and network.neck != "none"
@@ -78,8 +79,9 @@ def resolve_start(network: NetworkConfig, begun: NetworkConfig | None = None, *,
     }
     if network.head_hidden_units and network.start == network.neck == AUTO:
         values |= {"start": "random", "neck": "none"}
-    if begun:
-        values = {name: getattr(begun, name) for name in values}
+    # Start and neck follow from the options alone, and a layer of another backbone means nothing here.
+    if begun and (begun.backbone, begun.weights) == (network.backbone, network.weights):
+        values["freeze_until"] = begun.freeze_until if begun.freeze_until in ("", "all") else values["freeze_until"]
     return dataclasses.replace(network, **{name: one for name, one in values.items() if getattr(network, name) == AUTO})
 
 

@@ -21,7 +21,7 @@ from jtln_tf.features.pixel_range import warn_of_pixel_range
 from jtln_tf.features.start import imprint_heads, start_neck
 from jtln_tf.files import default_cache_folder, first_line
 from jtln_tf.methods.base import Setup
-from jtln_tf.network import build_network, cut_network, features_model
+from jtln_tf.network import build_network, cut_network, features_before_neck
 from jtln_tf.trainer.checkpoints import TrainingState, read_state, restore_network
 from jtln_tf.trainer.model import JointModel
 
@@ -70,9 +70,10 @@ def assemble(run: Run) -> Assembly:
     started = time.perf_counter()
     with tell_lost_images(*domains.values()):
         if is_saved_trunk(config.network.backbone) and not found:
-            warn_of_pixel_range(features_model(setup.network), domains["target"].train, config.network.pixel_range)
+            trunk_alone = features_before_neck(setup.network)
+            warn_of_pixel_range(trunk_alone, domains["target"].train, config.network.pixel_range)
         if trunk is not None:
-            setup = _cache_trunk(config, setup, trunk, is_trained=bool(found and found.finished))
+            setup = _cache_trunk(config, setup, trunk, found)
         mark_cache(config.data.cache_dir or default_cache_folder(config.data.data_root))
         if found is None and config.method.uses_start:
             start_network(config.network, setup)
@@ -171,15 +172,18 @@ def _cut(network, config):
         return None, network
 
 
-def _cache_trunk(config, setup, trunk, *, is_trained):
+def _cache_trunk(config, setup, trunk, found):
     """Returns a setup whose inputs are activations, if there is room for them; computes those that training reads."""
     stages = config.method.stages(config.training.steps)
     steps = {side: sum(stage.steps for stage in stages if side in stage.domains) for side in SIDES}
+    # Room is needed for all that is read: the start looks at both sides, and the target is evaluated.
+    is_started = found is None and config.method.uses_start and config.network.has_neck
+    steps |= {side: steps[side] or 1 for side in (SIDES if is_started else ("target",))}
     inputs = cache_trunk(trunk, setup.domains, config.data, config.network, steps)
     if inputs is None:
         return dataclasses.replace(setup, trained=setup.network)
     for side in SIDES:
         # Nothing is read of a run that was only not evaluated.
-        if steps[side] and not is_trained:
+        if steps[side] and not (found and found.finished):
             inputs[side]
     return dataclasses.replace(setup, inputs=inputs)

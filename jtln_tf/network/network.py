@@ -10,6 +10,8 @@ from jtln_tf.config import SIDES, InputError, NetworkConfig
 from jtln_tf.network.heads import build_head
 from jtln_tf.network.neck import Neck
 
+# Of the square map of a neck, whose covariance must be factorized.
+_WIDEST = 4096
 _BACKBONE_OPTIONS = ("weights", "pixel_range", "freeze_until", "batchnorm")
 
 
@@ -59,6 +61,11 @@ def build_network(
     else:
         backbone = build_backbone(config, image_shape)
     if config.has_neck:
+        width = backbone.output.shape[-1]
+        if width > _WIDEST:
+            raise InputError(
+                f"`neck` must be none for more than {_WIDEST} features. Received: {width}. Hint: --neck=none."
+            )
         backbone = keras.Model(backbone.input, Neck(name="neck")(backbone.output), name="backbone")
     image = keras.Input(tuple(image_shape), name="image")
     features = backbone(image)

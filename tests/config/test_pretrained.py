@@ -100,3 +100,12 @@ def test_a_pretrained_backbone_starts_strong_and_is_frozen_without_a_gpu(options
     assert resolve_learning_rate(network, TrainingConfig()).backbone_learning_rate == (
         1e-4 if network.is_pretrained else 1e-3
     )
+
+
+def test_a_run_with_other_options_decides_nothing_but_what_the_machine_would():
+    begun = NetworkConfig(backbone="trunk.keras", start="strong", neck="whitened", freeze_until="relu")
+    network = resolve_start(NetworkConfig(backbone="trunk.keras", neck="none"), begun, has_gpu=False)
+    assert (network.start, network.neck, network.freeze_until) == ("random", "none", "all")
+    begun = NetworkConfig(backbone="small_cnn", start="random", neck="none", freeze_until="")
+    network = resolve_start(NetworkConfig(backbone="trunk.keras"), begun, has_gpu=False)
+    assert (network.start, network.neck, network.freeze_until) == ("strong", "whitened", "all")

@@ -16,6 +16,7 @@ import jtln_tf as jt
 from jtln_tf.config import InputError, RunStoppedError
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.evaluation import evaluate
+from jtln_tf.experiment import assembly
 from jtln_tf.experiment.assembly import load_trained
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.workdir import Run
@@ -161,6 +162,20 @@ def test_methods_without_training_are_evaluated_exported_and_found_again(bars, t
     assert run_experiment(config, tmp_path / "run", resume=True) == result
     network, domains = load_trained(Run.open(tmp_path / "run"))
     assert evaluate(network, domains["target"]).accuracy == result["target_accuracy"]
+
+
+def test_what_the_start_alone_reads_of_a_trunk_keeps_to_the_limit(bars, tmp_path, monkeypatch):
+    image = keras.Input((16, 16, 1))
+    trunk = keras.layers.Dense(4)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image)))
+    keras.Model(image, trunk).save(tmp_path / "trunk.keras")
+    looked_at = []
+    monkeypatch.setattr(assembly, "warn_of_pixel_range", lambda model, *rest: looked_at.append(model))
+    network = {"backbone": str(tmp_path / "trunk.keras"), "freeze_until": "all", "cache_limit_gib": 0.0}
+    config = make_config(bars, "nearest_mean", network=network, data={"cache_dir": str(tmp_path / "cache")})
+    run_experiment(config, tmp_path / "run", export=False)
+    assert not list((tmp_path / "cache").rglob("shard_*"))
+    # The range of pixels is judged by features as the backbone gives them, not by their directions.
+    assert [layer.name for layer in looked_at[0].layers if layer.name == "neck"] == []
 
 
 @pytest.mark.slow

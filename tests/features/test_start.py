@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import sklearn.linear_model
 
-from jtln_tf.config import InputError
 from jtln_tf.data import Domain, Split
 from jtln_tf.data.reading.images import Pixels
 from jtln_tf.features import start
@@ -83,12 +82,6 @@ def test_a_map_whitens_the_shrunk_covariance():
     found = fit_map(covariance, 0.5)
     shrunk = 0.5 * covariance + 0.5 * np.trace(covariance) / 5 * np.eye(5)
     np.testing.assert_allclose(found.T @ shrunk @ found, np.eye(5), atol=1e-10)
-
-
-def test_features_wider_than_a_map_are_refused(network, monkeypatch):
-    monkeypatch.setattr(start, "_WIDEST", 5)
-    with pytest.raises(InputError, match="`neck` must be none for more than 5 features. Received: 6"):
-        start_neck(network, {}, is_whitened=True)
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1], [9, 6, 4]])

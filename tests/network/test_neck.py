@@ -77,6 +77,12 @@ def test_a_network_with_a_neck_is_cut_copied_and_viewed_by_domain(cut, tmp_path)
     np.testing.assert_allclose(loaded(IMAGES)["target"], network(IMAGES)["target"], rtol=1e-5, atol=1e-6)
 
 
+def test_features_wider_than_a_map_are_refused_before_an_image_is_read():
+    image = keras.Input((5000,))
+    with pytest.raises(InputError, match="`neck` must be none for more than 4096 features. Received: 5000. Hint"):
+        build_network(keras.Model(image, keras.layers.Identity()(image)), 4, 3, image_shape=(5000,), neck="identity")
+
+
 def test_options_that_do_not_go_together_are_refused():
     with pytest.raises(InputError, match="`start`=strong needs a `neck`"):
         NetworkConfig(start="strong", neck="none")

@@ -120,6 +120,8 @@ class Jtln(Joint):
 
     def describe(self, state):
         """Returns the mean weight of the transport over the source classes: how far the classes agree."""
+        if self.transport_gate == "none" or state.costs_in_use() is None:
+            return {}
         return {"transport_agreement": float(np.asarray(state.source_weights).mean())}
 
     def refresh(self, step, state, setup):
