@@ -8,6 +8,7 @@ import pytest
 
 import jtln_tf as jt
 from jtln_tf.config import DataConfig, TrainingConfig
+from jtln_tf.costs.config import CostConfig
 from jtln_tf.experiment.cost_matrix import build_costs
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.methods import find_method
@@ -23,7 +24,9 @@ def test_a_backbone_that_knows_mnist_relates_other_scans_of_the_same_digit(tmp_p
     run_experiment(config, tmp_path / "run", export=False)
     for seed in range(2):
         config = jt.ExperimentConfig(
-            data=dataclasses.replace(data, target="builtin:optdigits?per_class=10"), training=TrainingConfig(seed=seed)
+            data=dataclasses.replace(data, target="builtin:optdigits?per_class=10"),
+            training=TrainingConfig(seed=seed),
+            cost=CostConfig(matrix="mkmmd"),
         )
         nearest = build_costs(config, workdir=tmp_path / "run").nearest(1)
         assert sum(found == [digit] for digit, found in nearest.items()) >= 9, seed
