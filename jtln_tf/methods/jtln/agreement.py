@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import scipy.special
 
 # Of the costs' standard deviation: the sharpness of both choices. At 2 a clear partner takes nearly all.
 _SHARPNESS = 2.0
@@ -47,9 +48,4 @@ def _shares(costs):
     nearness = -np.asarray(costs, np.float64)
     nearness = nearness - nearness.mean(axis=0) - nearness.mean(axis=1, keepdims=True) + nearness.mean()
     nearness *= _SHARPNESS / max(nearness.std(), 1e-12)
-    return _softmax(nearness, axis=1) * _softmax(nearness, axis=0)
-
-
-def _softmax(values, axis):
-    exponentials = np.exp(values - values.max(axis=axis, keepdims=True))
-    return exponentials / exponentials.sum(axis=axis, keepdims=True)
+    return scipy.special.softmax(nearness, axis=1) * scipy.special.softmax(nearness, axis=0)
