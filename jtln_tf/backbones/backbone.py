@@ -78,7 +78,7 @@ def check_backbone_files(config: NetworkConfig) -> None:
 
 def is_untrained(config: NetworkConfig) -> bool:
     """Returns whether the backbone of a configuration begins with random weights."""
-    return config.weights == "none" and not _brings_weights(config)
+    return not config.is_pretrained
 
 
 def _brings_weights(config):
