@@ -133,7 +133,7 @@ def _pass_images(trunk, splits):
     begun = time.perf_counter()
     for split in splits:
         for images, _ in split.dataset(64):
-            trunk.predict_on_batch(images)
+            trunk.model.predict_on_batch(images)
     return time.perf_counter() - begun
 
 

@@ -2,13 +2,14 @@
 
 
 def prepare_setup(config, cached=False):
-    """Returns the `Setup` of a configuration and the frozen trunk: None, unless the network is cut for caching."""
+    """Returns the `Setup` of a configuration and its `FrozenTrunk`: None, unless the network is cut for caching."""
     import keras
 
     from jtln_tf.experiment.assembly import build_setup, load_run_domains
+    from jtln_tf.experiment.workshop import Workshop
 
     keras.utils.set_random_seed(config.training.seed)
-    return build_setup(config, load_run_domains(config), is_cut=cached)
+    return build_setup(config, load_run_domains(config), workshop=Workshop(), is_cut=cached)
 
 
 def compiled_model(config, network, costs=None):

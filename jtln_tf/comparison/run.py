@@ -10,6 +10,7 @@ from jtln_tf.comparison.table import format_table, summarize
 from jtln_tf.config import InputError
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.workdir import Run
+from jtln_tf.experiment.workshop import Workshop
 from jtln_tf.monitoring import read_curve
 from jtln_tf.report.accuracy import save_accuracy_plot
 
@@ -46,9 +47,12 @@ def run_comparison(
         for seed in seeds:
             Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
 
+    workshop = Workshop()
+
     def run_variant(variant, seed):
         folder, is_last = run_folder(output, variant, seed), seed == seeds[-1]
-        return run_experiment(variant.configure(seed), folder, resume=True, overwrite=overwrite, export=is_last)
+        options = {"resume": True, "overwrite": overwrite, "export": is_last, "workshop": workshop}
+        return run_experiment(variant.configure(seed), folder, **options)
 
     rows = [summarize(variant, [run_variant(variant, seed) for seed in seeds]) for variant in variants]
     configs = {variant.folder: variant.config.to_values() for variant in variants}

@@ -1,7 +1,9 @@
 """Splits whose images were all decoded once, so that a broken image is found before training."""
 
+import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +14,8 @@ from jtln_tf.data.reading.decoding import resize_images
 from jtln_tf.data.reading.images import Pixels
 from jtln_tf.data.reading.split import Split, decode_all
 
-# Must change if `decode_image` gives other pixels: the kept files are then made anew.
-_DECODER = 2
+# Must change if `decode_image` gives other pixels: what is kept of them is then made anew.
+DECODER = 2
 
 
 def open_split(examples: Examples, image_size: int, channels: int, *, crop_bottom: int = 0) -> Split:
@@ -24,13 +26,16 @@ def open_split(examples: Examples, image_size: int, channels: int, *, crop_botto
     return Split(images, examples.labels, image_size, channels, crop_bottom)
 
 
-def load_split(examples: Examples, *, cache: str, cache_dir: str, **options) -> tuple[Split, dict[str, str]]:
+def load_split(
+    examples: Examples, *, cache: str, cache_dir: str, is_known: Callable | None = None, **options
+) -> tuple[Split, dict[str, str]]:
     """Decodes the images of a split once, and keeps the pixels as `cache` of `load_domain` says.
 
-    Takes the options of `open_split` too. Returns a `Split`, and the reason why an image could not be decoded, by name.
+    Takes the options of `open_split` too. A split for which `is_known` is true is not decoded: its images were before,
+    and their pixels are hardly needed. Returns a `Split`, and the reason why an image could not be decoded, by name.
     """
     split = encoded = open_split(examples, **options)
-    if split.is_decoded:
+    if split.is_decoded or (is_known and is_known(split)):
         return split, {}
     shape = (len(split), split.image_size, split.image_size, split.channels)
     if cache == "none":
@@ -41,7 +46,7 @@ def load_split(examples: Examples, *, cache: str, cache_dir: str, **options) -> 
         pixels = np.empty(shape, np.uint8)
         bad = decode_all(split, pixels.__setitem__)
     if pixels is not None:
-        split = Split(pixels, split.labels, split.image_size, split.channels)
+        split = dataclasses.replace(split, images=pixels)
     return split, {str(examples.names[row]): encoded.find_reason(row) for row in bad}
 
 
@@ -59,7 +64,7 @@ class _BrokenImages(Exception):
 
 def _decode_to_disk(split, shape, folder):
     """Returns the pixels, mapped from a file of the cache folder, and no rows; or None and the rows of bad images."""
-    digest = hashlib.sha256(json.dumps([_DECODER, split.crop_bottom, shape]).encode())
+    digest = hashlib.sha256(json.dumps([DECODER, split.crop_bottom, shape]).encode())
     split.images.identify(digest)
     digest = digest.hexdigest()[:24]
     # Remembers which images were broken, so that finding them needs no second pass over all others.

@@ -1,6 +1,7 @@
 """A domain: class names and labelled images in three splits."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -139,17 +140,21 @@ def load_domain(
     return _load_listing(listing, spec, seed, skip_bad_images, cache=cache, cache_dir=cache_dir, **shape)
 
 
-def load_domains(data: DataConfig, *, seed: int, default_size: int | None = None) -> tuple[Domain, Domain]:
+def load_domains(
+    data: DataConfig, *, seed: int, default_size: int | None = None, is_known: Callable | None = None
+) -> tuple[Domain, Domain]:
     """Loads the source and the target of a configuration at one image size; raises the errors of `load_domain`.
 
     `labels_per_class` applies to the target. `default_size` is the side of the images in pixels if `data` has none; if
-    both are None, it is the larger one of the usual sizes of both domains.
+    both are None, it is the larger one of the usual sizes of both domains. `is_known` is called with a `Split` of files
+    or records; one for which it is true is decoded only where its images are read.
     """
     cache_dir = data.cache_dir or default_cache_folder(data.data_root)
     specs = (data.source, data.target.with_labels(data.labels_per_class))
     listings = [list_domain(spec, data_root=data.data_root, cache_dir=cache_dir) for spec in specs]
     image_size = data.image_size or default_size or max(listing.image_size for listing in listings)
     options = {"image_size": image_size, "channels": data.channels, "cache": data.cache, "cache_dir": cache_dir}
+    options["is_known"] = is_known
     source, target = (
         _load_listing(listing, spec, seed, data.skip_bad_images, **options)
         for listing, spec in zip(listings, specs, strict=True)

@@ -28,18 +28,26 @@ def digest_pixels(split: Split, progress: Callable | None = None) -> tuple[list[
 def find_shared(split: Split, other: Split) -> np.ndarray | None:
     """Returns the positions, ascending, of the images of a split that are in another one too.
 
-    The pixels of two decoded splits are compared, and the bytes of two splits of files. Only images that agree in a
-    sample of their content are compared as a whole. Returns None if nothing was compared, because only one of the two
-    is decoded, or too many records would have to be read.
+    The bytes of files and records are compared, and the pixels of arrays, or of two decoded splits if records would
+    take too long to read. Only images that agree in a sample of their content are compared as a whole. Returns None if
+    nothing was compared, because there are arrays on one side only, or too many records.
     """
     if not len(split) or not len(other):
         return np.array([], int)
-    most = min(split.images.most_compared, other.images.most_compared)
-    if split.is_decoded != other.is_decoded or len(split) + len(other) > most:
-        return None
-    samples, other_samples = split.images.samples(), other.images.samples()
+    pairs = ((split.origin, other.origin), (split.images, other.images))
+    found = next((pair for pair in pairs if _can_compare(*pair)), None)
+    return found and _find_shared(*found)
+
+
+def _can_compare(images, others):
+    most = min(images.most_compared, others.most_compared)
+    return images.is_decoded == others.is_decoded and len(images) + len(others) <= most
+
+
+def _find_shared(images, others):
+    samples, other_samples = images.samples(), others.samples()
     known, found = set(other_samples), set(samples)
     rows = [row for row, sample in enumerate(samples) if sample in known]
-    digests = set(other.images.digest([row for row, sample in enumerate(other_samples) if sample in found]))
-    shared = [row for row, digest in zip(rows, split.images.digest(rows), strict=True) if digest in digests]
+    digests = set(others.digest([row for row, sample in enumerate(other_samples) if sample in found]))
+    shared = [row for row, digest in zip(rows, images.digest(rows), strict=True) if digest in digests]
     return np.array(shared, int)

@@ -1,6 +1,7 @@
 """Everything that a run trains with, found and built before anything is written."""
 
 import dataclasses
+import functools
 import time
 
 import keras
@@ -15,13 +16,14 @@ from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.leaks import count_leaks
 from jtln_tf.experiment.workdir import Run
-from jtln_tf.features.activations import CachedDomains, cache_trunk
+from jtln_tf.experiment.workshop import Workshop
+from jtln_tf.features.activations import CachedDomains, FrozenTrunk, cache_trunk
 from jtln_tf.features.cache_folder import mark_cache
 from jtln_tf.features.pixel_range import warn_of_pixel_range
 from jtln_tf.features.start import imprint_heads, start_neck
 from jtln_tf.files import default_cache_folder, first_line
 from jtln_tf.methods.base import Setup
-from jtln_tf.network import build_network, cut_network, features_before_neck
+from jtln_tf.network import add_heads, build_network, cut_network, features_before_neck
 from jtln_tf.trainer.checkpoints import TrainingState, read_state, restore_network
 from jtln_tf.trainer.model import JointModel
 
@@ -52,7 +54,7 @@ class Assembly:
             self.setup.inputs.store.trim(limit_bytes)
 
 
-def assemble(run: Run) -> Assembly:
+def assemble(run: Run, workshop: Workshop) -> Assembly:
     """Loads the domains and builds the network, the class costs and the model of a run, or raises `InputError`."""
     config = run.config
     check_backbone_files(config.network)
@@ -60,12 +62,14 @@ def assemble(run: Run) -> Assembly:
     saved_costs = _read_costs(run, found)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.training.seed)
-    domains = load_run_domains(config)
+    domains = load_run_domains(config, workshop)
     _check_domains(config, domains["target"])
     if run.is_resumed:
         run.check_classes(class_names(domains))
     # Before test images are compared, because the network cannot be cut behind every layer.
-    setup, trunk = build_setup(config, domains, is_cut=config.caches_features, saved_costs=saved_costs)
+    setup, trunk = build_setup(
+        config, domains, workshop=workshop, is_cut=config.caches_features, saved_costs=saved_costs
+    )
     leaks = count_leaks(*domains.values())
     started = time.perf_counter()
     with tell_lost_images(*domains.values()):
@@ -78,7 +82,7 @@ def assemble(run: Run) -> Assembly:
         if found is None and config.method.uses_start:
             start_network(config.network, setup)
         costs = config.method.prepare(setup)
-    model = JointModel(setup.trained, method=config.method, cost=config.cost, cost_matrix=costs)
+    setup, model = workshop.model(config, setup, costs)
     return Assembly(model, setup, costs, found, leaks, time.perf_counter() - started)
 
 
@@ -87,24 +91,36 @@ def class_names(domains: dict[str, Domain]) -> dict[str, tuple[str, ...]]:
     return {side: domain.class_names for side, domain in domains.items()}
 
 
-def load_run_domains(config: ExperimentConfig) -> dict[str, Domain]:
-    """Loads the domains of a configuration, by side, at one image size."""
-    default_size = usual_image_size(config.network.backbone)
-    loaded = load_domains(config.data, seed=config.training.seed, default_size=default_size)
-    return dict(zip(SIDES, loaded, strict=True))
+def load_run_domains(config: ExperimentConfig, workshop: Workshop | None = None) -> dict[str, Domain]:
+    """Loads the domains of a configuration, by side, at one image size; decodes no images that a workshop knows."""
+    options = {"seed": config.training.seed, "default_size": usual_image_size(config.network.backbone)}
+    is_known = workshop and functools.partial(workshop.knows, config)
+    return dict(zip(SIDES, load_domains(config.data, is_known=is_known, **options), strict=True))
 
 
-def build_run_network(config: ExperimentConfig, domains: dict[str, Domain]) -> keras.Model:
-    """Builds the untrained network of a configuration for two domains."""
-    counts = [domain.num_classes for domain in domains.values()]
-    return build_network(config.network, *counts, image_shape=domains["target"].image_shape)
+def build_run_network(
+    config: ExperimentConfig, domains: dict[str, Domain], trunk: FrozenTrunk | None = None
+) -> keras.Model:
+    """Builds the untrained network of a configuration for two domains, on a trunk that is all of its backbone."""
+    counts, image_shape = [domain.num_classes for domain in domains.values()], domains["target"].image_shape
+    if trunk is None:
+        return build_network(config.network, *counts, image_shape=image_shape)
+    # Whether the trunk was built for this run or an earlier one, the heads are drawn alike.
+    keras.utils.set_random_seed(config.training.seed)
+    return add_heads(keras.Model(trunk.model.input, trunk.model.output, name="backbone"), config.network, *counts)
 
 
 def build_setup(
-    config: ExperimentConfig, domains: dict[str, Domain], *, is_cut: bool, saved_costs: CostMatrix | None = None
-) -> tuple[Setup, keras.Model | None]:
+    config: ExperimentConfig,
+    domains: dict[str, Domain],
+    *,
+    workshop: Workshop,
+    is_cut: bool,
+    saved_costs: CostMatrix | None = None,
+) -> tuple[Setup, FrozenTrunk | None]:
     """Builds the network of a configuration; returns the `Setup` and, if the network is cut, its frozen trunk."""
-    network = build_run_network(config, domains)
+    shared = workshop.trunk(config, domains["target"].image_shape) if is_cut else None
+    network = build_run_network(config, domains, shared)
     trunk, trained = _cut(network, config.network) if is_cut else (None, network)
     setup = Setup(
         domains=domains,
@@ -120,7 +136,7 @@ def build_setup(
         seed=config.training.seed,
         saved_costs=saved_costs and saved_costs.align(*class_names(domains).values()),
     )
-    return setup, trunk
+    return setup, shared or (trunk and FrozenTrunk(trunk))
 
 
 def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:

@@ -9,6 +9,7 @@ from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.result import evaluate_run, export_run
 from jtln_tf.experiment.training import train
 from jtln_tf.experiment.workdir import Run
+from jtln_tf.experiment.workshop import Workshop
 
 # Bytes on the disk for each byte of weights: two checkpoints with the optimizers' moments (the older is replaced once
 # the newer is whole), two of weights alone, two exports.
@@ -22,6 +23,7 @@ def run_experiment(
     resume: bool = False,
     overwrite: bool = False,
     export: bool = True,
+    workshop: Workshop | None = None,
 ) -> dict:
     """Trains, evaluates and exports what a configuration describes.
 
@@ -33,6 +35,7 @@ def run_experiment(
         resume: Go on with an unfinished run of the same configuration; a finished one is returned unchanged.
         overwrite: Replace the run in the folder; with `resume`, only if its configuration differs.
         export: Write `export/` and compare it with the network after reloading.
+        workshop: `Workshop` that this run shares with other runs of the process; None if it is alone.
 
     Returns:
         The content of `result.json`.
@@ -59,7 +62,7 @@ def run_experiment(
     finished = run.read_result() if run.is_resumed else None
     if finished and (not export or run.export.is_dir()):
         return finished
-    assembly = assemble(run)
+    assembly = assemble(run, workshop or Workshop())
     with run.begin(class_names(assembly.setup.domains), _needed_bytes(assembly.setup.network)):
         with tell_lost_images(*assembly.setup.domains.values()):
             state = train(run, assembly)

@@ -18,9 +18,10 @@ from absl import logging
 
 from jtln_tf.batches import augment_each, count_passes
 from jtln_tf.config import AugmentationSpec, DataConfig, InputError, NetworkConfig
-from jtln_tf.data import digest_pixels
+from jtln_tf.data.decoded import DECODER
 from jtln_tf.data.domain import Domain
 from jtln_tf.data.reading.images import Pixels
+from jtln_tf.data.reading.split import Split
 from jtln_tf.features.fingerprints import fingerprint_model
 from jtln_tf.features.store import KEY_BYTES, ActivationStore
 from jtln_tf.files import check_room, default_cache_folder, nearest_existing
@@ -28,6 +29,29 @@ from jtln_tf.files import check_room, default_cache_folder, nearest_existing
 _BATCH = 64
 # In memory, a copy as one array is worth it only if it is small.
 _COPIED_BYTES = 2**28
+
+
+class FrozenTrunk:
+    """The frozen part of a backbone, with the activations that are known of it.
+
+    Attributes:
+        model: Model from images [B, H, W, C] in 0..255 to activations [B, ...].
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model, self._stores = model, {}
+
+    def store(self, folder: str | None) -> ActivationStore:
+        """Returns the activations in a cache folder, or with None those in memory; they are opened once."""
+        if folder not in self._stores:
+            fingerprint = fingerprint_model(self.model) if folder else ""
+            self._stores[folder] = ActivationStore(folder, fingerprint, self.model.output.shape[1:])
+        return self._stores[folder]
+
+    def knows(self, split: Split, folder: str) -> bool:
+        """Returns whether the activations of all images of a split are known, in a cache folder or in memory."""
+        keys = image_keys(split)
+        return any(self.store(place).find(keys).all() for place in (folder, None))
 
 
 class CachedDomains(collections.abc.Mapping):
@@ -38,7 +62,7 @@ class CachedDomains(collections.abc.Mapping):
     """
 
     def __init__(self, trunk: keras.Model, images: dict[str, "DomainImages"], store: ActivationStore):
-        """Takes the `DomainImages` by side."""
+        """Takes the trunk's model and the `DomainImages` by side."""
         self._trunk, self._images, self.store = trunk, images, store
         self._replaced = {}
 
@@ -103,8 +127,8 @@ class CachedDomains(collections.abc.Mapping):
 class DomainImages:
     """The images of a domain, and the augmented views of its training images, by keys that any run can find again.
 
-    A key depends on an image's pixels, the policy and the number of the view. So do the draws of an augmented view, and
-    therefore runs with other seeds or other labels share it.
+    A key depends on an image's content, the policy and the number of the view. So do the draws of an augmented view,
+    and therefore runs with other seeds or other labels share it.
 
     Attributes:
         domain: `Domain` of images.
@@ -117,24 +141,21 @@ class DomainImages:
         self.domain, self.policy = domain, policy
         self.splits = {name: domain.split(name) for name in ("train", "validation", "test")}
         self._views = {"train": views}
-        self._digests = functools.cache(lambda name: digest_pixels(self.splits[name])[0])
+        self._keys = functools.cache(lambda name: image_keys(self.splits[name]))
 
     def __len__(self) -> int:
         return sum(self._views.get(name, 1) * len(split) for name, split in self.splits.items())
 
     def keys(self, name: str) -> list[bytes]:
         """Returns the key of each image of a split, then those of the second view of each, and so on."""
-        shape = tuple(map(int, self.splits[name].item_shape))
-        return [
-            _digest(shape, digest, self.policy.text if view else "", view)
-            for view in range(self._views.get(name, 1))
-            for digest in self._digests(name)
-        ]
+        views = range(1, self._views.get(name, 1))
+        further = (_digest(key, self.policy.text, view) for view in views for key in self._keys(name))
+        return [*self._keys(name), *further]
 
     def draw_keys(self, name: str, entries: list[int]) -> np.ndarray:
         """Returns the keys of the draws of augmented views at some positions in `keys`, int64 [b, 2]."""
-        digests, count = self._digests(name), len(self.splits[name])
-        drawn = [_digest("draws", digests[entry % count], entry // count) for entry in entries]
+        keys, count = self._keys(name), len(self.splits[name])
+        drawn = [_digest("draws", keys[entry % count], entry // count) for entry in entries]
         return np.frombuffer(b"".join(drawn), np.int64).reshape(-1, 2)
 
     def read(self, name: str, entries: list[int], batch_size: int) -> Iterator[tuple[int, tf.Tensor]]:
@@ -145,15 +166,23 @@ class DomainImages:
             yield number * batch_size, images
 
 
+def image_keys(split: Split) -> list[bytes]:
+    """Returns a key of each image of a split, by the bytes that it came as and how they are decoded."""
+    origin = split.origin
+    decoding = () if origin.is_decoded else (DECODER, split.crop_bottom)
+    shape = tuple(map(int, split.item_shape))
+    return [_digest(shape, decoding, digest) for digest in origin.digest(range(len(split)))]
+
+
 def cache_trunk(
-    trunk: keras.Model, domains: dict[str, Domain], data: DataConfig, network: NetworkConfig, steps: dict[str, int]
+    trunk: FrozenTrunk, domains: dict[str, Domain], data: DataConfig, network: NetworkConfig, steps: dict[str, int]
 ) -> CachedDomains | None:
     """Replaces the images of domains by a trunk's activations, as at inference, which are kept for later runs.
 
     Nothing passes through the trunk before a domain is asked for.
 
     Args:
-        trunk: Model from images [B, H, W, C] in 0..255 to activations [B, ...].
+        trunk: `FrozenTrunk`.
         domains: `Domain` by side.
         data: Names the cache folder, the augmentation and the batch sizes.
         network: Says where activations are kept, and how many views.
@@ -166,7 +195,7 @@ def cache_trunk(
         InputError: If there is no room where the activations are to be kept.
     """
     images, needed = {}, 0
-    row_bytes = 4 * math.prod(trunk.output.shape[1:])
+    row_bytes = 4 * math.prod(trunk.model.output.shape[1:])
     for side, domain in domains.items():
         policy = data.augmentation[side]
         # Passes over the images would not see more views.
@@ -178,15 +207,15 @@ def cache_trunk(
     trained = [one for side, one in images.items() if steps[side]]
     folder = data.cache_dir or default_cache_folder(data.data_root)
     store = _open_store(trunk, network, folder, needed, lambda: (key for one in trained for key in _all_keys(one)))
-    return store and CachedDomains(trunk, images, store)
+    return store and CachedDomains(trunk.model, images, store)
 
 
 def _open_store(trunk, network, folder, needed: int, all_keys: Callable) -> ActivationStore | None:
     """Returns the store that holds `needed` bytes of activations as `cache_features` says; None if none has room."""
-    place, shape = network.cache_features, trunk.output.shape[1:]
+    place, shape = network.cache_features, trunk.model.output.shape[1:]
     fits_limit = needed <= network.cache_limit_gib * 2**30
     if place == "disk" or (place == "auto" and fits_limit):
-        store = ActivationStore(folder, fingerprint_model(trunk), shape)
+        store = trunk.store(folder)
         missing = store.row_bytes * int(np.sum(~store.find(list(all_keys()))))
         try:
             if missing:
@@ -198,7 +227,7 @@ def _open_store(trunk, network, folder, needed: int, all_keys: Callable) -> Acti
                 raise
     available = available_memory()
     if needed <= available:
-        return ActivationStore(None, "", shape)
+        return trunk.store(None)
     received = f"{needed >> 20} MiB of activations {list(shape)}"
     if place == "memory":
         raise InputError(

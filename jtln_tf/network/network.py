@@ -51,15 +51,22 @@ def build_network(
         >>> {side: output.shape for side, output in network.output.items()}
         {'source': (None, 5), 'target': (None, 3)}
     """
-    nums_classes = {"source": num_source_classes, "target": num_target_classes}
-    for side, num_classes in nums_classes.items():
-        if num_classes < 2:
-            raise InputError(f"`num_{side}_classes` must be at least 2. Received: {num_classes}.")
     config = _parse_options(backbone, options)
     if isinstance(backbone, keras.Model):
         backbone = _adopt_backbone(backbone, image_shape, config)
     else:
         backbone = build_backbone(config, image_shape)
+    return add_heads(backbone, config, num_source_classes, num_target_classes)
+
+
+def add_heads(
+    backbone: keras.Model, config: NetworkConfig, num_source_classes: int, num_target_classes: int
+) -> keras.Model:
+    """Builds the network of a configuration on its ready backbone; raises what `build_network` does."""
+    nums_classes = {"source": num_source_classes, "target": num_target_classes}
+    for side, num_classes in nums_classes.items():
+        if num_classes < 2:
+            raise InputError(f"`num_{side}_classes` must be at least 2. Received: {num_classes}.")
     if config.has_neck:
         width = backbone.output.shape[-1]
         if width > _WIDEST:
@@ -67,7 +74,7 @@ def build_network(
                 f"`neck` must be none for more than {_WIDEST} features. Received: {width}. Hint: --neck=none."
             )
         backbone = keras.Model(backbone.input, Neck(name="neck")(backbone.output), name="backbone")
-    image = keras.Input(tuple(image_shape), name="image")
+    image = keras.Input(backbone.input.shape[1:], name="image")
     features = backbone(image)
     probabilities = {}
     for side in SIDES:

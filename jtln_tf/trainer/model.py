@@ -19,6 +19,14 @@ from jtln_tf.trainer.optimizers import apply_gradients
 from jtln_tf.trainer.step_functions import make_step_function
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Compiled:
+    """What a model was compiled to, as attributes by name, and how the variables of its optimizer begin."""
+
+    values: dict
+    beginning: list
+
+
 class JointModel(keras.Model):
     """Trains a two-headed network on batches of both domains by one of the methods.
 
@@ -84,6 +92,7 @@ class JointModel(keras.Model):
         terms = ("loss", *self.method.reports)
         self.health = Health(terms)
         names = (*terms, *(f"{side}_{kind}accuracy" for side in SIDES for kind in ("train_", "")))
+        self._compiled = {}
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         # All variables exist now, so a callback may save the model before its first step.
         self.built = True
@@ -134,6 +143,32 @@ class JointModel(keras.Model):
         super().compile(optimizer=optimizer, **{"jit_compile": False, **options})
         self._clip_norm = clip_norm
         self.optimizer.build(backbone + heads)
+
+    def keep_compiled(self, stage: Stage) -> None:
+        """Keeps what the model was compiled to for a stage, so that `take_up` finds it again."""
+        self.make_train_function()
+        values = {name: getattr(self, name) for name in ("optimizer", "_optimizers", "_clip_norm", "train_function")}
+        self._compiled[stage] = _Compiled(values, [keras.ops.copy(one) for one in self.optimizer.variables])
+
+    def take_up(self, stage: Stage) -> bool:
+        """Takes up what was kept for a stage, with its optimizers as they were; returns whether there was any."""
+        if stage not in self._compiled:
+            return False
+        kept = self._compiled[stage]
+        for name, value in kept.values.items():
+            setattr(self, name, value)
+        for variable, value in zip(self.optimizer.variables, kept.beginning, strict=True):
+            variable.assign(value)
+        return True
+
+    def start_again(self, network: keras.Model, state: keras.layers.Layer | None) -> None:
+        """Takes the weights of a network of the same layers, and the values of a new state; stays compiled."""
+        pairs = [(self.network, network), *([(self.method_state, state)] if state is not None else [])]
+        for own, theirs in pairs:
+            for variable, value in zip(own.variables, theirs.variables, strict=True):
+                variable.assign(value)
+        for variable in (self.steps_seen, *self.health.variables):
+            variable.assign(keras.ops.zeros_like(variable))
 
     def learning_rates(self) -> dict[str, float]:
         """Returns the present learning rates, of the `head`s and, if it has its own, of the `backbone`."""

@@ -12,11 +12,14 @@ from jtln_tf.trainer.optimizers import build_optimizer
 def compile_for_stage(model: JointModel, training: TrainingConfig, stage: Stage) -> None:
     """Gives a model fresh optimizers with the learning rate schedules of a stage."""
     model.stage = stage
-    model.compile(
-        optimizer=build_optimizer(training, training.head_learning_rate, stage.steps),
-        backbone_optimizer=build_optimizer(training, training.backbone_learning_rate, stage.steps),
-        clip_norm=training.clip_norm,
-    )
+    # An earlier run may have trained the same stage.
+    if not model.take_up(stage):
+        model.compile(
+            optimizer=build_optimizer(training, training.head_learning_rate, stage.steps),
+            backbone_optimizer=build_optimizer(training, training.backbone_learning_rate, stage.steps),
+            clip_norm=training.clip_norm,
+        )
+        model.keep_compiled(stage)
 
 
 def train_stage(model: JointModel, pairs: tf.data.Dataset, stage: Stage, *, first_step: int, callbacks: list) -> None:

@@ -8,7 +8,7 @@ from jtln_tf.batches import pair_domains
 from jtln_tf.config import DataConfig, InputError, NetworkConfig
 from jtln_tf.data.domain import load_domain
 from jtln_tf.features import activations
-from jtln_tf.features.activations import cache_trunk
+from jtln_tf.features.activations import FrozenTrunk, cache_trunk
 
 SIDES = ("source", "target")
 
@@ -41,7 +41,7 @@ def replace(trunk, domains, folder, *, place="disk", views=1, policy="crop,rotat
         source_augmentation=policy, target_augmentation=policy, source_batch=6, target_batch=6, cache_dir=str(folder)
     )
     network = NetworkConfig(cache_features=place, freeze_until="stem", cached_views=views, **options)
-    return cache_trunk(trunk, domains, data, network, dict.fromkeys(SIDES, steps))
+    return cache_trunk(FrozenTrunk(trunk), domains, data, network, dict.fromkeys(SIDES, steps))
 
 
 def splits(domains):
@@ -57,7 +57,7 @@ def test_activations_are_those_of_each_image(bars, tmp_path, cache, place, capfd
         np.testing.assert_allclose(split.images.values[:], np.concatenate(expected), rtol=1e-4, atol=1e-3)
         np.testing.assert_array_equal(split.labels, images.labels)
     assert trunk.passed == sum(map(len, splits(domains))) and "source trunk: 100%" in capfd.readouterr().err
-    # Another process knows the images by their pixels alone, decoded or not.
+    # Another process knows the images by their content alone, decoded or not.
     again, other = CountingTrunk(), load(bars, "none" if cache == "memory" else "memory", labels_per_class=3, seed=5)
     splits(replace(again, other, tmp_path))
     assert again.passed == (0 if place == "disk" else sum(map(len, splits(other))))

@@ -28,6 +28,7 @@ class Split:
         channels: 1 or 3.
         crop_bottom: Rows that decoding cuts off the bottom of an image file.
         views: Entries of `images` for each label: the first N are the images themselves, then come augmented views.
+        origin: The images as they came, [N], before they were decoded or replaced by activations; None is `images`.
     """
 
     images: Images | np.ndarray
@@ -36,9 +37,11 @@ class Split:
     channels: int
     crop_bottom: int = 0
     views: int = 1
+    origin: Images | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "images", as_images(self.images))
+        object.__setattr__(self, "origin", self.origin or self.images)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,7 +65,8 @@ class Split:
         """Returns the split of the images at `indices`, with all views of each."""
         indices = np.asarray(indices, np.int64)
         entries = (np.arange(self.views)[:, None] * len(self) + indices).reshape(-1)
-        return dataclasses.replace(self, images=self.images.take(entries), labels=self.labels[indices])
+        parts = {"images": self.images.take(entries), "origin": self.origin.take(indices)}
+        return dataclasses.replace(self, labels=self.labels[indices], **parts)
 
     def dataset(self, batch_size: int) -> tf.data.Dataset:
         """Returns a dataset of (images [b, ...], labels [b]): every image once, its first view, in order."""

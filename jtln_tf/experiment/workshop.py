@@ -1,0 +1,73 @@
+"""What the runs of one process share: frozen backbones with their activations, and compiled models."""
+
+import dataclasses
+
+import keras
+
+from jtln_tf.backbones import WHOLE_BACKBONE, build_backbone
+from jtln_tf.costs.matrix import CostMatrix
+from jtln_tf.data.reading.split import Split
+from jtln_tf.experiment.config import ExperimentConfig
+from jtln_tf.features.activations import FrozenTrunk
+from jtln_tf.files import default_cache_folder
+from jtln_tf.methods.base import Setup
+from jtln_tf.trainer.model import JointModel
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Bench:
+    """A model that runs of one kind train on, one after the other."""
+
+    key: tuple
+    network: keras.Model
+    model: JointModel
+
+
+class Workshop:
+    """What is found or built once for all runs of a comparison.
+
+    A run then builds no frozen backbone, decodes no images whose activations an earlier run found, and compiles no
+    training step that differs from the last run's in nothing but data and weights. Its result is that of a run alone.
+    """
+
+    def __init__(self):
+        self._trunks, self._bench = {}, None
+
+    def trunk(self, config: ExperimentConfig, image_shape: tuple[int, int, int]) -> FrozenTrunk | None:
+        """Returns the backbone of a configuration for images of a shape; None if a run changes it."""
+        network = config.network
+        if not config.caches_features or network.freeze_until != WHOLE_BACKBONE:
+            return None
+        key = (network.backbone, network.weights, network.pixel_range, network.batchnorm, tuple(image_shape))
+        if key not in self._trunks:
+            backbone = build_backbone(network, image_shape)
+            self._trunks[key] = FrozenTrunk(keras.Model(backbone.input, backbone.output, name="trunk"))
+        return self._trunks[key]
+
+    def knows(self, config: ExperimentConfig, split: Split) -> bool:
+        """Returns whether a run can do without decoding the images of a split first."""
+        folder = config.data.cache_dir or default_cache_folder(config.data.data_root)
+        trunk = self.trunk(config, (split.image_size, split.image_size, split.channels))
+        return trunk is not None and trunk.knows(split, folder)
+
+    def model(self, config: ExperimentConfig, setup: Setup, costs: CostMatrix | None) -> tuple[Setup, JointModel]:
+        """Returns a model that begins with the weights of a setup, and the setup with the networks that it trains."""
+        key = _describe_kind(config, setup)
+        if self._bench is None or self._bench.key != key:
+            model = JointModel(setup.trained, method=config.method, cost=config.cost, cost_matrix=costs)
+            self._bench = _Bench(key, setup.network, model)
+            return setup, model
+        network, model = self._bench.network, self._bench.model
+        model.start_again(setup.trained, config.method.make_state(setup.trained, config.cost))
+        if costs is not None:
+            model.set_cost_matrix(costs)
+        return dataclasses.replace(setup, network=network, trained=model.network), model
+
+
+def _describe_kind(config, setup):
+    """Returns what two runs must have in common to train the same model."""
+    training = dataclasses.replace(config.training, seed=0)
+    data = dataclasses.replace(config.data, labels_per_class=0)
+    same = dataclasses.replace(config, training=training, data=data).to_json()
+    outputs = {side: tuple(output.shape) for side, output in setup.trained.output.items()}
+    return same, tuple(setup.trained.input.shape), setup.trained is setup.network, tuple(outputs.items())
