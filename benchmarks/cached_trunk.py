@@ -37,7 +37,7 @@ def main():
     config.require_domains()
     if not config.network.freeze_until:
         raise InputError("`freeze_until` must name the last layer of the frozen trunk. Received: nothing.")
-    if any(len(stage.domains) < 2 for stage in config.method.stages(config.training.steps)):
+    if any(len(stage.domains) < 2 for stage in config.method.stages(config.training.steps or 2)):
         raise InputError(f"`method` must train on both domains at once. Received: {config.method.name!r}.")
     load_tensorflow()
     figures = {**measure(config, values), **measure_runs(config)}
@@ -45,7 +45,7 @@ def main():
     print(f"behind the trunk    {figures['cached_images_per_second']:9,.1f} images a second")
     print(
         f"{figures['cached_trunk_speedup']:.1f} times as many; with the {figures['seconds_to_fill']:.0f} s to fill the "
-        f"cache, {figures['speedup_of_run']:.1f} times over the {config.training.steps} steps of the run"
+        f"cache, {figures['speedup_of_run']:.1f} times over the {figures['steps']} steps of the run"
     )
     print(
         f"waiting for data    {100 * figures['data_wait_share']:.2f} % of a step of the whole network, at most "
@@ -67,16 +67,17 @@ def measure(config, values):
         dataclasses.replace(config, network=dataclasses.replace(config.network, **options))
         for options in ({"freeze_until": "", "cache_features": "none"}, {"cache_features": "memory"})
     )
-    setup, trunk = prepare_setup(frozen, cached=True)
+    config, setup, trunk = prepare_setup(frozen, cached=True)
     begun = time.perf_counter()
-    steps = dict.fromkeys(setup.domains, config.training.steps)
-    inputs = dict(cache_trunk(trunk, setup.domains, config.data, frozen.network, steps))
+    steps = config.training.steps
+    whole, frozen = (dataclasses.replace(one, training=config.training) for one in (whole, frozen))
+    inputs = dict(cache_trunk(trunk, setup.domains, config.data, frozen.network, dict.fromkeys(setup.domains, steps)))
     seconds_to_fill = time.perf_counter() - begun
     costs = config.method.prepare(dataclasses.replace(setup, inputs=inputs))
 
     seconds, waits = {"whole": [], "cached": []}, []
     steppers = {
-        "whole": _stepper(whole, prepare_setup(whole)[0].network, setup.domains, costs),
+        "whole": _stepper(whole, prepare_setup(whole)[1].network, setup.domains, costs),
         "cached": _stepper(frozen, setup.trained, inputs, costs),
     }
     for _ in range(values.rounds):
@@ -90,8 +91,8 @@ def measure(config, values):
                 waits += [waiting / (waiting + working) for waiting, working in taken]
     images = config.data.source_batch + config.data.target_batch
     whole_seconds, cached_seconds = (statistics.median(seconds[name]) for name in ("whole", "cached"))
-    steps = config.training.steps
     return {
+        "steps": steps,
         "images_per_second": images / whole_seconds,
         "cached_images_per_second": images / cached_seconds,
         "cached_trunk_speedup": whole_seconds / cached_seconds,
@@ -106,7 +107,7 @@ def measure_runs(config):
     """Returns the seconds of a pass of all images through the trunk, of a run with an empty cache, and of the next."""
     from jtln_tf.experiment.run import run_experiment
 
-    setup, trunk = prepare_setup(config, cached=True)
+    _, setup, trunk = prepare_setup(config, cached=True)
     splits = [domain.split(name) for domain in setup.domains.values() for name in ("train", "validation", "test")]
     # Compiles.
     _pass_images(trunk, [splits[0].take(range(min(64, len(splits[0]))))])

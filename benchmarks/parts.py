@@ -2,14 +2,16 @@
 
 
 def prepare_setup(config, cached=False):
-    """Returns the `Setup` of a configuration and its `FrozenTrunk`: None, unless the network is cut for caching."""
+    """Returns the configuration with its steps, its `Setup` and, if the network is cut, its `FrozenTrunk`."""
     import keras
 
     from jtln_tf.experiment.assembly import build_setup, load_run_domains
     from jtln_tf.experiment.workshop import Workshop
 
     keras.utils.set_random_seed(config.training.seed)
-    return build_setup(config, load_run_domains(config), workshop=Workshop(), is_cut=cached)
+    domains = load_run_domains(config)
+    config = config.resolve_steps({side: len(domain.train) for side, domain in domains.items()})
+    return config, *build_setup(config, domains, workshop=Workshop(), is_cut=cached)
 
 
 def compiled_model(config, network, costs=None):

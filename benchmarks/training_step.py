@@ -59,7 +59,7 @@ def measure(config, values):
     from jtln_tf.experiment.assembly import start_network
     from jtln_tf.methods.jtln.costs import current_costs
 
-    setup, _ = prepare_setup(config)
+    config, setup, _ = prepare_setup(config)
     start_network(config.network, setup)
     model = compiled_model(config, setup.network)
     start = config.method.transport_start_step

@@ -37,7 +37,7 @@ INNER_FLOORS = {
         ["model"],
         ["callbacks"],
     ],
-    "experiment": [["config", "leaks"], ["workdir"], ["assembly"], ["training", "result", "cost_matrix"]],
+    "experiment": [["config", "leaks"], ["workdir", "workshop"], ["assembly"], ["training", "result", "cost_matrix"]],
 }
 # Imported by programs before TensorFlow.
 LIGHT_MODULES = [

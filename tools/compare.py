@@ -20,9 +20,11 @@ from tools.program import load_tensorflow, require_flags, run_program
 define_config_flags()
 flags.DEFINE_list("methods", list(COMPARED_METHODS), f"Of {', '.join(METHODS)}.")
 flags.DEFINE_list("cost_matrices", [], "Run methods with class costs once with each of these, not --cost_matrix.")
+flags.DEFINE_list("label_counts", [], "Run all methods with each of these, not with --labels_per_class.")
 flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1)
 flags.DEFINE_string("output", "", "Folder of the comparison.")
 flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in --output.")
+flags.DEFINE_bool("keep_weights", False, "Keep the weights of all seeds, not of the last one alone.")
 flags.DEFINE_bool("json", False, "Print the rows as JSON only.")
 
 
@@ -35,6 +37,7 @@ def main():
     if values["method"].present:
         raise InputError(f"`methods` must name the methods to compare. Received: --method={values.method}.")
     require_flags("output")
+    label_counts = _parse_counts(values.label_counts)
     for text in values.cost_matrices:
         parse_cost_spec(text)
     with_costs = [name for name, method in METHODS.items() if method.uses_costs]
@@ -51,19 +54,26 @@ def main():
     from jtln_tf.comparison.run import run_comparison, run_folder
     from jtln_tf.comparison.table import format_table
 
-    variants = plan_variants(configs, tuple(values.cost_matrices))
+    variants = plan_variants(configs, tuple(values.cost_matrices), label_counts)
     seeds = range(values.seed, values.seed + values.seeds)
-    rows = run_comparison(variants, seeds, values.output, overwrite=values.overwrite)
+    options = {"overwrite": values.overwrite, "keep_weights": values.keep_weights}
+    rows = run_comparison(variants, seeds, values.output, **options)
     if values.json:
         print(json.dumps(rows))
         return
     data = configs[0].data
-    print(f"\n{data.source.text} -> {data.target.text}, {values.steps} steps, {len(seeds)} seed(s)\n")
+    print(f"\n{data.source.text} -> {data.target.text}, {rows[0]['steps']} steps, {len(seeds)} seed(s)\n")
     print(format_table(rows))
     last = run_folder(values.output, variants[-1], seeds[-1])
     print(f"\nPlot          {values.output}/accuracy.png")
     print(f"TensorBoard   {sys.executable} -m tensorboard.main --logdir={values.output}")
     print(f"SavedModel    {last}/export")
+
+
+def _parse_counts(texts):
+    if not all(text.isdecimal() and int(text) for text in texts):
+        raise InputError(f"`label_counts` must be whole numbers of at least 1. Received: {','.join(texts)!r}.")
+    return tuple(map(int, texts))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from jtln_tf.costs.matrix import load_cost_matrix
 from jtln_tf.costs.spec import parse_cost_spec
 from jtln_tf.experiment.config import ExperimentConfig
 
+# If the configuration says nothing, as often as long runs are validated.
+_REFRESH_STEPS = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
@@ -17,10 +20,12 @@ class Variant:
     Attributes:
         config: Configuration of its runs, apart from the seed.
         cost_matrix: Text of the line's own cost matrix specification; empty takes the configuration's.
+        label_count: Training images drawn from each target class; None takes the configuration's.
     """
 
     config: ExperimentConfig
     cost_matrix: str = ""
+    label_count: int | None = None
 
     @property
     def title(self) -> str:
@@ -32,17 +37,25 @@ class Variant:
     def folder(self) -> str:
         """Folder of the runs inside the folder of the comparison."""
         name, slug = self.config.method.name, re.sub(r"[^0-9A-Za-z_.]+", "-", self.cost_matrix).strip("-")
-        return f"{name}-{slug}" if self.cost_matrix else name
+        folder = f"{name}-{slug}" if self.cost_matrix else name
+        return folder if self.label_count is None else f"{self.label_count}_labels/{folder}"
 
     def configure(self, seed: int) -> ExperimentConfig:
         """Returns the configuration of one run."""
-        return dataclasses.replace(self.config, training=dataclasses.replace(self.config.training, seed=seed))
+        data = self.config.data
+        if self.label_count is not None:
+            data = dataclasses.replace(data, labels_per_class=self.label_count)
+        training = dataclasses.replace(self.config.training, seed=seed)
+        return dataclasses.replace(self.config, data=data, training=training)
 
 
-def plan_variants(configs: list[ExperimentConfig], cost_matrices: tuple[str, ...] = ()) -> list[Variant]:
+def plan_variants(
+    configs: list[ExperimentConfig], cost_matrices: tuple[str, ...] = (), label_counts: tuple[int, ...] = ()
+) -> list[Variant]:
     """Returns the lines of a table: one per configuration, or one per cost matrix for a method that uses costs.
 
-    Raises `InputError` if two lines would share a folder.
+    With label counts, each line comes once for each of them; those of one method follow each other, so that its runs
+    can share what was compiled. Raises `InputError` if two lines would share a folder.
     """
     variants = []
     for config in configs:
@@ -50,11 +63,15 @@ def plan_variants(configs: list[ExperimentConfig], cost_matrices: tuple[str, ...
             variants += [Variant(_with_costs(config, text), text) for text in cost_matrices]
         else:
             variants.append(Variant(config))
+    variants = [
+        dataclasses.replace(variant, label_count=count) for variant in variants for count in label_counts or (None,)
+    ]
     folders = [variant.folder for variant in variants]
     repeated = [folder for folder in folders if folders.count(folder) > 1]
     if repeated:
         raise InputError(
-            f"`methods` and `cost_matrices` must be named once each. Received: {repeated[0]!r} repeatedly."
+            "`methods`, `cost_matrices` and `label_counts` must be named once each. "
+            f"Received: {repeated[0]!r} repeatedly."
         )
     return variants
 
@@ -66,7 +83,7 @@ def check_variant(variant: Variant, num_seeds: int) -> None:
         return
     check_cost_files(config.cost)
     data = config.data
-    draws_labels = data.labels_per_class or data.target.per_class or data.source.per_class
+    draws_labels = variant.label_count or data.labels_per_class or data.target.per_class or data.source.per_class
     for path in config.cost.matrix.files:
         if load_cost_matrix(path).data and draws_labels and num_seeds > 1:
             raise InputError(
@@ -81,5 +98,5 @@ def _with_costs(config, text):
     if not spec.looks_through_network:
         steps = 0
     elif spec.is_online:
-        steps = steps or config.training.steps_per_epoch
+        steps = steps or config.training.steps_per_epoch or _REFRESH_STEPS
     return dataclasses.replace(config, cost=dataclasses.replace(config.cost, matrix=spec, refresh_steps=steps))

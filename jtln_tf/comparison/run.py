@@ -4,9 +4,11 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from absl import logging
+
 from jtln_tf import files
 from jtln_tf.comparison.plan import Variant, check_variant
-from jtln_tf.comparison.table import format_table, summarize
+from jtln_tf.comparison.table import format_table, sort_rows, summarize
 from jtln_tf.config import InputError
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.workdir import Run
@@ -19,18 +21,24 @@ _OWN_FILES = ("table.json", "table.md", "accuracy.png")
 
 
 def run_comparison(
-    variants: list[Variant], seeds: Sequence[int], output: str | os.PathLike, *, overwrite: bool = False
+    variants: list[Variant],
+    seeds: Sequence[int],
+    output: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    keep_weights: bool = False,
 ) -> list[dict]:
     """Runs every variant with every seed, and writes `table.json`, `table.md` and `accuracy.png`.
 
     A comparison that was stopped can be called again: it keeps the finished runs in `output` and continues the
-    unfinished ones. Only the last run of each variant is exported.
+    unfinished ones. The tables are written anew after each variant. Only the last run of each variant is exported.
 
     Args:
         variants: Lines of the table, in order.
         seeds: Seeds, such as `range(3)`.
         output: Folder; a run is in `VARIANT/seedN/` of it.
         overwrite: Replace runs of another configuration.
+        keep_weights: Keep the checkpoints of all runs, not of the exported ones alone.
 
     Returns:
         Rows of the table: dicts of JSON values.
@@ -46,26 +54,51 @@ def run_comparison(
         check_variant(variant, len(seeds))
         for seed in seeds:
             Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
+    workshop, results = Workshop(), {}
+    for variant in variants:
+        results[variant] = []
+        for seed in seeds:
+            _tell_cell(variant, seed, len(results) - 1, len(variants), seeds)
+            results[variant].append(
+                _run_cell(variant, seed, output, seed == seeds[-1], workshop, overwrite, keep_weights)
+            )
+        rows = _write_tables(output, results, seeds)
+    return rows
 
-    workshop = Workshop()
 
-    def run_variant(variant, seed):
-        folder, is_last = run_folder(output, variant, seed), seed == seeds[-1]
-        options = {"resume": True, "overwrite": overwrite, "export": is_last, "workshop": workshop}
-        return run_experiment(variant.configure(seed), folder, **options)
+def _tell_cell(variant, seed, num_done, num_variants, seeds):
+    cell, cells = num_done * len(seeds) + list(seeds).index(seed) + 1, num_variants * len(seeds)
+    labels = "" if variant.label_count is None else f", {variant.label_count} label(s) a class"
+    logging.info("Run %d of %d: %s%s, seed %d.", cell, cells, variant.title, labels, seed)
 
-    rows = [summarize(variant, [run_variant(variant, seed) for seed in seeds]) for variant in variants]
-    configs = {variant.folder: variant.config.to_values() for variant in variants}
+
+def _run_cell(variant, seed, output, is_last, workshop, overwrite, keep_weights):
+    folder, config = run_folder(output, variant, seed), variant.configure(seed)
+    result = run_experiment(config, folder, resume=True, overwrite=overwrite, export=is_last, workshop=workshop)
+    if not (is_last or keep_weights):
+        Run(folder, config).discard_weights()
+    return result
+
+
+def _write_tables(output, results, seeds):
+    rows = sort_rows([summarize(variant, own) for variant, own in results.items()])
+    configs = {variant.folder: variant.config.to_values() for variant in results}
     _check_is_ours(output)
     files.mark_folder(output, _KIND)
     files.write_json(output / "table.json", {"configs": configs, "rows": rows})
     files.write_whole(output / "table.md", format_table(rows) + "\n")
+    # Over the steps, one label count says what there is to see.
+    shown = [variant for variant in results if variant.label_count == max(rows, key=_label_count)["label_count"]]
     curves = [
         [read_curve(Run(run_folder(output, variant, seed), variant.configure(seed)).metrics) for seed in seeds]
-        for variant in variants
+        for variant in shown
     ]
-    save_accuracy_plot(rows, curves, output / "accuracy.png")
+    save_accuracy_plot([summarize(variant, results[variant]) for variant in shown], curves, output / "accuracy.png")
     return rows
+
+
+def _label_count(row):
+    return row["label_count"] or 0
 
 
 def _check_is_ours(output):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
+import math
 import os
 import pathlib
 import urllib.request
@@ -90,6 +91,22 @@ def resolve_learning_rate(network: NetworkConfig, training: TrainingConfig) -> T
     if training.backbone_learning_rate:
         return training
     return dataclasses.replace(training, backbone_learning_rate=1e-4 if network.is_pretrained else 1e-3)
+
+
+def resolve_steps(
+    data: DataConfig, network: NetworkConfig, training: TrainingConfig, num_images: dict[str, int]
+) -> TrainingConfig:
+    """Replaces 0 in `steps` and `steps_per_epoch`; `num_images` are the training images by side.
+
+    Behind a frozen backbone the strong start is nearly where training ends: on held-out images of four pairs of data
+    sets, 50 steps gave up to 3 points more than 500.
+    """
+    begins_near_end = network.start == "strong" and network.freeze_until == "all"
+    passes, least, most = (2, 50, 500) if begins_near_end else (10, 500, 5000)
+    longest = max(math.ceil(num_images[side] / getattr(data, f"{side}_batch")) for side in SIDES)
+    steps = training.steps or min(max(passes * longest, least), most)
+    per_epoch = training.steps_per_epoch or min(math.ceil(steps / 5), 100)
+    return dataclasses.replace(training, steps=steps, steps_per_epoch=per_epoch)
 
 
 def _choose(network, name, weights, reason):

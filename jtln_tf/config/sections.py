@@ -163,8 +163,15 @@ class NetworkConfig(Section):
 class TrainingConfig(Section):
     """The budget and the optimizer."""
 
-    steps: int = option(500, "Training steps, over all stages of the method.", minimum=1)
-    steps_per_epoch: int = option(100, "Steps between two validations and checkpoints.", minimum=1)
+    steps: int = option(
+        0,
+        "Training steps, over all stages of the method; 0: by the number of images, 50 to 500 for a frozen backbone "
+        "with the strong start, else 500 to 5000.",
+        minimum=0,
+    )
+    steps_per_epoch: int = option(
+        0, "Steps between two validations and checkpoints; 0: a fifth of the steps, at most 100.", minimum=0
+    )
     optimizer: str = option("adamw", "Optimizer.", choices=("adamw", "sgd"))
     head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0)
     backbone_learning_rate: float = option(

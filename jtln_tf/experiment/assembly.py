@@ -63,6 +63,7 @@ def assemble(run: Run, workshop: Workshop) -> Assembly:
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.training.seed)
     domains = load_run_domains(config, workshop)
+    run.config = config = config.resolve_steps({side: len(domain.train) for side, domain in domains.items()})
     _check_domains(config, domains["target"])
     if run.is_resumed:
         run.check_classes(class_names(domains))

@@ -4,10 +4,12 @@ import dataclasses
 import json
 
 from jtln_tf.config import SIDES, DataConfig, InputError, NetworkConfig, TrainingConfig
-from jtln_tf.config.pretrained import resolve_backbone, resolve_learning_rate, resolve_start
+from jtln_tf.config.pretrained import resolve_backbone, resolve_learning_rate, resolve_start, resolve_steps
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.methods import DEFAULT_METHOD, Method, find_method
 
+# What a run goes on with, whatever the number of images has become.
+_COUNTED = ("steps", "steps_per_epoch")
 # The sections whose type does not depend on the method.
 SECTIONS = {"data": DataConfig, "network": NetworkConfig, "training": TrainingConfig, "cost": CostConfig}
 
@@ -27,8 +29,8 @@ class ExperimentConfig:
         >>> import jtln_tf as jt
         >>> from jtln_tf.config import DataConfig
         >>> config = jt.ExperimentConfig(data=DataConfig(source="builtin:mnist5k", target="builtin:optdigits"))
-        >>> config.method.title, config.training.steps
-        ('JTLN', 500)
+        >>> config.method.title, config.data.source.kind
+        ('JTLN', 'builtin')
         >>> jt.ExperimentConfig.from_json(config.to_json()) == config
         True
     """
@@ -88,13 +90,24 @@ class ExperimentConfig:
         sections = {name: section.from_values(values[name]) for name, section in SECTIONS.items()}
         return cls(**sections, method=find_method(method["name"]).from_values(options))
 
-    def resolve(self, begun: NetworkConfig | None = None, *, has_gpu: bool = False) -> "ExperimentConfig":
+    def resolve(self, begun: "ExperimentConfig | None" = None, *, has_gpu: bool = False) -> "ExperimentConfig":
         """Returns the configuration with values in place of each `auto` that depends on the machine or the backbone.
 
-        See `resolve_backbone` and `resolve_start`; `begun` is the network of a run to go on with.
+        See `resolve_backbone` and `resolve_start`; `begun` is the configuration of a run to go on with, whose number of
+        steps stays too.
         """
-        network = resolve_start(resolve_backbone(self.data, self.network, begun), begun, has_gpu=has_gpu)
-        return dataclasses.replace(self, network=network, training=resolve_learning_rate(network, self.training))
+        network = resolve_start(
+            resolve_backbone(self.data, self.network, begun and begun.network), begun and begun.network, has_gpu=has_gpu
+        )
+        training = resolve_learning_rate(network, self.training)
+        if begun:
+            kept = {name: getattr(training, name) or getattr(begun.training, name) for name in _COUNTED}
+            training = dataclasses.replace(training, **kept)
+        return dataclasses.replace(self, network=network, training=training)
+
+    def resolve_steps(self, num_images: dict[str, int]) -> "ExperimentConfig":
+        """Returns the configuration with numbers of steps, from the training images by side."""
+        return dataclasses.replace(self, training=resolve_steps(self.data, self.network, self.training, num_images))
 
     def require_domains(self) -> None:
         """Raises `InputError` unless both domains are named."""

@@ -96,7 +96,7 @@ class Run:
 
     def _resolve(self, resume):
         try:
-            begun = Run.open(self.folder).config.network if resume else None
+            begun = Run.open(self.folder).config if resume else None
         except InputError:
             begun = None
         import tensorflow as tf
@@ -224,6 +224,10 @@ class Run:
     def write_result(self, result: dict) -> None:
         """Writes the result: the run is finished then."""
         files.write_json(self.folder / _RESULT_FILE, result)
+
+    def discard_weights(self) -> None:
+        """Removes the checkpoints of a finished run, whose result stays."""
+        files.remove_marked(self.checkpoints, "checkpoints", _OWN_FOLDERS["checkpoints"], "workdir")
 
     def write_evaluation(self, tables: dict) -> None:
         """Writes the rows of each class and the confusion matrix by side."""

@@ -17,8 +17,8 @@ class Consecutive(TargetOnly):
 
     def check(self, config):
         """Checks that there is a step for each stage."""
-        if config.training.steps < 2:
-            raise InputError(f"`steps` must be at least 2 for method={self.name}. Received: {config.training.steps}.")
+        if config.training.steps == 1:
+            raise InputError(f"`steps` must be at least 2 for method={self.name}. Received: 1.")
 
     def stages(self, steps):
         """Returns a stage on the source and one on the target."""

@@ -17,6 +17,7 @@ class LinearProbe(Method):
     name = "linear_probe"
     title = "linear probe"
     reports = ()
+    is_yardstick = True
     uses_start = False
 
     def stages(self, steps):

@@ -1,11 +1,12 @@
 import json
 import os
+import pathlib
 
 import pytest
 
 from jtln_tf.comparison import run as comparison
 from jtln_tf.comparison.plan import plan_variants
-from jtln_tf.config import DataConfig, InputError, TrainingConfig
+from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.methods import find_method
@@ -13,23 +14,26 @@ from jtln_tf.methods import find_method
 DATA = DataConfig(source="builtin:mnist5k", target="builtin:optdigits")
 
 
-def variants(**training):
-    config = {"data": DATA, "training": TrainingConfig(**training)}
-    return plan_variants([ExperimentConfig(method=find_method(name)(), **config) for name in ("joint", "l2_sp")])
+def variants(*methods, label_counts=(), **training):
+    network = NetworkConfig(neck="identity") if methods else NetworkConfig()
+    config = {"data": DATA, "network": network, "training": TrainingConfig(**training)}
+    configs = [ExperimentConfig(method=find_method(name)(), **config) for name in methods or ("joint", "l2_sp")]
+    return plan_variants(configs, label_counts=label_counts)
 
 
 @pytest.fixture
-def trained(monkeypatch):
+def trained(monkeypatch, tmp_path):
     """The folders that were trained in, by a stand-in that takes no time."""
     folders = []
 
-    def train(config, folder, *, export, **modes):
+    def train(config, folder, *, export, workshop, **modes):
         run = Run(folder, config)
         run.claim(**modes)
         if run.is_resumed and run.read_result():
             return run.read_result()
-        folders.append(os.path.relpath(folder, folder.parent.parent))
-        accuracy = 0.5 + 0.1 * config.training.seed
+        folders.append(str(pathlib.Path(folder).relative_to(tmp_path)).removeprefix("out/"))
+        accuracy = 0.5 + 0.1 * config.training.seed + 0.1 * max(0, config.data.labels_per_class - 1)
+        accuracy += 0.01 * (config.method.name == "joint" and config.data.labels_per_class > 0)
         result = {"target_accuracy": accuracy, "target_macro_accuracy": 0.4, "train_seconds": 9.6, "versions": {}}
         with run.begin({}, 0):
             run.metrics.write_text(json.dumps({"step": 1, "target_validation_accuracy": accuracy}) + "\n")
@@ -53,14 +57,38 @@ def test_a_comparison_goes_on_where_it_was_stopped(trained, tmp_path):
     assert comparison.run_comparison(variants(), range(2), tmp_path / "out") == rows and trained == ["l2_sp/seed0"]
 
 
+def test_label_counts_are_columns_beside_their_difference_to_the_probe(trained, tmp_path):
+    rows = comparison.run_comparison(variants("linear_probe", "joint", label_counts=(3, 1)), range(2), tmp_path)
+    # Runs of one method follow each other, to share what was compiled.
+    assert trained[:4] == [f"3_labels/linear_probe/seed{n}" for n in (0, 1)] + [
+        f"1_labels/linear_probe/seed{n}" for n in (0, 1)
+    ]
+    assert [(row["label_count"], row["method"]) for row in rows] == [
+        (1, "linear_probe"),
+        (1, "joint"),
+        (3, "linear_probe"),
+        (3, "joint"),
+    ]
+    assert (tmp_path / "table.md").read_text().splitlines() == [
+        "| method | 1 a class, % | 3 a class, % | seconds |",
+        "|---|---|---|---|",
+        "| linear probe | 55.0 ± 7.1 | 75.0 ± 7.1 | 10 |",
+        "| joint without OT | 56.0 ± 7.1 (+1.0) | 76.0 ± 7.1 (+1.0) | 10 |",
+    ]
+    assert (tmp_path / "accuracy.png").exists()
+    assert not (tmp_path / "1_labels/joint/seed0/checkpoints").exists()
+    assert (tmp_path / "1_labels/joint/seed1/checkpoints").exists()
+
+
 def test_overwrite_replaces_only_runs_of_another_configuration(trained, tmp_path):
-    comparison.run_comparison(variants(), [0], tmp_path)
+    comparison.run_comparison(variants(steps=9), [0], tmp_path)
     comparison.run_comparison(variants(steps=7), [1], tmp_path)
+    assert comparison.run_comparison(variants(), [1], tmp_path)[0]["steps"] == 7
     del trained[:]
-    with pytest.raises(InputError, match="another configuration.*steps: 7 -> 500"):
-        comparison.run_comparison(variants(), range(2), tmp_path)
+    with pytest.raises(InputError, match="another configuration.*steps: 7 -> 9"):
+        comparison.run_comparison(variants(steps=9), range(2), tmp_path)
     assert trained == []
-    comparison.run_comparison(variants(), range(2), tmp_path, overwrite=True)
+    comparison.run_comparison(variants(steps=9), range(2), tmp_path, overwrite=True)
     assert trained == ["joint/seed1", "l2_sp/seed1"]
 
 

@@ -79,7 +79,7 @@ class Jtln(Joint):
         """Checks that costs are found before the last step, from what training sees."""
         cost, steps = config.cost, config.training.steps
         first = self.transport_start_step or cost.refresh_steps
-        if cost.matrix.is_online and first >= steps:
+        if cost.matrix.is_online and steps and first >= steps:
             raise InputError(
                 "`cost_matrix`=online must find costs before the last step: after `transport_start_step`, or the first "
                 f"`cost_refresh_steps` if that is 0. Received: {first} of {steps} steps."
