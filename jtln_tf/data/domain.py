@@ -37,7 +37,7 @@ class Domain:
         >>> digits.class_names, digits.num_classes, digits.image_shape
         (('0', '1', '7'), 3, (28, 28, 1))
         >>> digits.split("train").labels.tolist()
-        [1, 0, 0, 2, 2, 1, 2, 2, 1, 0, 0, 2, 0, 1, 1]
+        [0, 1, 1, 1, 1, 2, 2, 0, 1, 0, 0, 2, 2, 0, 2]
     """
 
     name: str
@@ -101,8 +101,9 @@ def load_domain(
     """Loads a domain.
 
     Data without a test split gives a share of each class as test; data without a validation split gives a share of the
-    remaining training images. Both shares are the same for every seed. Then the seed draws `per_class` training images
-    of each class. Every image in use is decoded once, so that a broken one is found before training.
+    remaining training images. Both depend on the content of the images alone (see `hold_out`), so they are the same for
+    every seed. Then the seed draws `per_class` training images of each class. Every image in use is decoded once, so
+    that a broken one is found before training.
 
     Args:
         spec: `builtin:NAME`, `folder:PATH`, `list:PATH`, `records:PATH` or `tfds:NAME[/CONFIG][:SPLIT]` with options;
@@ -215,9 +216,9 @@ def _divide(listing, spec, seed, bad_names=()):
             splits[name] = examples.take(np.flatnonzero([one not in bad_names for one in examples.names]))
     if "test" not in splits:
         fraction = spec.test_fraction if spec.test_fraction is not None else listing.default_test_fraction
-        splits["train"], splits["test"] = hold_out(splits["train"], fraction)
+        splits["train"], splits["test"] = hold_out(splits["train"], fraction, "test")
     if "validation" not in splits:
-        splits["train"], splits["validation"] = hold_out(splits["train"], spec.validation_fraction)
+        splits["train"], splits["validation"] = hold_out(splits["train"], spec.validation_fraction, "validation")
     counts = np.bincount(splits["train"].labels, minlength=len(listing.class_names))
     if not counts.all():
         empty = listing.class_names[int(np.argmin(counts))]

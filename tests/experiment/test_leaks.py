@@ -11,8 +11,14 @@ COUNTS = [f"target_test_images_in_{side}_train" for side in ("target", "source")
 
 def load_with_a_leak(bars, folder, **options):
     """`bars` with two test images of the target in its training images, and one in the source's."""
-    shutil.copytree(bars, folder)
-    domains = [load_domain(f"folder:{folder}/{side}", image_size=16, cache="none") for side in ("source", "target")]
+    for side in ("source", "target"):
+        # In splits of its own: the same image is never held out and kept otherwise.
+        for path in (bars / side).glob("*/*"):
+            split = "test" if side == "target" and path.stem in ("000", "001") else "train"
+            (folder / side / split / path.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / side / split / path.parent.name)
+    specs = [f"folder:{folder}/{side}?test_fraction=0&validation_fraction=0" for side in ("source", "target")]
+    domains = [load_domain(spec, image_size=16, cache="none") for spec in specs]
     tests, trains = domains[1].test.images, [domain.train.images for domain in domains]
     for test, train in ((tests[0], trains[0][0]), (tests[0], trains[1][0]), (tests[-1], trains[1][1])):
         shutil.copy(test, train)

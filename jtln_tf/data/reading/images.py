@@ -9,11 +9,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from jtln_tf.data.reading.content_keys import keys_of_bytes, keys_of_files
 from jtln_tf.data.reading.record_reader import RecordReader
 
 # TensorFlow gathers fastest from its own copy; larger arrays are not copied.
 _COPIED_BYTES = 2**28
 _RECORDS_AT_ONCE = 256
+# Keys of records by number, by what identifies their files.
+_known_records = {}
 # Rows of pixels, spread over an image, and last bytes of a file: most images differ in them.
 _SAMPLED_ROWS, _SAMPLED_BYTES = 4, 512
 
@@ -48,6 +51,10 @@ class Images:
         """Returns a digest of each image at `rows`; it is equal for equal pixels, or for files of equal bytes."""
         return [hashlib.sha256(content).digest() for content in self.contents(rows)]
 
+    def keys(self) -> np.ndarray:
+        """Returns a number for the content of each image, uint64 [N]: equal for equal images; see `content_keys`."""
+        return keys_of_bytes(self.contents(range(len(self))))
+
     def describe(self, row: int) -> str:
         """Returns the name of an image in messages."""
         return repr(self.values[row])
@@ -67,7 +74,7 @@ class Pixels(Images):
 
     def contents(self, rows: Sequence[int]) -> Iterator[memoryview]:
         """Yields the bytes of the arrays at `rows`."""
-        return (np.ascontiguousarray(self.values[row]).data for row in rows)
+        return (np.ascontiguousarray(self.values[row]).data.cast("B") for row in rows)
 
     def samples(self) -> list:
         """Returns a cheap value for each image, which is the same for equal images."""
@@ -98,6 +105,10 @@ class Files(Images):
         for row in rows:
             with open(self.values[row], "rb") as file:
                 yield file.read()
+
+    def keys(self) -> np.ndarray:
+        """Returns a number for the content of each file; a process reads a file once for it."""
+        return keys_of_files(self.values)
 
     def samples(self) -> list:
         """Returns the size and the last bytes of each file."""
@@ -144,6 +155,14 @@ class Records(Images):
         """Yields the records at `rows`; it holds a few of them at a time."""
         for start in range(0, len(rows), _RECORDS_AT_ONCE):
             yield from self.entries(rows[start : start + _RECORDS_AT_ONCE])
+
+    def keys(self) -> np.ndarray:
+        """Returns a number for the content of each record; a process reads a record once for it."""
+        known = _known_records.setdefault(json.dumps(_identify_files(self.reader.paths)), {})
+        numbers = [number for number in self.values.tolist() if number not in known]
+        contents = dataclasses.replace(self, values=np.array(numbers, np.int64)).contents(range(len(numbers)))
+        known.update(zip(numbers, keys_of_bytes(contents).tolist(), strict=True))
+        return np.array([known[number] for number in self.values.tolist()], "u8")
 
     def samples(self) -> list:
         """Returns the size and the last bytes of each record."""

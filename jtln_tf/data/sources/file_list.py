@@ -16,6 +16,8 @@ from jtln_tf.data.sources.image_tree import normalize
 from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, require_known_class, select_classes
 
 _COLUMNS = ("path", "label", "split")
+# Images with the same text in this column are held out together.
+_GROUP = "group"
 # Spreadsheets of some countries separate columns by semicolons.
 _DELIMITERS = ",;\t"
 _DRIVE_OR_URL = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
@@ -26,7 +28,8 @@ def list_file_list(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -
 
     Paths are relative to the file's own folder and stay below it (links in it are followed). Classes are numbered in
     the order of their sorted names. Columns beside `path`, `label` and `split` whose text is the same in all rows of a
-    class become the class table. A missing file counts as an image that cannot be read.
+    class become the class table. Images with the same text in a column `group` are held out together. A missing file
+    counts as an image that cannot be read.
     """
     del cache_dir
     path = pathlib.Path(data_root) / spec.name
@@ -51,7 +54,9 @@ def list_file_list(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -
 def _make_examples(rows, labels, path):
     files = np.array([row["file"] for row in rows], object)
     names = np.array([f"{row['path']} (line {row['line']} of {path.name})" for row in rows], object)
-    return Examples(files, np.array([labels[row["label"]] for row in rows], np.int32), names)
+    groups = [next((text for name, text in row["columns"].items() if name.lower() == _GROUP), "") for row in rows]
+    groups = np.array([normalize(text.strip()) for text in groups], object)
+    return Examples(files, np.array([labels[row["label"]] for row in rows], np.int32), names, groups)
 
 
 def _read_rows(path):

@@ -1,6 +1,6 @@
 """Image files packed into a few large ones (ArrayRecord), from which any image is read at once.
 
-DIR/domain.json                        class names, class table, and the shards of each split with their sizes
+DIR/domain.json                        class names, class table, the shards of each split with their sizes, and groups
 DIR/labels_train.npy                   class index of each record
 DIR/train-00000-of-00008.array_record  the image files, byte by byte
 DIR/jtln_tf.json                       marks the folder as written by this program
@@ -64,8 +64,9 @@ def _read_index(folder):
     _check_classes(class_names, table)
     if not 0 <= fraction < 1:
         raise ValueError(f"test_fraction is {fraction!r}")
-    paths, sizes, ends = [], [], {}
+    paths, sizes, ends, groups = [], [], {}, {}
     for name, split in index["splits"].items():
+        groups[name] = split.get("groups")
         for shard in split["shards"]:
             if not _SHARD_NAME.fullmatch(shard["file"]):
                 raise ValueError(f"{shard['file']!r} is not the name of a shard")
@@ -79,7 +80,8 @@ def _read_index(folder):
     for name, end in ends.items():
         labels = _read_labels(folder, name, end - first, len(class_names))
         names = np.array([f"{folder.name}/{name}[{position}]" for position in range(len(labels))], object)
-        splits[name] = Examples(Records(np.arange(first, end), reader), labels, names)
+        records = Records(np.arange(first, end), reader)
+        splits[name] = Examples(records, labels, names, _check_groups(groups[name], len(labels)))
         first = end
     return Listing(tuple(class_names), splits, default_test_fraction=fraction, class_table=table), paths
 
@@ -90,6 +92,15 @@ def _check_classes(class_names, table):
         raise TypeError("classes and their columns must be texts")
     if len(set(class_names)) != len(class_names):
         raise ValueError("a class is there twice")
+
+
+def _check_groups(groups, count):
+    """Returns the names of the groups of a split as an array, or None if it has none."""
+    if groups is None:
+        return None
+    if not isinstance(groups, list) or len(groups) != count or not all(isinstance(name, str) for name in groups):
+        raise ValueError("the groups do not fit")
+    return np.array(groups, object)
 
 
 def _read_labels(folder, name, count, num_classes):
@@ -176,7 +187,6 @@ def _write(listing, folder, images_per_shard, progress):
     for name, examples in listing.splits.items():
         starts = range(0, len(examples), images_per_shard)
         shards = []
-        # In the order of the domain: the same images are then held out and drawn of both.
         for number, start in enumerate(starts):
             shard = examples.take(np.arange(start, min(start + images_per_shard, len(examples))))
             file = f"{name}-{number:05d}-of-{len(starts):05d}.array_record"
@@ -190,6 +200,8 @@ def _write(listing, folder, images_per_shard, progress):
             shards.append({"file": file, "records": len(shard)})
         np.save(folder / f"labels_{name}.npy", examples.labels, allow_pickle=False)
         splits[name] = {"shards": shards}
+        if examples.groups is not None and any(examples.groups):
+            splits[name]["groups"] = examples.groups.tolist()
     index = {
         "format": _FORMAT,
         "class_names": list(listing.class_names),

@@ -105,7 +105,8 @@ def test_manufacturers_are_source_and_target(data_root):
 def test_office_domains(data_root, tmp_path):
     amazon, webcam = (load(data_root, f"office31/{name}?validation_fraction=0") for name in ("amazon", "webcam"))
     assert amazon.class_names == webcam.class_names == CLASS_NAMES and not amazon.class_table
-    assert np.bincount(amazon.train.labels).tolist() == [2] * 31
+    # Some of its images are the same.
+    assert np.bincount(amazon.train.labels).min() >= 1 and set(amazon.test.labels) == set(range(31))
     for split in (amazon.train, amazon.test, webcam.train, webcam.test):
         np.testing.assert_allclose(split.images[:, 20, 20, 0], 8 * split.labels, atol=2)
     write_office(tmp_path / "downloads" / "manual" / "domain_adaptation_images")

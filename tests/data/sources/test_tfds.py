@@ -121,18 +121,18 @@ def test_images_of_many_files_are_read_by_number(tmp_path, file_format, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("name", "expected", "sizes"),
+    ("name", "expected"),
     [
-        ("tiny_test_only:test", range(30), [24, 0, 6]),
-        ("tiny_configured/fancy:test", range(100, 109), [6, 0, 3]),
+        ("tiny_test_only:test", range(30)),
+        ("tiny_configured/fancy:test", range(100, 109)),
         # Images without a label are left out.
-        ("tiny_unlabelled_test", range(30), [24, 0, 6]),
+        ("tiny_unlabelled_test", range(30)),
     ],
 )
-def test_a_single_split_is_divided(data_root, name, expected, sizes):
+def test_a_single_split_is_divided(data_root, name, expected):
     domain = load(data_root, f"{name}?validation_fraction=0")
     values = [values_and_labels(split)[0] for split in (domain.train, domain.validation, domain.test)]
-    assert sorted(sum(values, [])) == list(expected) and [len(one) for one in values] == sizes
+    assert sorted(sum(values, [])) == list(expected) and not values[1] and 3 <= len(values[2]) < len(values[0])
 
 
 @pytest.mark.parametrize(
