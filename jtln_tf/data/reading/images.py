@@ -1,6 +1,7 @@
 """The images of a split: arrays, paths of files, or numbers of records in large files."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -105,6 +106,10 @@ class Files(Images):
         for row in rows:
             with open(self.values[row], "rb") as file:
                 yield file.read()
+
+    def digest(self, rows: Sequence[int]) -> list[bytes]:
+        """Returns a digest of each file at `rows`; a process reads a file once for it."""
+        return [_digest_file(path, *_version(path)) for path in self.values[rows]]
 
     def keys(self) -> np.ndarray:
         """Returns a number for the content of each file; a process reads a file once for it."""
@@ -212,6 +217,17 @@ def _call(read, batches, dtype, shape=()):
 
     # Cheap next to a training step: one batch at a time is enough.
     return batches.map(read_batch, num_parallel_calls=1)
+
+
+def _version(path):
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(2**20)
+def _digest_file(path, size, time):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _sample_file(path):
