@@ -13,8 +13,9 @@ from jtln_tf.trainer.checkpoints import TrainingState
 
 # Not absl's logger, which carries notes of TensorFlow as well.
 _LOG = logging.getLogger("jtln_tf")
-# Guessing reaches more than the chance level in one case of twenty.
-_CHANCE_QUANTILE = 0.95
+# What happens by chance in one case of twenty is taken for chance.
+_CHANCE = 0.05
+_LEAST_IMAGES = 20
 _LEARNT_BY_HEART, _LARGE_GAP = 0.995, 0.30
 # With fewer labels a class a large gap is what few labels mean, and nothing that a setting mends.
 _LEAST_LABELS = 5
@@ -83,8 +84,11 @@ class CheckpointReport:
         )
 
     def _warn_of_a_gap(self, training, validation):
-        labels = len(self.target.train) / self.target.num_classes
-        if training < _LEARNT_BY_HEART or training - validation <= _LARGE_GAP or labels < _LEAST_LABELS:
+        images, labels = len(self.target.validation), len(self.target.train) / self.target.num_classes
+        if training < _LEARNT_BY_HEART or labels < _LEAST_LABELS or images < _LEAST_IMAGES:
+            return
+        # Whether so few hits are by chance, if the gap were no larger.
+        if bdtr(round(validation * images), images, training - _LARGE_GAP) > _CHANCE:
             return
         self._tell_once(
             "gap",
@@ -110,12 +114,13 @@ def chance_level(counts: np.ndarray) -> float | None:
         counts: Images of each class [classes].
 
     Returns:
-        Accuracy in [0, 1]; None if there are so few images that a network halfway between guessing and perfect could
-        not be told from guessing.
+        Accuracy in [0, 1]; None if there are too few images: under 20, or so few that a network halfway between
+        guessing and perfect falls below the level in more than one case of twenty.
     """
-    images, classes = int(counts.sum()), len(counts)
-    hits = np.arange(images + 1)
-    guessed = int(np.argmax(bdtr(hits, images, 1 / classes) >= _CHANCE_QUANTILE))
-    if 2 * guessed / images >= 1 + 1 / classes:
+    images, guess = int(counts.sum()), 1 / len(counts)
+    if images < _LEAST_IMAGES:
+        return None
+    guessed = int(np.argmax(bdtr(np.arange(images + 1), images, guess) >= 1 - _CHANCE))
+    if bdtr(guessed, images, (1 + guess) / 2) > _CHANCE:
         return None
     return max(guessed, int(counts.max())) / images

@@ -68,6 +68,9 @@ class ProgressBar(keras.callbacks.Callback):
             # Waits for the device.
             float(logs["loss"])
             self._compiled = time.monotonic(), self._state.step
+            # The bar's own time left would take the compilation for the pace.
+            self._bar.reset()
+            self._bar.n = self._bar.initial = self._bar.last_print_n = self._state.step
             return
         began, first = self._compiled
         timed = self._state.step - first
