@@ -51,7 +51,8 @@ class CheckpointReport:
         left = self.bar.seconds_left()
         parts = [
             f"loss {measured['loss']:.3f}",
-            validation is not None and f"target validation accuracy {100 * validation:.1f} %",
+            validation is not None
+            and f"target validation accuracy {100 * validation:.1f} % ({len(self.target.validation)} images)",
             training is not None and f"{side} training accuracy {100 * training:.1f} %",
             left and f"about {format_seconds(left)} left",
         ]

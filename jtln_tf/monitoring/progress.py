@@ -46,8 +46,8 @@ class ProgressBar(keras.callbacks.Callback):
             if self.validation_accuracy is not None:
                 shown["validation accuracy"] = f"{100 * self.validation_accuracy:.0f}%"
             self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(self._state.step - self._bar.n)
         self._time(logs)
+        self._bar.update(self._state.step - self._bar.n)
 
     def seconds_left(self) -> float | None:
         """Returns the seconds that the steps left will take at the pace so far; None before there is a pace."""

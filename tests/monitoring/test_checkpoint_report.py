@@ -47,8 +47,8 @@ def test_a_checkpoint_tells_what_the_accuracies_are_of(caplog):
     assert tell(caplog, (50, 0.9, 0.75)) == [
         (
             "INFO",
-            "jtln, step 50 of 100: loss 0.500, target validation accuracy 75.0 %, target training accuracy 90.0 %, "
-            "about 5 min left",
+            "jtln, step 50 of 100: loss 0.500, target validation accuracy 75.0 % (40 images), target training accuracy "
+            "90.0 %, about 5 min left",
         )
     ]
 
