@@ -17,7 +17,7 @@ from jtln_tf.trainer.stages import compile_for_stage, train_stage
 def train(run: Run, assembly: Assembly) -> TrainingState:
     """Trains the model through the stages of its method, from the last checkpoint if the run is resumed.
 
-    Returns the final state; the network holds the weights of the last step or, with early stopping, of the best.
+    Returns the final state; the network holds the weights of the last step or, if `EarlyStopping` says so, of the best.
     """
     config, model = run.config, assembly.model
     found = read_state(run.checkpoints) if run.is_resumed else None

@@ -1,5 +1,7 @@
 """Stages with their callbacks, checkpoints and optimizers."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -114,6 +116,11 @@ def test_a_checkpoint_brings_back_weights_optimizers_costs_and_state(tmp_path):
     for old, new in zip(expected["network"], values_of(network.variables), strict=True):
         np.testing.assert_array_equal(old, new)
     assert sorted(path.name for path in folder.iterdir()) == ["best.npz", "last.npz"]
+    # An older release noted no last accuracy.
+    with np.load(folder / "last.npz") as arrays:
+        older = {name: arrays[name] for name in arrays if name != "state/last_accuracy"}
+    np.savez(folder / "last.npz", **older)
+    assert read_state(folder) == dataclasses.replace(state, last_accuracy=-1.0)
 
 
 def test_class_means_are_in_a_checkpoint(tmp_path):
