@@ -33,7 +33,7 @@ INNER_FLOORS = {
     "costs": [["numerics", "scaling", "matrix"], ["metrics"], ["spec"], ["config", "nearest_table", "provenance"]],
     "methods": [["base", "terms"], ["target_only"], ["consecutive", "joint"], ["l2_sp", "jtln"]],
     "trainer": [
-        ["batch", "forward", "health", "optimizers", "step_functions", "checkpoints"],
+        ["batch", "forward", "health", "optimizers", "step_functions", "checkpoints", "early_stopping"],
         ["model"],
         ["callbacks"],
     ],

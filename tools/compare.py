@@ -18,6 +18,8 @@ from jtln_tf.methods import COMPARED_METHODS, METHODS
 from tools.program import load_tensorflow, require_flags, run_program
 
 define_config_flags()
+# Validation images are labelled too, and methods that take no steps could not choose a step by them.
+flags.FLAGS.set_default("early_stopping_epochs", 0)
 flags.DEFINE_list("methods", list(COMPARED_METHODS), f"Of {', '.join(METHODS)}.")
 flags.DEFINE_list("cost_matrices", [], "Run methods with class costs once with each of these, not --cost_matrix.")
 flags.DEFINE_list("label_counts", [], "Run all methods with each of these, not with --labels_per_class.")

@@ -9,6 +9,7 @@ from absl import flags, logging
 from flags import preset_path
 from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError
 from jtln_tf.files import escape_name, first_line
+from tools.messages import show_messages
 
 # Exit statuses.
 _STOPPED, _DIVERGED, _INTERRUPTED = 2, 1, 130
@@ -25,6 +26,7 @@ def run_program(main: Callable, description: str, *, positional: str | None = No
         description: Shown by `--help`, before the flags.
         positional: What the arguments that are no flags are called in messages; None allows none.
     """
+    show_messages()
     logging.set_verbosity(logging.WARNING)
     try:
         arguments = _parse_flags(description)

@@ -7,6 +7,8 @@ result.json and export/ into --workdir, and prints the result.
 """
 
 import json
+import logging
+import shlex
 import sys
 
 from absl import flags
@@ -37,20 +39,36 @@ def main():
     config.require_domains()
     require_flags("workdir")
 
+    # What each checkpoint measured is a note.
+    logging.getLogger("jtln_tf").setLevel(logging.INFO)
     load_tensorflow()
     from jtln_tf.experiment.run import run_experiment
 
     options = {"resume": values.resume, "overwrite": values.overwrite, "export": values.export}
     result = run_experiment(config, values.workdir, **options)
-    if values.json:
-        print(json.dumps(result))
-        return
-    print(f"target accuracy   {100 * result['target_accuracy']:.1f} %  ({result['target_test_images']} test images)")
-    print(f"macro accuracy    {100 * result['target_macro_accuracy']:.1f} %")
-    print(f"training time     {result['train_seconds']:.0f} s for {result['steps']} steps")
-    print(f"TensorBoard       {sys.executable} -m tensorboard.main --logdir={values.workdir}/tensorboard")
-    if values.export:
-        print(f"SavedModel        {values.workdir}/export")
+    print(json.dumps(result) if values.json else describe_result(result, values.workdir, has_export=values.export))
+
+
+def describe_result(result: dict, workdir: str, *, has_export: bool) -> str:
+    """Returns the lines that a run ends with, from its `result.json`, with the command to go on with."""
+    tested = result["target_test_images"]
+    lines = {
+        "method": result["method"],
+        "target accuracy": f"{100 * result['target_accuracy']:.1f} %  ({tested} test images)",
+        "macro accuracy": f"{100 * result['target_macro_accuracy']:.1f} %",
+    }
+    # Missing in results of older runs.
+    if result.get("validation_accuracy") is not None:
+        accuracy, count = 100 * result["validation_accuracy"], result["target_validation_images"]
+        lines["validation"] = f"{accuracy:.1f} %  ({count} validation images)"
+    lines["training time"] = f"{result['train_seconds']:.0f} s for {result['steps']} steps"
+    lines["TensorBoard"] = f"{sys.executable} -m tensorboard.main --logdir={workdir}/tensorboard"
+    module, flag = ("predict", f"--model={workdir}/export") if has_export else ("export", f"--workdir={workdir}")
+    if has_export:
+        lines["SavedModel"] = f"{workdir}/export"
+    images = " IMAGE ..." if has_export else f" --output={workdir}/export"
+    lines["next"] = f"{sys.executable} -m tools.{module} {shlex.quote(flag)}{images}"
+    return "\n".join(f"{name:<17} {text}" for name, text in lines.items())
 
 
 if __name__ == "__main__":

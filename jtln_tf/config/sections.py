@@ -11,6 +11,8 @@ BATCHNORM_POLICIES = ("train", "frozen", "per_domain")
 PIXEL_RANGES = ("0_255", "0_1", "-1_1")
 NECKS = ("none", "identity", "whitened")
 CACHES = ("memory", "disk", "none")
+# The value of `early_stopping_epochs` that leaves the choice to the validation accuracies.
+AUTO_EARLY_STOPPING = -1
 FEATURE_CACHES = ("auto", "memory", "disk", "none")
 
 
@@ -189,9 +191,10 @@ class TrainingConfig(Section):
     warmup_steps: int = option(0, "Steps over which the learning rate grows from 0 to its peak.", minimum=0)
     clip_norm: float = option(0.0, "Largest global norm of the gradient; 0 does not clip.", minimum=0.0)
     early_stopping_epochs: int = option(
-        0,
-        "Stop after this many epochs without a better target validation accuracy, keep the best; 0: never.",
-        minimum=0,
+        AUTO_EARLY_STOPPING,
+        "Stop after this many epochs without a better target validation accuracy, keep the best; 0: never, keep the "
+        "last; -1: keep the last unless, on at least 50 images, it is worse than the best by more than chance.",
+        minimum=AUTO_EARLY_STOPPING,
     )
     log_steps: int = option(10, "Steps between two entries of metrics.jsonl and TensorBoard.", minimum=1)
     seed: int = option(0, "Seed of the label draw, the initial weights, the order and the augmentation.", minimum=0)

@@ -173,7 +173,7 @@ def _check_domains(config, target):
     """Checks, before the run is begun, that the splits that it will need have images."""
     if not len(target.test):
         raise InputError(f"The target must have test images. Received: {target.name!r} without any.")
-    if config.training.early_stopping_epochs and not len(target.validation):
+    if config.training.early_stopping_epochs > 0 and not len(target.validation):
         raise InputError(
             f"`early_stopping_epochs` needs target validation images. Received: {target.name!r} without any."
         )

@@ -1,5 +1,6 @@
 """The figures of a finished run, and its export."""
 
+import logging
 import platform
 
 import keras
@@ -13,6 +14,8 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.export.check import check_export
 from jtln_tf.export.saved_model import export_network
 from jtln_tf.trainer.checkpoints import TrainingState
+
+_LOG = logging.getLogger("jtln_tf")
 
 
 def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
@@ -29,12 +32,14 @@ def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
         "target_accuracy": on_target.accuracy,
         "target_macro_accuracy": on_target.macro_accuracy,
         "source_accuracy": on_source and on_source.accuracy,
+        "validation_accuracy": state.last_accuracy if state.last_accuracy >= 0 else None,
         "best_validation_accuracy": state.best_accuracy if state.best_accuracy >= 0 else None,
         "best_step": state.best_step or None,
         "steps": state.step,
         "train_seconds": round(state.seconds, 3),
         "seed": config.training.seed,
         "target_test_images": on_target.num_images,
+        "target_validation_images": len(target.validation),
         "target_train_images": len(target.train),
         "source_train_images": len(source.train),
         "bad_images_left_out": source.num_bad_images + target.num_bad_images,
@@ -64,6 +69,7 @@ def export_run(run: Run, network: keras.Model, domains: dict[str, Domain], folde
     """
     folder, crop_bottom = folder or run.export, run.config.data.target.crop_bottom
     names = {f"{side}_classes": domain.class_names for side, domain in domains.items()}
+    _LOG.info("exporting the network ...")
     export_network(network, folder, **names, crop_bottom=crop_bottom)
     images, _ = next(iter(domains["target"].test.dataset(32)))
     return check_export(network, folder, images, crop_bottom=crop_bottom)

@@ -1,20 +1,23 @@
 """Training through the stages of a method."""
 
+import functools
+
 from jtln_tf.batches import count_passes, pair_domains
 from jtln_tf.config import SIDES
 from jtln_tf.evaluation import evaluate
 from jtln_tf.experiment.assembly import Assembly
 from jtln_tf.experiment.workdir import Run
-from jtln_tf.monitoring import LogTraining, ProgressBar, RunLog, log_costs
+from jtln_tf.monitoring import CheckpointReport, LogTraining, ProgressBar, RunLog, log_costs
 from jtln_tf.trainer.callbacks import Refresh, StepCounter, ValidateAndSave
 from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState, read_state
+from jtln_tf.trainer.early_stopping import EarlyStopping
 from jtln_tf.trainer.stages import compile_for_stage, train_stage
 
 
 def train(run: Run, assembly: Assembly) -> TrainingState:
     """Trains the model through the stages of its method, from the last checkpoint if the run is resumed.
 
-    Returns the final state; the network holds the weights of the last step or, with early stopping, of the best.
+    Returns the final state; the network holds the weights of the last step or, if `EarlyStopping` says so, of the best.
     """
     config, model = run.config, assembly.model
     found = read_state(run.checkpoints) if run.is_resumed else None
@@ -23,7 +26,9 @@ def train(run: Run, assembly: Assembly) -> TrainingState:
         run.write_costs(assembly.costs)
     stages = config.method.stages(config.training.steps)
     log = RunLog(run.metrics, run.tensorboard, first_step=state.step)
-    bar = ProgressBar(state, title=config.method.name, steps=sum(stage.steps for stage in stages))
+    steps = sum(stage.steps for stage in stages)
+    bar = ProgressBar(state, title=config.method.name, steps=steps)
+    report = CheckpointReport(state, bar, assembly.setup.domains["target"], steps)
     try:
         for index in range(state.stage, len(stages)):
             compile_for_stage(model, config.training, stages[index])
@@ -36,7 +41,7 @@ def train(run: Run, assembly: Assembly) -> TrainingState:
                 # Only the evaluation or the export was cut short.
                 return state
             state.stage = index
-            callbacks = _callbacks(run, assembly, stages[index], state, checkpoints, log)
+            callbacks = _callbacks(run, assembly, stages[index], state, checkpoints, log, report)
             pairs = _pairs(config, assembly, stages[index], state.step)
             train_stage(model, pairs, stages[index], first_step=state.step, callbacks=[*callbacks, bar])
         if not stages:
@@ -48,8 +53,8 @@ def train(run: Run, assembly: Assembly) -> TrainingState:
         bar.close()
         log.close()
     state.finished = 1
-    if config.training.early_stopping_epochs:
-        checkpoints.restore_best()
+    if stages and _early_stopping(run, assembly, stages[-1]).keeps_best(state) and checkpoints.restore_best():
+        state.last_accuracy = state.best_accuracy
     checkpoints.save_last()
     return state
 
@@ -69,7 +74,7 @@ def _pairs(config, assembly, stage, first_step):
     )
 
 
-def _callbacks(run, assembly, stage, state, checkpoints, log):
+def _callbacks(run, assembly, stage, state, checkpoints, log, report):
     training, target = run.config.training, assembly.setup.inputs["target"]
     batches = {side: (assembly.setup.inputs[side], getattr(run.config.data, f"{side}_batch")) for side in stage.domains}
 
@@ -94,7 +99,13 @@ def _callbacks(run, assembly, stage, state, checkpoints, log):
             log,
             validate=validate if validates else None,
             steps_per_epoch=training.steps_per_epoch,
-            patience=training.early_stopping_epochs if validates else 0,
+            early_stopping=_early_stopping(run, assembly, stage),
             last_step=stage.last_step,
+            on_checkpoint=functools.partial(report.tell, stage),
         ),
     ]
+
+
+def _early_stopping(run, assembly, stage):
+    num_images = len(assembly.setup.domains["target"].validation)
+    return EarlyStopping(run.config.training.early_stopping_epochs, num_images, stage.first_step + stage.steps // 2)

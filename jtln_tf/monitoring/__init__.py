@@ -1,5 +1,6 @@
 """What a person sees of a run: metrics.jsonl, TensorBoard, the progress bar."""
 
+from jtln_tf.monitoring.checkpoint_report import CheckpointReport
 from jtln_tf.monitoring.cost_log import log_costs
 from jtln_tf.monitoring.log_training import LogTraining
 from jtln_tf.monitoring.progress import ProgressBar

@@ -1,15 +1,18 @@
 """What happens between training steps: counting, validation, checkpoints, early stopping, refreshing."""
 
+import logging
 import time
 from collections.abc import Callable
 
 import keras
-from absl import logging
 
 from jtln_tf.config import NonFiniteLossError
 from jtln_tf.methods.base import Setup
 from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState
+from jtln_tf.trainer.early_stopping import EarlyStopping
 from jtln_tf.trainer.model import JointModel
+
+_LOG = logging.getLogger("jtln_tf")
 
 
 class StepCounter(keras.callbacks.Callback):
@@ -48,7 +51,7 @@ def check_loss(model: JointModel) -> None:
 
 
 class ValidateAndSave(keras.callbacks.Callback):
-    """At the end of every epoch, and of the stage: validates, saves, and stops if nothing gets better."""
+    """At the end of every epoch, and of the stage: validates, tells, saves, and stops early if that is due."""
 
     def __init__(
         self,
@@ -58,8 +61,9 @@ class ValidateAndSave(keras.callbacks.Callback):
         *,
         validate: Callable[[], float] | None,
         steps_per_epoch: int,
-        patience: int,
+        early_stopping: EarlyStopping,
         last_step: int,
+        on_checkpoint: Callable[[dict[str, float], bool], None] | None = None,
     ):
         """Prepares the callback.
 
@@ -69,13 +73,15 @@ class ValidateAndSave(keras.callbacks.Callback):
             log: `RunLog` that the validation accuracy is written to.
             validate: Returns the target validation accuracy in [0, 1]; None validates nothing.
             steps_per_epoch: Steps between two validations.
-            patience: Epochs without a better accuracy after which training stops; 0 is never.
+            early_stopping: Says when the stage stops before its last step.
             last_step: Step at which the stage ends.
+            on_checkpoint: Called with the means of the last steps and, if there is one, the validation accuracy, by
+                name, and whether the stage ends here.
         """
         super().__init__()
         self._state, self._checkpoints, self._log = state, checkpoints, log
-        self._validate, self._steps_per_epoch, self._patience = validate, steps_per_epoch, patience
-        self._last_step = last_step
+        self._validate, self._steps_per_epoch, self._early_stopping = validate, steps_per_epoch, early_stopping
+        self._last_step, self._on_checkpoint = last_step, on_checkpoint
 
     def on_train_batch_end(self, batch, logs=None):
         """Validates and saves if an epoch ends; weights of a loss that is not finite are not saved."""
@@ -83,19 +89,29 @@ class ValidateAndSave(keras.callbacks.Callback):
         if state.step % self._steps_per_epoch and state.step != self._last_step:
             return
         check_loss(self.model)
+        measured = {name: float(value) for name, value in (logs or {}).items()}
         if self._validate is not None:
-            accuracy = self._validate()
-            self._log.write(state.step, {"target_validation_accuracy": accuracy})
-            if accuracy > state.best_accuracy:
-                state.best_accuracy, state.best_step, state.epochs_since_best = accuracy, state.step, 0
-                self._checkpoints.save_best()
-            else:
-                state.epochs_since_best += 1
-            if self._patience and state.epochs_since_best >= self._patience:
-                logging.info("Stopped early at step %d; best was step %d.", state.step, state.best_step)
-                self.model.stop_training = True
+            measured["target_validation_accuracy"] = self._note(self._validate())
+        is_last = state.step == self._last_step
+        if not is_last and self._validate is not None and self._early_stopping.stops(state):
+            _LOG.info("stopped early at step %d; the best was step %d.", state.step, state.best_step)
+            self.model.stop_training = is_last = True
+        if self._on_checkpoint is not None:
+            self._on_checkpoint(measured, is_last)
         self._log.flush()
         self._checkpoints.save_last()
+
+    def _note(self, accuracy):
+        """Notes a validation accuracy, and saves the network if it is the best so far; returns the accuracy."""
+        state = self._state
+        state.last_accuracy = accuracy
+        self._log.write(state.step, {"target_validation_accuracy": accuracy})
+        if accuracy > state.best_accuracy:
+            state.best_accuracy, state.best_step, state.epochs_since_best = accuracy, state.step, 0
+            self._checkpoints.save_best()
+        else:
+            state.epochs_since_best += 1
+        return accuracy
 
 
 class Refresh(keras.callbacks.Callback):

@@ -12,6 +12,7 @@ from jtln_tf import files
 from jtln_tf.config import InputError, RunStoppedError
 
 _LAST_FILE, _BEST_FILE = "last.npz", "best.npz"
+_NEWEST_FIELD = "last_accuracy"
 
 
 @dataclasses.dataclass
@@ -25,6 +26,8 @@ class TrainingState:
         best_accuracy: Best target validation accuracy so far; -1 before the first validation.
         best_step: Step of the best.
         epochs_since_best: Validations since the best.
+        last_accuracy: Target validation accuracy of the network that is kept: of the last validation, or of the best
+            step once training came back to it; -1 before the first validation.
         finished: 1 after the last step, or an early stop; nothing is left to train.
     """
 
@@ -34,6 +37,7 @@ class TrainingState:
     best_accuracy: float = -1.0
     best_step: int = 0
     epochs_since_best: int = 0
+    last_accuracy: float = -1.0
     finished: int = 0
 
 
@@ -100,6 +104,9 @@ def read_state(folder: str | pathlib.Path) -> TrainingState | None:
         return None
     with _open(path) as arrays:
         names = [field.name for field in dataclasses.fields(TrainingState)]
+        if f"state/{_NEWEST_FIELD}" not in arrays:
+            # Written before there was this field, which then has its default.
+            names.remove(_NEWEST_FIELD)
         return TrainingState(**{name: arrays[f"state/{name}"].item() for name in names})
 
 

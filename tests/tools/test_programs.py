@@ -61,6 +61,11 @@ def test_help_names_the_flags_without_loading_tensorflow(repository, program):
     assert f"python -m tools.{program}" in shown and "\n  --" in shown.split("python -m", 1)[1]
 
 
+def test_in_a_comparison_every_method_keeps_its_last_step(repository):
+    shown = succeed(repository, "compare", "--help").split("--early_stopping_epochs: ", 1)[1]
+    assert shown.split("(default: ", 1)[1].startswith("'0')")
+
+
 @pytest.mark.parametrize(
     ("program", "flags", "words"),
     [
@@ -177,8 +182,11 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
         "--log_steps=1",
     ]
     flags += ["--steps=6", "--steps_per_epoch=3", "--cost_refresh_steps=3", "--transport_start_step=2"]
-    trained = succeed(repository, "train", *flags, f"--workdir={workdir}", "--noexport", "--json")
-    result = json.loads(trained.splitlines()[-1])
+    trained = run(repository, "train", *flags, f"--workdir={workdir}", "--noexport", "--json")
+    assert trained.returncode == 0, trained.stderr
+    told = [line for line in trained.stderr.splitlines() if line.startswith("jtln, step ")]
+    assert [line.split(":")[0] for line in told] == ["jtln, step 3 of 6", "jtln, step 6 of 6"]
+    result = json.loads(trained.stdout.splitlines()[-1])
     assert result == json.loads((workdir / "result.json").read_text()) and result["steps"] == 6
     entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in entries if "loss" in entry] == [1, 2, 3, 4, 5, 6]
@@ -189,6 +197,8 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
 
     resumed = succeed(repository, "train", f"--workdir={workdir}", "--resume")
     assert f"SavedModel        {workdir}/export\n" in resumed
+    assert f"validation        {100 * result['validation_accuracy']:.1f} %" in resumed
+    assert resumed.endswith(f" -m tools.predict '--model={workdir}/export' IMAGE ...\n")
     table = json.loads(succeed(repository, "evaluate", f"--workdir={workdir}", "--json"))
     assert table["accuracy"] == pytest.approx(result["target_accuracy"])
     assert table["images"] == 3 * 6

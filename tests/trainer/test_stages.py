@@ -1,5 +1,7 @@
 """Stages with their callbacks, checkpoints and optimizers."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from jtln_tf.costs.config import CostConfig
 from jtln_tf.methods import METHODS, Stage
 from jtln_tf.trainer.callbacks import Refresh, StepCounter, ValidateAndSave
 from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState, read_state, restore_network
+from jtln_tf.trainer.early_stopping import EarlyStopping
 from jtln_tf.trainer.optimizers import build_optimizer
 from jtln_tf.trainer.stages import compile_for_stage, train_stage
 from tests.trainer.conftest import make_costs, make_network, make_pairs, values_of
@@ -61,10 +64,18 @@ def make_model(seed=0, value=1.0, **options):
 
 def train(folder, accuracies, *, steps=20, patience=0, every=4):
     state, log, model = TrainingState(), FakeLog(), make_model()
+    told = log.checkpoints = []
     checkpoints = Checkpoints(folder, model, state, model.network)
     validate = iter(accuracies).__next__
     save = ValidateAndSave(
-        state, checkpoints, log, validate=validate, steps_per_epoch=every, patience=patience, last_step=steps
+        state,
+        checkpoints,
+        log,
+        validate=validate,
+        steps_per_epoch=every,
+        early_stopping=EarlyStopping(patience, num_images=10),
+        last_step=steps,
+        on_checkpoint=lambda measured, is_last: told.append((measured, is_last)),
     )
     callbacks = [StepCounter(state, check_steps=2), save]
     train_stage(model, make_pairs(), Stage("joint", steps, BOTH), first_step=0, callbacks=callbacks)
@@ -75,8 +86,12 @@ def test_validation_comes_at_every_epoch_and_early_stopping_comes_back_to_the_be
     _, state, _, log = train(tmp_path, [0.1, 0.3, 0.2], steps=10)
     assert [step for step, _ in log.entries] == [4, 8, 10]
     assert (state.best_accuracy, state.best_step, state.epochs_since_best) == (0.3, 8, 1)
-    model, state, checkpoints, _ = train(tmp_path, [0.1, 0.5, 0.4, 0.3, 0.9], patience=2)
+    assert state.last_accuracy == 0.2 and [is_last for _, is_last in log.checkpoints] == [False, False, True]
+    measured = log.checkpoints[1][0]
+    assert measured["target_validation_accuracy"] == 0.3 and measured["loss"] > 0
+    model, state, checkpoints, log = train(tmp_path, [0.1, 0.5, 0.4, 0.3, 0.9], patience=2)
     assert (state.step, state.best_step) == (16, 8)
+    assert [is_last for _, is_last in log.checkpoints] == [False, False, False, True]
     last = values_of(model.network.variables)
     assert checkpoints.restore_best()
     assert any((one != other).any() for one, other in zip(last, values_of(model.network.variables), strict=True))
@@ -101,6 +116,11 @@ def test_a_checkpoint_brings_back_weights_optimizers_costs_and_state(tmp_path):
     for old, new in zip(expected["network"], values_of(network.variables), strict=True):
         np.testing.assert_array_equal(old, new)
     assert sorted(path.name for path in folder.iterdir()) == ["best.npz", "last.npz"]
+    # An older release noted no last accuracy.
+    with np.load(folder / "last.npz") as arrays:
+        older = {name: arrays[name] for name in arrays if name != "state/last_accuracy"}
+    np.savez(folder / "last.npz", **older)
+    assert read_state(folder) == dataclasses.replace(state, last_accuracy=-1.0)
 
 
 def test_class_means_are_in_a_checkpoint(tmp_path):
@@ -137,7 +157,10 @@ def test_a_damaged_or_foreign_checkpoint_is_told_and_changes_nothing(tmp_path, s
 def test_a_loss_that_is_not_finite_stops_training_with_its_step_and_term_and_is_not_saved(tmp_path):
     state, model = TrainingState(), make_model()
     checkpoints = Checkpoints(tmp_path, model, state, model.network)
-    save = ValidateAndSave(state, checkpoints, FakeLog(), validate=None, steps_per_epoch=3, patience=0, last_step=9)
+    never = EarlyStopping(0, num_images=0)
+    save = ValidateAndSave(
+        state, checkpoints, FakeLog(), validate=None, steps_per_epoch=3, early_stopping=never, last_step=9
+    )
     good, bad = make_pairs().map(_make_shares).take(4), make_pairs().map(_make_shares).map(_spoil_the_source)
     callbacks = [StepCounter(state, check_steps=100), save]
     with pytest.raises(
