@@ -92,6 +92,8 @@ class _Stream:
     second_view: bool
     shard: tuple[int, int]
 
+    # AutoGraph would read all functions that are called in here, and find nothing to convert.
+    @tf.autograph.experimental.do_not_convert
     def batches(self, steps):
         """Returns the `tf.data.Dataset` of the batches of some steps."""
         split = self.domain.train

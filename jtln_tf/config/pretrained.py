@@ -105,7 +105,7 @@ def resolve_steps(
     passes, least, most = (2, 50, 500) if begins_near_end else (10, 500, 5000)
     longest = max(math.ceil(num_images[side] / getattr(data, f"{side}_batch")) for side in SIDES)
     steps = training.steps or min(max(passes * longest, least), most)
-    per_epoch = training.steps_per_epoch or min(math.ceil(steps / 5), 100)
+    per_epoch = training.steps_per_epoch or min(max(math.ceil(steps / 5), 25), 100)
     return dataclasses.replace(training, steps=steps, steps_per_epoch=per_epoch)
 
 

@@ -172,7 +172,7 @@ class TrainingConfig(Section):
         minimum=0,
     )
     steps_per_epoch: int = option(
-        0, "Steps between two validations and checkpoints; 0: a fifth of the steps, at most 100.", minimum=0
+        0, "Steps between two validations and checkpoints; 0: a fifth of the steps, from 25 to 100.", minimum=0
     )
     optimizer: str = option("adamw", "Optimizer.", choices=("adamw", "sgd"))
     head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0)
