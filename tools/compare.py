@@ -20,7 +20,11 @@ from tools.program import load_tensorflow, require_flags, run_program
 define_config_flags()
 # Validation images are labelled too, and methods that take no steps could not choose a step by them.
 flags.FLAGS.set_default("early_stopping_epochs", 0)
-flags.DEFINE_list("methods", list(COMPARED_METHODS), f"Of {', '.join(METHODS)}.")
+flags.DEFINE_list(
+    "methods",
+    [],
+    f"Of {', '.join(METHODS)}. Empty: {', '.join(COMPARED_METHODS)}; without a --neck, those that need none.",
+)
 flags.DEFINE_list("cost_matrices", [], "Run methods with class costs once with each of these, not --cost_matrix.")
 flags.DEFINE_list("label_counts", [], "Run all methods with each of these, not with --labels_per_class.")
 flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1)
@@ -34,21 +38,21 @@ def main():
     """Checks the flags, then compares."""
     values = flags.FLAGS
     unknown = [method for method in values.methods if method not in METHODS]
-    if unknown or not values.methods:
-        raise InputError(f"`methods` must be of {', '.join(METHODS)}. Received: {', '.join(unknown) or 'nothing'}.")
+    if unknown:
+        raise InputError(f"`methods` must be of {', '.join(METHODS)}. Received: {', '.join(unknown)}.")
     if values["method"].present:
         raise InputError(f"`methods` must name the methods to compare. Received: --method={values.method}.")
     require_flags("output")
+    methods = values.methods or _default_methods()
     label_counts = _parse_counts(values.label_counts)
     for text in values.cost_matrices:
         parse_cost_spec(text)
     with_costs = [name for name, method in METHODS.items() if method.uses_costs]
-    if values.cost_matrices and not set(with_costs) & set(values.methods):
+    if values.cost_matrices and not set(with_costs) & set(methods):
         raise InputError(
-            f"`cost_matrices` needs {' or '.join(with_costs)} among `methods`. "
-            f"Received: methods={','.join(values.methods)}."
+            f"`cost_matrices` needs {' or '.join(with_costs)} among `methods`. Received: methods={','.join(methods)}."
         )
-    configs = [config_from_flags(method) for method in values.methods]
+    configs = [config_from_flags(method) for method in methods]
     configs[0].require_domains()
 
     load_tensorflow()
@@ -70,6 +74,11 @@ def main():
     print(f"\nPlot          {values.output}/accuracy.png")
     print(f"TensorBoard   {sys.executable} -m tensorboard.main --logdir={values.output}")
     print(f"SavedModel    {last}/export")
+
+
+def _default_methods():
+    has_neck = config_from_flags().resolve().network.has_neck
+    return [name for name in COMPARED_METHODS if has_neck or not METHODS[name].needs_neck]
 
 
 def _parse_counts(texts):

@@ -19,8 +19,8 @@ METHODS: dict[str, type[Method]] = {
     method.name: method for method in (NearestMean, LinearProbe, LpFt, TargetOnly, Consecutive, L2SP, Joint, Jtln)
 }
 DEFAULT_METHOD = Jtln
-# What a comparison runs if it is not told.
-COMPARED_METHODS = (TargetOnly.name, Consecutive.name, Joint.name, Jtln.name)
+# What a comparison runs if it is not told; without a neck, only what does not need one.
+COMPARED_METHODS = (LinearProbe.name, TargetOnly.name, Consecutive.name, Joint.name, Jtln.name)
 
 
 def find_method(name: str) -> type[Method]:

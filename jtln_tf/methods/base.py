@@ -5,7 +5,7 @@ import typing
 from collections.abc import Mapping
 from typing import ClassVar
 
-from jtln_tf.config import Section
+from jtln_tf.config import InputError, Section
 
 if typing.TYPE_CHECKING:
     import keras
@@ -138,6 +138,7 @@ class Method(Section):
         title: Name in tables.
         reports: Names of the terms that `losses` may return.
         is_yardstick: Whether tables say how far the other methods are above it.
+        needs_neck: Whether the method works only behind a neck.
         uses_costs: Whether the method has class costs; its state then has `set_costs` and `costs_in_use`.
         uses_start: Whether the network begins with the means and the class means of the strong start.
         uses_teacher: Whether `losses` needs `Outputs.teacher`: a copy of the network, frozen when a stage begins.
@@ -148,6 +149,7 @@ class Method(Section):
     title: ClassVar[str]
     reports: ClassVar[tuple[str, ...]]
     is_yardstick: ClassVar[bool] = False
+    needs_neck: ClassVar[bool] = False
     uses_costs: ClassVar[bool] = False
     uses_start: ClassVar[bool] = True
     uses_teacher: ClassVar[bool] = False
@@ -159,6 +161,8 @@ class Method(Section):
 
     def check(self, config) -> None:
         """Raises `InputError` if an option in another section of an `ExperimentConfig` does not fit this method."""
+        if self.needs_neck and config.network.neck == "none":
+            raise InputError(f"`method`={self.name} needs a `neck`, which normalizes features. Received: neck='none'.")
 
     def watched_layers(self, network: "keras.Model") -> tuple[str, ...]:
         """Returns the names of the backbone layers whose outputs `losses` needs."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from jtln_tf.config import InputError
 from jtln_tf.methods.base import Method
 from jtln_tf.methods.target_only import TargetOnly
 
@@ -18,16 +17,12 @@ class LinearProbe(Method):
     title = "linear probe"
     reports = ()
     is_yardstick = True
+    needs_neck = True
     uses_start = False
 
     def stages(self, steps):
         """Returns no stage."""
         return ()
-
-    def check(self, config):
-        """Checks that the network has a neck, which normalizes the features."""
-        if config.network.neck == "none":
-            raise InputError(f"`method`={self.name} needs a `neck`, which normalizes features. Received: neck='none'.")
 
     def prepare(self, setup):
         """Fits the target head; returns no costs."""
@@ -52,7 +47,7 @@ class LpFt(TargetOnly):
     name = "lp_ft"
     title = "linear probe, then fine-tuning"
 
+    needs_neck = True
     uses_start = False
 
-    check = LinearProbe.check
     prepare = LinearProbe.prepare

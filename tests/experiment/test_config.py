@@ -20,7 +20,11 @@ MIXED = DataConfig(target_augmentation="crop,mixup:0.3")
 @pytest.mark.parametrize(
     ("message", "sections", "fitting"),
     [
-        ("`cost_matrix`=online must find costs .*: 500 of 500", {"cost": ONLINE, "method": LATE}, {"steps": 501}),
+        (
+                "`cost_matrix`=online must find costs .*: 500 of 500",
+                {"cost": ONLINE, "method": LATE, "training": TrainingConfig(steps=500)},
+                {"steps": 501},
+            ),
         ("`target_augmentation` must be without mixup", {"data": MIXED, "network": CACHED}, {"cache_features": "auto"}),
     ],
 )
@@ -77,7 +81,7 @@ def test_both_domains_are_required():
 
 def test_differences_are_named_as_flags_are():
     sections = {"training": TrainingConfig(steps=7), "cost": CostConfig(layer="relu")}
-    expected = ["steps: 500 -> 7", "cost_layer: '' -> 'relu'", "transport_start_step: 0 -> 500"]
+    expected = ["steps: 0 -> 7", "cost_layer: '' -> 'relu'", "transport_start_step: 0 -> 500"]
     assert describe_differences(ExperimentConfig(), ExperimentConfig(**sections, method=LATE)) == expected
     other = ExperimentConfig(method=find_method("joint")())
     assert describe_differences(ExperimentConfig(), other) == ["method: 'jtln' -> 'joint'"]

@@ -50,11 +50,11 @@ def test_a_run_is_begun_beside_what_is_the_users_and_opened(tmp_path):
     ("config", "options", "message"),
     [
         (CONFIG, {}, "--resume goes on with it, --overwrite begins anew"),
-        (OTHER, {}, "of another configuration.*differs in steps: 500 -> 7. Hint: another folder, or --overwrite"),
+        (OTHER, {}, "of another configuration.*differs in steps: 0 -> 7. Hint: another folder, or --overwrite"),
         (
             ExperimentConfig(training=TrainingConfig(steps=1, seed=2, momentum=0.5)),
             {"resume": True},
-            "differs in source: 'builtin:mnist5k' -> ''; .*; steps: 500 -> 1 and 2 more",
+            "differs in source: 'builtin:mnist5k' -> ''; .*; steps: 0 -> 1 and 2 more",
         ),
     ],
 )

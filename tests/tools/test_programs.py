@@ -153,7 +153,7 @@ def test_nothing_is_removed_that_is_not_what_a_flag_may_replace(repository, tmp_
         ("export", [workdir, f"--output={tmp_path / 'run'}"], ["output", "left as it is"]),
         ("export", [workdir, f"--output={tmp_path / 'mine'}"], ["output", "left as it is"]),
         ("train", [*DIGITS, f"--workdir={tmp_path / 'mine'}", "--overwrite"], ["workdir", "config.json"]),
-        ("train", [workdir, "--resume", "--steps=60"], ["workdir", "steps: 500 -> 60"]),
+        ("train", [workdir, "--resume", "--steps=60"], ["workdir", "steps: 0 -> 60"]),
         ("train", [*DIGITS, workdir], ["workdir", "--resume", "--overwrite"]),
     ):
         assert_refused(run(repository, program, *flags), *words)
