@@ -4,4 +4,13 @@ from jtln_tf.config.augmentation_spec import AUGMENTATIONS, AugmentationSpec, pa
 from jtln_tf.config.domain_spec import KINDS, SIDES, DomainSpec, domain_options, parse_domain_spec
 from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
 from jtln_tf.config.options import Section, option, options_of
-from jtln_tf.config.sections import BATCHNORM_POLICIES, CACHES, PIXEL_RANGES, DataConfig, NetworkConfig, TrainingConfig
+from jtln_tf.config.sections import (
+    BATCHNORM_POLICIES,
+    CACHES,
+    MOST_SEED,
+    MOST_SIDE,
+    PIXEL_RANGES,
+    DataConfig,
+    NetworkConfig,
+    TrainingConfig,
+)

@@ -144,7 +144,7 @@ def _unit_keys(examples):
 
 def _keyed_values(keys, purpose):
     """Returns a number in [0, 1] for each key, which looks drawn by chance and depends on the key and the purpose."""
-    purpose = purpose.encode()
+    purpose = purpose.encode()[: hashlib.blake2b.MAX_KEY_SIZE]
     digests = [hashlib.blake2b(key.tobytes(), digest_size=8, key=purpose).digest() for key in keys.astype("<u8")]
     return np.frombuffer(b"".join(digests), "<u8") / 2.0**64
 

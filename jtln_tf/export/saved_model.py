@@ -65,8 +65,10 @@ def export_network(
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     # A killed export may have left it.
     remove_marked(unfinished, _UNFINISHED_KIND, (KIND, f"{KIND}/*"), "output")
+    is_ours = False
     try:
         unfinished.mkdir(parents=True)
+        is_ours = True
         mark_folder(unfinished, _UNFINISHED_KIND)
         _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
         write_json(unfinished / KIND / CLASSES_FILE, names)
@@ -77,8 +79,10 @@ def export_network(
         reason = first_line(error)
         raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
     finally:
-        with contextlib.suppress(OSError):
-            remove_whole(unfinished)
+        # Another process may have made it meanwhile.
+        if is_ours:
+            with contextlib.suppress(OSError):
+                remove_whole(unfinished)
 
 
 def _build_archive(network, crop_bottom):
@@ -116,7 +120,7 @@ def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
             os.symlink(folder.absolute(), os.path.join(plain, KIND))
             model = tf.saved_model.load(os.path.join(plain, KIND))
         signatures = {name: model.signatures[name] for name in _SIGNATURES}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, tf.errors.OpError) as error:
         raise InputError(f"`model` must be an exported network. Received: {str(folder)!r}.") from error
     # The functions live only as long as the model that they came from.
     return signatures | {"model": model}, class_names

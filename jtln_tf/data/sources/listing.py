@@ -10,9 +10,13 @@ import numpy as np
 from jtln_tf.config import KINDS, DomainSpec, InputError, domain_options
 from jtln_tf.data.examples import Examples
 
+_SPELLINGS = {
+    "train": ("train", "training"),
+    "validation": ("val", "validation", "valid", "dev"),
+    "test": ("test", "testing"),
+}
 # Names of splits in lower case, as people write them.
-SPLIT_NAMES = {"train": "train", **dict.fromkeys(("val", "validation", "valid"), "validation"), "test": "test"}
-# What the columns of a class belong to, in messages.
+SPLIT_NAMES = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -176,6 +176,16 @@ def test_what_others_put_there_meanwhile_stays(photos, tmp_path):
     assert below(tmp_path) == [".out.prepare_data/lock", "out/notes.txt"]
 
 
+@pytest.mark.parametrize("name", ["new", "old"])
+def test_what_others_put_beside_it_stays(photos, tmp_path, name):
+    place = tmp_path / ".out.prepare_data" / name
+    place.mkdir(parents=True)
+    (place / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=f"nothing of others.*/{name}', which is left"):
+        write_records(list_domain(f"folder:{photos}/photos"), tmp_path / "out", images_per_shard=9)
+    assert below(tmp_path) == [".out.prepare_data/lock", f".out.prepare_data/{name}/notes.txt"]
+
+
 def test_of_two_packers_the_second_waits(photos, tmp_path):
     listing, second = list_domain(f"folder:{photos}/photos"), []
 
