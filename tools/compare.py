@@ -20,7 +20,7 @@ from tools.program import load_tensorflow, require_flags, run_program
 define_config_flags()
 flags.DEFINE_list("methods", list(COMPARED_METHODS), f"Of {', '.join(METHODS)}.")
 flags.DEFINE_list("cost_matrices", [], "Run methods with class costs once with each of these, not --cost_matrix.")
-flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1)
+flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1, upper_bound=10_000)
 flags.DEFINE_string("output", "", "Folder of the comparison.")
 flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in --output.")
 flags.DEFINE_bool("json", False, "Print the rows as JSON only.")

@@ -65,24 +65,28 @@ def export_network(
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     # A killed export may have left it.
     remove_marked(unfinished, _UNFINISHED_KIND, (KIND, f"{KIND}/*"), "output")
-    is_ours = False
     try:
-        unfinished.mkdir(parents=True)
-        is_ours = True
-        mark_folder(unfinished, _UNFINISHED_KIND)
-        _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
-        write_json(unfinished / KIND / CLASSES_FILE, names)
-        mark_folder(unfinished / KIND, KIND)
-        remove_marked(folder, KIND, OWN_NAMES, "output")
-        os.replace(unfinished / KIND, folder)
+        with _new_folder(unfinished):
+            _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
+            write_json(unfinished / KIND / CLASSES_FILE, names)
+            mark_folder(unfinished / KIND, KIND)
+            remove_marked(folder, KIND, OWN_NAMES, "output")
+            os.replace(unfinished / KIND, folder)
     except (tf.errors.OpError, OSError) as error:
         reason = first_line(error)
         raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
+
+
+@contextlib.contextmanager
+def _new_folder(folder):
+    """Makes and marks a folder, and removes it at the end; one that is already there raises an error and stays."""
+    folder.mkdir(parents=True)
+    try:
+        mark_folder(folder, _UNFINISHED_KIND)
+        yield
     finally:
-        # Another process may have made it meanwhile.
-        if is_ours:
-            with contextlib.suppress(OSError):
-                remove_whole(unfinished)
+        with contextlib.suppress(OSError):
+            remove_whole(folder)
 
 
 def _build_archive(network, crop_bottom):

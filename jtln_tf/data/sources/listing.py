@@ -10,13 +10,15 @@ import numpy as np
 from jtln_tf.config import KINDS, DomainSpec, InputError, domain_options
 from jtln_tf.data.examples import Examples
 
-_SPELLINGS = {
-    "train": ("train", "training"),
-    "validation": ("val", "validation", "valid", "dev"),
-    "test": ("test", "testing"),
+# Names of splits in lower case, as people write them; the usual ones first.
+SPLIT_NAMES = {
+    "train": "train",
+    **dict.fromkeys(("val", "validation", "valid"), "validation"),
+    "test": "test",
+    "training": "train",
+    "dev": "validation",
+    "testing": "test",
 }
-# Names of splits in lower case, as people write them.
-SPLIT_NAMES = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

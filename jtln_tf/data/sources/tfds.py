@@ -120,14 +120,14 @@ def _make_builder(name, data_root):
 
 
 def _prepare(builder, name):
-    folder = pathlib.Path(builder.data_dir_root, builder.name)
-    was_there = os.path.lexists(folder)
+    folders = [pathlib.Path(builder.data_dir_root, name) for name in (builder.name, "downloads")]
+    new_folders = [folder for folder in folders if not os.path.lexists(folder)]
     try:
         with _without_downloads(builder):
             builder.download_and_prepare()
     # A builder may raise anything.
     except Exception as error:
-        if not was_there:
+        for folder in new_folders:
             _remove_empty(folder)
         # TFDS's own message has the instructions in it, on several lines.
         reason = first_line(error).split(" Create it and ")[0]
