@@ -27,7 +27,7 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("cost_matrices", [], "Run methods with class costs once with each of these, not --cost_matrix.")
 flags.DEFINE_list("label_counts", [], "Run all methods with each of these, not with --labels_per_class.")
-flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1)
+flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1, upper_bound=10_000)
 flags.DEFINE_string("output", "", "Folder of the comparison.")
 flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in --output.")
 flags.DEFINE_bool("keep_weights", False, "Keep the weights of all seeds, not of the last one alone.")

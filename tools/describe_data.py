@@ -13,7 +13,7 @@ import pathlib
 
 from absl import flags
 
-from jtln_tf.config import parse_domain_spec
+from jtln_tf.config import MOST_SEED, parse_domain_spec
 from tools.program import check_output, load_tensorflow, require_flags, run_program
 from tools.progress import show_progress
 
@@ -21,7 +21,9 @@ flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train.
 flags.DEFINE_string("against", "", "Another domain, in which images of the first are looked for.")
 flags.DEFINE_string("data_root", "", "Folder that relative paths, and tfds: data, are looked up in.")
 flags.DEFINE_string("cache_dir", "", "Folder that archives are unpacked in; empty: .jtln_cache in --data_root.")
-flags.DEFINE_integer("seed", 0, "Seed of the draw of per_class, and of the images of --output.", lower_bound=0)
+flags.DEFINE_integer(
+    "seed", 0, "Seed of the draw of per_class, and of the images of --output.", lower_bound=0, upper_bound=MOST_SEED
+)
 flags.DEFINE_string("output", "", "File of a picture with a few images of each class, .png.")
 flags.DEFINE_bool("overwrite", False, "Replace --output.")
 flags.DEFINE_bool("all", False, "Print every class, and every bad or repeated image.")

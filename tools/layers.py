@@ -11,13 +11,19 @@ import json
 
 from absl import flags
 
-from jtln_tf.config import NetworkConfig
+from jtln_tf.config import MOST_SIDE, NetworkConfig
 from tools.program import load_tensorflow, require_flags, run_program
 
 _SIDE = 224
 
 flags.DEFINE_string("backbone", "", "As in tools.train: a name, or PATH.keras.")
-flags.DEFINE_integer("image_size", 0, f"Side of the image in pixels; 0: the backbone's own, or {_SIDE}.", lower_bound=0)
+flags.DEFINE_integer(
+    "image_size",
+    0,
+    f"Side of the image in pixels; 0: the backbone's own, or {_SIDE}.",
+    lower_bound=0,
+    upper_bound=MOST_SIDE,
+)
 flags.DEFINE_integer("channels", 3, "Colour channels of the image: 1 gray, 3 RGB.", lower_bound=1, upper_bound=3)
 flags.DEFINE_bool("json", False, "Print the layers as JSON.")
 

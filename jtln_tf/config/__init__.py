@@ -8,6 +8,8 @@ from jtln_tf.config.sections import (
     AUTO_EARLY_STOPPING,
     BATCHNORM_POLICIES,
     CACHES,
+    MOST_SEED,
+    MOST_SIDE,
     PIXEL_RANGES,
     DataConfig,
     NetworkConfig,

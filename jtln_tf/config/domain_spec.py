@@ -36,14 +36,24 @@ KINDS = {
     "tfds": DomainKind("tfds.list_tfds", class_table="the data set"),
 }
 _OPTIONS = ("classes", "exclude", "per_class", "test_fraction", "validation_fraction")
+# Far above what anybody means, and far below what a system refuses in words of its own.
+MOST_IMAGES = 10**9
+_SHARE = (float, lambda share: 0 <= share < 1, "in [0, 1)")
+
+
+def _whole_number(least, most):
+    return int, lambda number: least <= number <= most, f"a whole number of at least {least} and at most {most:,}"
+
+
 # Type, test, and what a message says of each option that is a number.
 _NUMBERS = {
-    "per_class": (int, lambda count: count >= 1, "a whole number of at least 1"),
-    "test_fraction": (float, lambda share: 0 <= share < 1, "in [0, 1)"),
-    "validation_fraction": (float, lambda share: 0 <= share < 1, "in [0, 1)"),
-    "crop_bottom": (int, lambda rows: rows >= 0, "a whole number of at least 0"),
-    "class_depth": (int, lambda depth: depth >= 1, "a whole number of at least 1"),
+    "per_class": _whole_number(1, MOST_IMAGES),
+    "test_fraction": _SHARE,
+    "validation_fraction": _SHARE,
+    "crop_bottom": _whole_number(0, 100_000),
+    "class_depth": _whole_number(1, 20),
 }
+_LONGEST_NUMBER = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,4 +162,8 @@ def _parse_number(key, value, text):
         number = number_type(value)
         if fits(number):
             return number
+    if len(value) > _LONGEST_NUMBER:
+        raise InputError(
+            f"`{key}` must be {meaning}. Received: {value[:_LONGEST_NUMBER]!r}... ({len(value)} characters)."
+        )
     raise InputError(f"`{key}` must be {meaning}. Received: {value!r} in {text!r}.")

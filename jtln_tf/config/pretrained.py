@@ -31,6 +31,11 @@ def find_lite0_weights() -> pathlib.Path | None:
     return next((path for folder in folders if os.path.isfile(path := pathlib.Path(folder, _LITE0_FILE))), None)
 
 
+def keras_weights_folder() -> pathlib.Path:
+    """Returns the folder where keras looks for weights before it downloads them."""
+    return pathlib.Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "models")
+
+
 def resolve_backbone(data: DataConfig, network: NetworkConfig, begun: NetworkConfig | None = None) -> NetworkConfig:
     """Replaces the backbone `auto` by a name, and its weights; any other configuration comes back unchanged.
 
@@ -60,7 +65,8 @@ def resolve_backbone(data: DataConfig, network: NetworkConfig, begun: NetworkCon
         return _choose(network, _FALLBACK, "imagenet", "ImageNet weights that keras keeps or downloads")
     raise InputError(
         "`backbone`=auto found no pretrained network on this machine, and cannot download one. Received: nothing. "
-        f"Hint: {LITE0_INSTALLATION}; or --backbone=PATH.keras; or --backbone=small_cnn to train from scratch."
+        f"Hint: {LITE0_INSTALLATION}; or put {_FALLBACK_URL}{_FALLBACK_FILE} into {str(keras_weights_folder())!r}; or "
+        "--backbone=PATH.keras; or --backbone=small_cnn to train from scratch."
     )
 
 
@@ -117,8 +123,7 @@ def _choose(network, name, weights, reason):
 @functools.cache
 def _has_fallback():
     """Returns whether keras has the weights, or a server answers that it has them."""
-    keras_home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-    if os.path.isfile(os.path.join(keras_home, "models", _FALLBACK_FILE)):
+    if os.path.isfile(keras_weights_folder() / _FALLBACK_FILE):
         return True
     try:
         request = urllib.request.Request(_FALLBACK_URL + _FALLBACK_FILE, method="HEAD")

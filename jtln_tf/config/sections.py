@@ -3,7 +3,7 @@
 import dataclasses
 
 from jtln_tf.config.augmentation_spec import AUGMENTATIONS, AugmentationSpec, parse_augmentation
-from jtln_tf.config.domain_spec import KINDS, DomainSpec, parse_domain_spec
+from jtln_tf.config.domain_spec import KINDS, MOST_IMAGES, DomainSpec, parse_domain_spec
 from jtln_tf.config.errors import InputError
 from jtln_tf.config.options import Section, option
 
@@ -14,6 +14,9 @@ CACHES = ("memory", "disk", "none")
 # The value of `early_stopping_epochs` that leaves the choice to the validation accuracies.
 AUTO_EARLY_STOPPING = -1
 FEATURE_CACHES = ("auto", "memory", "disk", "none")
+# Far above what anybody means, so that a slip of the hand is told in one line and not by the memory or a library.
+MOST_SEED, MOST_SIDE = 2**32 - 1, 4096
+_MOST_STEPS, _MOST_BATCH, _WIDEST_LAYER, _MOST_LAYERS = 10**9, 2**16, 2**16, 20
 
 
 def _parse_domain(text, name):
@@ -31,13 +34,18 @@ class DataConfig(Section):
     )
     target: DomainSpec | None = option("", "Target domain, written like --source.", parse=_parse_domain)
     data_root: str = option("", "Folder that relative paths of domains, and tfds: data, are looked up in.")
-    labels_per_class: int = option(0, "Training images drawn from each target class; 0 takes all.", minimum=0)
+    labels_per_class: int = option(
+        0, "Training images drawn from each target class; 0 takes all.", minimum=0, maximum=MOST_IMAGES
+    )
     image_size: int = option(
-        0, "Side of the square input image in pixels; 0: the backbone's own, else 28 for builtin, or 224.", minimum=0
+        0,
+        "Side of the square input image in pixels; 0: the backbone's own, else 28 for builtin, or 224.",
+        minimum=0,
+        maximum=MOST_SIDE,
     )
     channels: int = option(3, "Colour channels of the input: 1 gray, 3 RGB.", minimum=1, maximum=3)
-    source_batch: int = option(64, "Source images in a training step.", minimum=1)
-    target_batch: int = option(32, "Target images in a training step.", minimum=1)
+    source_batch: int = option(64, "Source images in a training step.", minimum=1, maximum=_MOST_BATCH)
+    target_batch: int = option(32, "Target images in a training step.", minimum=1, maximum=_MOST_BATCH)
     source_augmentation: AugmentationSpec = option(
         "crop,flip",
         f"Augmentation of source training images: some of {', '.join(AUGMENTATIONS)}, comma separated, with numbers as "
@@ -123,6 +131,7 @@ class NetworkConfig(Section):
         "Most views of a training image that --cache_features keeps: itself, and augmented ones, of which each takes a "
         "pass through the frozen layers.",
         minimum=1,
+        maximum=1_000,
     )
     cache_limit_gib: float = option(
         20.0,
@@ -131,7 +140,7 @@ class NetworkConfig(Section):
         minimum=0.0,
     )
     head_hidden_units: tuple[int, ...] = option(
-        (), "Sizes of the hidden layers of each head, comma separated.", minimum=1
+        (), "Sizes of the hidden layers of each head, comma separated.", minimum=1, maximum=_WIDEST_LAYER
     )
     head_dropout: float = option(0.0, "Dropout rate on the features that enter each head.", minimum=0.0, maximum=0.95)
 
@@ -149,6 +158,10 @@ class NetworkConfig(Section):
         super().__post_init__()
         if self.start == "strong" and self.neck == "none":
             raise InputError("`start`=strong needs a `neck`, whitened or identity. Received: neck='none'.")
+        if len(self.head_hidden_units) > _MOST_LAYERS:
+            raise InputError(
+                f"`head_hidden_units` must be at most {_MOST_LAYERS} sizes. Received: {len(self.head_hidden_units)}."
+            )
         if self.has_neck and self.head_hidden_units:
             raise InputError(
                 f"`head_hidden_units` must be empty with a `neck`. Received: {self.head_hidden_units}. "
@@ -170,9 +183,13 @@ class TrainingConfig(Section):
         "Training steps, over all stages of the method; 0: by the number of images, 50 to 500 for a frozen backbone "
         "with the strong start, else 500 to 5000.",
         minimum=0,
+        maximum=_MOST_STEPS,
     )
     steps_per_epoch: int = option(
-        0, "Steps between two validations and checkpoints; 0: a fifth of the steps, from 25 to 100.", minimum=0
+        0,
+        "Steps between two validations and checkpoints; 0: a fifth of the steps, from 25 to 100.",
+        minimum=0,
+        maximum=_MOST_STEPS,
     )
     optimizer: str = option("adamw", "Optimizer.", choices=("adamw", "sgd"))
     head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0)
@@ -188,13 +205,20 @@ class TrainingConfig(Section):
         (0.5, 0.75), "Shares of the steps at which --schedule=step decays.", minimum=0.0, maximum=1.0
     )
     step_factor: float = option(0.1, "Factor of each decay of --schedule=step.", above=0.0, maximum=1.0)
-    warmup_steps: int = option(0, "Steps over which the learning rate grows from 0 to its peak.", minimum=0)
+    warmup_steps: int = option(
+        0, "Steps over which the learning rate grows from 0 to its peak.", minimum=0, maximum=_MOST_STEPS
+    )
     clip_norm: float = option(0.0, "Largest global norm of the gradient; 0 does not clip.", minimum=0.0)
     early_stopping_epochs: int = option(
         AUTO_EARLY_STOPPING,
         "Stop after this many epochs without a better target validation accuracy, keep the best; 0: never, keep the "
         "last; -1: keep the last unless, on at least 50 images, it is worse than the best by more than chance.",
         minimum=AUTO_EARLY_STOPPING,
+        maximum=_MOST_STEPS,
     )
-    log_steps: int = option(10, "Steps between two entries of metrics.jsonl and TensorBoard.", minimum=1)
-    seed: int = option(0, "Seed of the label draw, the initial weights, the order and the augmentation.", minimum=0)
+    log_steps: int = option(
+        10, "Steps between two entries of metrics.jsonl and TensorBoard.", minimum=1, maximum=_MOST_STEPS
+    )
+    seed: int = option(
+        0, "Seed of the label draw, the initial weights, the order and the augmentation.", minimum=0, maximum=MOST_SEED
+    )

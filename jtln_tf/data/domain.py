@@ -1,6 +1,7 @@
 """A domain: class names and labelled images in three splits."""
 
 import dataclasses
+import urllib.parse
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ from jtln_tf.data.reading.split import Split
 from jtln_tf.data.sources import find_lister
 from jtln_tf.data.sources.listing import Listing
 from jtln_tf.files import default_cache_folder
+
+# In a message; there may be thousands.
+_NAMED_CLASSES = 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,6 +150,8 @@ def load_domains(
 ) -> tuple[Domain, Domain]:
     """Loads the source and the target of a configuration at one image size; raises the errors of `load_domain`.
 
+    Before any image is decoded, a domain of a single class is an `InputError` too.
+
     `labels_per_class` applies to the target. `default_size` is the side of the images in pixels if `data` has none; if
     both are None, it is the larger one of the usual sizes of both domains. `is_known` is called with a `Split` of files
     or records; one for which it is true is decoded only where its images are read.
@@ -153,6 +159,8 @@ def load_domains(
     cache_dir = data.cache_dir or default_cache_folder(data.data_root)
     specs = (data.source, data.target.with_labels(data.labels_per_class))
     listings = [list_domain(spec, data_root=data.data_root, cache_dir=cache_dir) for spec in specs]
+    for listing, spec in zip(listings, specs, strict=True):
+        _check_can_be_told_apart(listing, spec)
     image_size = data.image_size or default_size or max(listing.image_size for listing in listings)
     options = {"image_size": image_size, "channels": data.channels, "cache": data.cache, "cache_dir": cache_dir}
     options["is_known"] = is_known
@@ -168,6 +176,7 @@ def _load_listing(listing, spec, seed, skip_bad_images, **options):
     bad_names = set()
     while True:
         divided = _divide(listing, spec, seed, bad_names)
+        _check_no_class_is_empty(listing, divided["train"], spec)
         splits, found_bad = {}, {}
         for name, examples in divided.items():
             splits[name], bad = load_split(examples, crop_bottom=spec.crop_bottom, **options)
@@ -219,10 +228,26 @@ def _divide(listing, spec, seed, bad_names=()):
         splits["train"], splits["test"] = hold_out(splits["train"], fraction, "test")
     if "validation" not in splits:
         splits["train"], splits["validation"] = hold_out(splits["train"], spec.validation_fraction, "validation")
-    counts = np.bincount(splits["train"].labels, minlength=len(listing.class_names))
-    if not counts.all():
-        empty = listing.class_names[int(np.argmin(counts))]
-        raise InputError(f"A class must have training images. Received: {empty!r} of {spec.text!r} with none.")
     if spec.per_class:
+        _check_no_class_is_empty(listing, splits["train"], spec)
         splits["train"] = sample_per_class(splits["train"], spec.per_class, listing.class_names, seed)
     return {name: splits[name] for name in ("train", "validation", "test")}
+
+
+def _check_no_class_is_empty(listing, train, spec):
+    counts = np.bincount(train.labels, minlength=len(listing.class_names))
+    empty = [listing.class_names[label] for label in np.flatnonzero(counts == 0)]
+    if empty:
+        more = f" ({len(empty) - 1} more)" if empty[1:] else ""
+        names = ",".join(urllib.parse.quote(name, safe=" /") for name in empty[:_NAMED_CLASSES])
+        raise InputError(
+            f"A class must have training images. Received: {empty[0]!r}{more} of {spec.text!r} with none. "
+            f"Hint: add images, or leave it out with exclude={names}{',...' if empty[_NAMED_CLASSES:] else ''}."
+        )
+
+
+def _check_can_be_told_apart(listing, spec):
+    if len(listing.class_names) < 2:
+        raise InputError(
+            f"A domain must have at least two classes. Received: {spec.text!r} with {listing.class_names[0]!r} alone."
+        )

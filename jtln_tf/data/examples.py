@@ -12,7 +12,7 @@ from jtln_tf.config import InputError
 from jtln_tf.data.reading.content_keys import key_of_text
 from jtln_tf.data.reading.images import Images, as_images
 
-# No class gives more than this many times its share, or keeps less than this part of the rest.
+# No class gives more than this many times its share, or keeps less than this part of the share that is to stay.
 _MOST_SHARES, _LEAST_REST = 2, 2 / 3
 
 
@@ -54,7 +54,7 @@ def hold_out(examples: Examples, fraction: float, purpose: str) -> tuple[Example
     gives is its share by chance. Chance is mended only in a class that would give nothing or too much:
 
     - a class with two or more different images gives the one with the lowest hash;
-    - it gives at most twice its share, and keeps at least two thirds of the rest: those with the highest hashes.
+    - it gives at most twice its share, and keeps at least two thirds of the share that is to stay (the highest hashes).
 
     Only in such a class can an image move when another one is added or removed. If an image or a group stands in
     several classes, keeping goes before giving. A group counts as one image, and its name is hashed.
@@ -144,7 +144,7 @@ def _unit_keys(examples):
 
 def _keyed_values(keys, purpose):
     """Returns a number in [0, 1] for each key, which looks drawn by chance and depends on the key and the purpose."""
-    purpose = purpose.encode()
+    purpose = purpose.encode()[: hashlib.blake2b.MAX_KEY_SIZE]
     digests = [hashlib.blake2b(key.tobytes(), digest_size=8, key=purpose).digest() for key in keys.astype("<u8")]
     return np.frombuffer(b"".join(digests), "<u8") / 2.0**64
 

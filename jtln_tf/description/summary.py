@@ -83,7 +83,8 @@ def _describe_classes(domain):
     names = domain.listing.class_names
     counts = {name: np.bincount(split.labels, minlength=len(names)) for name, split in domain.splits.items()}
     return {
-        "imbalance": round(float(counts["train"].max() / counts["train"].min()), 2),
+        # A class without training images has no ratio.
+        "imbalance": round(float(counts["train"].max() / counts["train"].min()), 2) if counts["train"].all() else None,
         "splits": {
             name: {
                 "images": int(found.sum()),

@@ -49,9 +49,10 @@ def _format_balance(description):
     least, most = (choose(rows, key=lambda row: row["train"]) for choose in (min, max))
     if least["train"] == most["train"]:
         return f"training images: {most['train']:,} of each"
+    imbalance = description["imbalance"]
     return (
         f"training images: {least['train']:,} ({_show(least['class'])}) to {most['train']:,} ({_show(most['class'])}), "
-        f"imbalance {description['imbalance']:g}"
+        + ("a run stops at a class with none" if imbalance is None else f"imbalance {imbalance:g}")
     )
 
 

@@ -77,7 +77,7 @@ class ExperimentConfig:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"A configuration must be JSON. Received: {error}.") from error
         names = [*SECTIONS, "method"]
         if not isinstance(values, dict) or set(values) != set(names):

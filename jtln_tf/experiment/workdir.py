@@ -218,7 +218,7 @@ class Run:
         path = self.folder / name
         try:
             return json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"`workdir` must hold a run that can be read. Received: {str(path)!r}: {error}") from error
 
     def write_result(self, result: dict) -> None:

@@ -66,19 +66,27 @@ def export_network(
     # A killed export may have left it.
     remove_marked(unfinished, _UNFINISHED_KIND, (KIND, f"{KIND}/*"), "output")
     try:
-        unfinished.mkdir(parents=True)
-        mark_folder(unfinished, _UNFINISHED_KIND)
-        _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
-        write_json(unfinished / KIND / CLASSES_FILE, names)
-        mark_folder(unfinished / KIND, KIND)
-        remove_marked(folder, KIND, OWN_NAMES, "output")
-        os.replace(unfinished / KIND, folder)
+        with _new_folder(unfinished):
+            _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
+            write_json(unfinished / KIND / CLASSES_FILE, names)
+            mark_folder(unfinished / KIND, KIND)
+            remove_marked(folder, KIND, OWN_NAMES, "output")
+            os.replace(unfinished / KIND, folder)
     except (tf.errors.OpError, OSError) as error:
         reason = first_line(error)
         raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
+
+
+@contextlib.contextmanager
+def _new_folder(folder):
+    """Makes and marks a folder, and removes it at the end; one that is already there raises an error and stays."""
+    folder.mkdir(parents=True)
+    try:
+        mark_folder(folder, _UNFINISHED_KIND)
+        yield
     finally:
         with contextlib.suppress(OSError):
-            remove_whole(unfinished)
+            remove_whole(folder)
 
 
 def _build_archive(network, crop_bottom):
@@ -116,7 +124,7 @@ def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
             os.symlink(folder.absolute(), os.path.join(plain, KIND))
             model = tf.saved_model.load(os.path.join(plain, KIND))
         signatures = {name: model.signatures[name] for name in _SIGNATURES}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, tf.errors.OpError) as error:
         raise InputError(f"`model` must be an exported network. Received: {str(folder)!r}.") from error
     # The functions live only as long as the model that they came from.
     return signatures | {"model": model}, class_names

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from jtln_tf.backbones import applications
 from jtln_tf.backbones.applications import APPLICATIONS
 from jtln_tf.backbones.pixels import scale_pixels
 from jtln_tf.backbones.registry import NAMED_BACKBONES
@@ -60,8 +61,19 @@ def test_failed_download_is_one_line(monkeypatch):
         raise Exception("URL fetch failure on https://example.org\nmore")
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", fail)
-    with pytest.raises(InputError, match=r"`weights`=imagenet must be downloaded by keras for VGG16.*org\.$"):
+    monkeypatch.setattr(applications, "can_reach", lambda _: True)
+    with pytest.raises(InputError, match=r"must be downloaded by keras for VGG16.*org\. Hint: [^\n]*$"):
         build("VGG16", (48, 48, 3), weights="imagenet")
+
+
+def test_without_a_network_nothing_is_tried(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(applications, "can_reach", lambda _: False)
+    with pytest.raises(InputError, match=rf"for MobileNetV2, from http.*no file of it in '{tmp_path}/models'\. Hint"):
+        build("MobileNetV2", (32, 32, 3), weights="imagenet")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5").touch()
+    applications.check_download("MobileNetV2")
 
 
 @pytest.mark.slow
@@ -71,6 +83,7 @@ def test_imagenet_efficientnet_has_the_graph_of_the_plain_one(monkeypatch, tmp_p
     normalization.set_weights([np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]) ** 2, np.array(0)])
     donor.save_weights(tmp_path / "donor.weights.h5")
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *a, **k: str(tmp_path / "donor.weights.h5"))
+    monkeypatch.setattr(applications, "can_reach", lambda _: True)
     official = keras.applications.EfficientNetB0(include_top=False, weights="imagenet", input_shape=(32, 32, 3))
     backbone = build("EfficientNetB0", (32, 32, 3), weights="imagenet")
     images = draw_images(2, 32, 32, 3)

@@ -111,8 +111,12 @@ def test_what_is_no_preset_of_an_image_model_is_told(hub, tmp_path, monkeypatch)
         text = json.dumps(keras.saving.serialize_keras_object(layer))
         (tmp_path / "damaged" / "image_converter.json").write_text(text)
         refuse(name, f"{cannot}.*{message}")
+    monkeypatch.setattr("jtln_tf.backbones.kerashub.can_reach", lambda _: True)
     monkeypatch.setattr("kagglehub.model_download", lambda *args, **options: 1 / 0)
     refuse("kerashub:resnet_18_imagenet", rf"{cannot}'kerashub:resnet_18_imagenet' \(division by zero\)")
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("jtln_tf.backbones.kerashub.can_reach", lambda _: False)
+    refuse("kerashub:resnet_18_imagenet", f"cannot be reached. Received: no folder '{tmp_path}/models/keras/resnetv")
 
 
 def test_the_package_and_the_folder_must_be_there(monkeypatch):

@@ -45,6 +45,9 @@ def test_names_are_percent_decoded_and_of_one_unicode_form():
         ("folder:d?per_class=2.5", "`per_class` must be a whole number of at least 1.*'2.5'"),
         ("folder:d?validation_fraction=nan", r"`validation_fraction` must be in \[0, 1\).*'nan'"),
         ("folder:d?crop_bottom=-1", "`crop_bottom` must be a whole number of at least 0.*'-1'"),
+        ("folder:d?class_depth=21", "`class_depth` must be a whole number of at least 1 and at most 20.*'21'"),
+        (f"folder:d?crop_bottom={10**30}", r"at most 100,000. Received: '10{19}'\.\.\. \(31 characters\)"),
+        (f"folder:d?per_class={'9' * 5000}", r"at most 1,000,000,000.*\(5000 characters\)"),
         ("builtin:mnist5k?crop_bottom=2", "one of classes, exclude, per_class, .*fraction. Received: 'crop_bottom'"),
     ],
 )

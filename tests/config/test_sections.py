@@ -1,6 +1,6 @@
 import pytest
 
-from jtln_tf.config import DataConfig, InputError, NetworkConfig, parse_augmentation, parse_domain_spec
+from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig, parse_augmentation, parse_domain_spec
 
 
 @pytest.mark.parametrize(
@@ -10,6 +10,12 @@ from jtln_tf.config import DataConfig, InputError, NetworkConfig, parse_augmenta
         (DataConfig, {"source": "mnist5k"}, "A domain must be written.*'mnist5k'"),
         (DataConfig, {"target": "builtin:a?per_class=5", "labels_per_class": 3}, "`labels_per_class` must agree with"),
         (DataConfig, {"target_augmentation": "blur"}, "`target_augmentation` must be none, or some of crop, flip"),
+        (DataConfig, {"image_size": 60_000}, "`image_size` must be at most 4096. Received: 60000"),
+        (DataConfig, {"source_batch": 10**9}, "`source_batch` must be at most 65536"),
+        (NetworkConfig, {"head_hidden_units": (8, 10**9)}, "`head_hidden_units` must be at most 65536"),
+        (NetworkConfig, {"head_hidden_units": (8,) * 21}, "`head_hidden_units` must be at most 20 sizes. Received: 21"),
+        (TrainingConfig, {"seed": 2**32}, "`seed` must be at most 4294967295"),
+        (TrainingConfig, {"steps": 10**10}, "`steps` must be at most 1000000000"),
         (NetworkConfig, {"cache_features": "disk", "freeze_until": ""}, "`cache_features`=disk needs `freeze_until`"),
     ],
 )

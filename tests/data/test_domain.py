@@ -172,3 +172,10 @@ def test_the_fingerprint_follows_images_labels_and_names(tmp_path):
     assert load(tmp_path / "b" / "x", EVERYTHING).fingerprint != first.fingerprint
     digits = [load_domain(f"builtin:optdigits?per_class={count}").fingerprint for count in (1, 2, 2)]
     assert digits[0] != digits[1] == digits[2] and dataclasses.replace(first).fingerprint == first.fingerprint
+
+
+def test_a_domain_of_one_class_is_told_before_decoding(tmp_path):
+    write_classes(tmp_path, {"cat": 4})
+    (tmp_path / "cat" / "broken.png").write_bytes(b"")
+    with pytest.raises(InputError, match=f"must have at least two classes. Received: 'folder:{tmp_path}' with 'cat'"):
+        load_domains(DataConfig(source="builtin:optdigits", target=f"folder:{tmp_path}"), seed=0)

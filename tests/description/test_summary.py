@@ -135,3 +135,13 @@ def test_one_class_whose_files_are_all_broken(tmp_path):
     assert description["imbalance"] == 1
     text = format_description(description)
     assert "Sizes" not in text and "test has no images." in text
+
+
+def test_a_class_without_images_is_reported(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "train" / "empty").mkdir()
+    description = describe_domain(divide_domain(f"folder:{tmp_path}/photos"))
+    assert description["imbalance"] is None and "empty" in description["splits"]["train"]["missing_classes"]
+    text = format_description(description)
+    assert "training images: 0 (empty) to 4 (cat), a run stops at a class with none" in text
+    assert "train has no images of 1 class: empty" in text

@@ -21,10 +21,10 @@ MIXED = DataConfig(target_augmentation="crop,mixup:0.3")
     ("message", "sections", "fitting"),
     [
         (
-                "`cost_matrix`=online must find costs .*: 500 of 500",
-                {"cost": ONLINE, "method": LATE, "training": TrainingConfig(steps=500)},
-                {"steps": 501},
-            ),
+            "`cost_matrix`=online must find costs .*: 500 of 500",
+            {"cost": ONLINE, "method": LATE, "training": TrainingConfig(steps=500)},
+            {"steps": 501},
+        ),
         ("`target_augmentation` must be without mixup", {"data": MIXED, "network": CACHED}, {"cache_features": "auto"}),
     ],
 )

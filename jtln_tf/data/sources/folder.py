@@ -69,20 +69,20 @@ def _find_root(place, class_depth, cache_dir):
 
 def _find_splits(root):
     """Returns the folder of each split by its name, and the other folders beside them, which are left out."""
-    split_folders, beside = {}, []
+    found, beside = {}, []
     for entry in subfolders(root):
         split_name = SPLIT_NAMES.get(entry.name.lower())
         if split_name is None:
             beside.append(entry.path)
-        elif split_name in split_folders:
-            received = f"{entry.path!r} and {split_folders[split_name]!r}"
-            raise InputError(f"A folder must have each split once. Received: {received}.")
         else:
-            split_folders[split_name] = entry.path
+            found.setdefault(split_name, []).append(entry.path)
     # `test` may be a class, if there is no `train`; so may `train`, a vehicle, if no folder of classes is in it.
-    if "train" not in split_folders or (beside and not subfolders(split_folders["train"])):
+    if "train" not in found or (beside and not any(map(subfolders, found["train"]))):
         return {"train": str(root)}, []
-    return split_folders, beside
+    for paths in found.values():
+        if len(paths) > 1:
+            raise InputError(f"A folder must have each split once. Received: {paths[1]!r} and {paths[0]!r}.")
+    return {name: paths[0] for name, paths in found.items()}, beside
 
 
 def _find_class_table(class_names, *folders):

@@ -10,9 +10,15 @@ import numpy as np
 from jtln_tf.config import KINDS, DomainSpec, InputError, domain_options
 from jtln_tf.data.examples import Examples
 
-# Names of splits in lower case, as people write them.
-SPLIT_NAMES = {"train": "train", **dict.fromkeys(("val", "validation", "valid"), "validation"), "test": "test"}
-# What the columns of a class belong to, in messages.
+# Names of splits in lower case, as people write them; the usual ones first.
+SPLIT_NAMES = {
+    "train": "train",
+    **dict.fromkeys(("val", "validation", "valid"), "validation"),
+    "test": "test",
+    "training": "train",
+    "dev": "validation",
+    "testing": "test",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

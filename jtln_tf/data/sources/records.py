@@ -23,7 +23,7 @@ from jtln_tf.data.examples import Examples
 from jtln_tf.data.reading.images import Records
 from jtln_tf.data.reading.record_reader import RecordReader
 from jtln_tf.data.sources.listing import Listing, select_classes
-from jtln_tf.files import check_marked, first_line, lock, mark_folder, write_json
+from jtln_tf.files import check_marked, first_line, lock, mark_folder, marked_version, write_json
 
 _KIND = "records"
 _INDEX_FILE = "domain.json"
@@ -156,10 +156,18 @@ def _unfinished_folder(place, output):
         for left in (unfinished, old):
             shutil.rmtree(left, ignore_errors=True)
 
+    for left in (unfinished, old):
+        is_empty = left.is_dir() and not any(left.iterdir())
+        if os.path.lexists(left) and marked_version(left, _KIND) is None and not is_empty:
+            raise InputError(
+                f"`output` must have nothing of others in the folder beside it. Received: {str(left)!r}, which is left "
+                "as it is. Hint: another name."
+            )
     # After a killed process: this one holds the lock.
     tidy_up()
     try:
         unfinished.mkdir()
+        mark_folder(unfinished, _KIND, _FORMAT)
         yield unfinished
         if output.exists():
             os.replace(output, old)
@@ -211,7 +219,6 @@ def _write(listing, folder, images_per_shard, progress):
         "content": content.hexdigest()[:16],
     }
     write_json(folder / _INDEX_FILE, index)
-    mark_folder(folder, _KIND, _FORMAT)
 
 
 def _read_encoded(examples):

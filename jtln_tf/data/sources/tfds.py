@@ -8,12 +8,14 @@ import contextlib
 import os
 import pathlib
 import shutil
+import urllib.parse
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from jtln_tf.config import DomainSpec, InputError, MissingInputError
+from jtln_tf.config.network_access import WITHOUT_NETWORK, can_reach
 from jtln_tf.data.examples import Examples
 from jtln_tf.data.reading.decoding import explain_error
 from jtln_tf.data.reading.images import Records, constant_on_cpu
@@ -23,6 +25,8 @@ from jtln_tf.data.sources.listing import Listing, require_columns, select_classe
 from jtln_tf.files import first_line
 
 _EXAMPLES_AT_ONCE = 256
+# Of the servers of a data set, how many are asked, and of its files, how many are named.
+_MOST_SERVERS, _NAMED_FILES = 2, 4
 _OPENERS = {"tfrecord": TFRecordShard, "array_record": open_array_record}
 
 
@@ -116,13 +120,14 @@ def _make_builder(name, data_root):
 
 
 def _prepare(builder, name):
-    folder = pathlib.Path(builder.data_dir_root, builder.name)
-    was_there = os.path.lexists(folder)
+    folders = [pathlib.Path(builder.data_dir_root, name) for name in (builder.name, "downloads")]
+    new_folders = [folder for folder in folders if not os.path.lexists(folder)]
     try:
-        builder.download_and_prepare()
+        with _without_downloads(builder):
+            builder.download_and_prepare()
     # A builder may raise anything.
     except Exception as error:
-        if not was_there:
+        for folder in new_folders:
             _remove_empty(folder)
         # TFDS's own message has the instructions in it, on several lines.
         reason = first_line(error).split(" Create it and ")[0]
@@ -136,8 +141,48 @@ def _prepare(builder, name):
             ) from error
         raise InputError(
             f"`tfds:{name}` must be prepared in {str(builder.data_dir_root)!r}, or be there to download. Received: "
-            f"{reason.rstrip('.')}. Hint: without a network, copy the folder {builder.name!r} from a machine with one."
+            f"{reason.rstrip('.')}. Hint: without a network, copy the folder {builder.name!r} from a machine with one"
+            f"{_name_downloads(builder)}; {WITHOUT_NETWORK}."
         ) from error
+
+
+@contextlib.contextmanager
+def _without_downloads(builder):
+    """Lets a preparation fail at its first download if its servers are out of reach; TFDS would try for minutes.
+
+    Files that are already there are used nevertheless.
+    """
+    from tensorflow_datasets.core.download import downloader
+
+    servers = {} if builder.is_prepared() else _servers(builder)
+    if not servers or any(map(can_reach, list(servers)[:_MOST_SERVERS])):
+        yield
+        return
+
+    def refuse(url, **_):
+        raise OSError(f"{url} cannot be reached")
+
+    # TFDS has no setting for it.
+    open_url, downloader._open_url = downloader._open_url, refuse
+    try:
+        yield
+    finally:
+        downloader._open_url = open_url
+
+
+def _servers(builder):
+    """Returns the web servers of a data set's files, as far as TFDS knows them."""
+    parts = [urllib.parse.urlsplit(url) for url in builder.url_infos or ()]
+    return dict.fromkeys(f"{one.scheme}://{one.netloc}" for one in parts if one.scheme in ("http", "https"))
+
+
+def _name_downloads(builder):
+    """Returns what is said of the files that can be put by hand where TFDS finds them."""
+    names = [info.filename for info in (builder.url_infos or {}).values() if info.filename]
+    if not names:
+        return ""
+    shown = ", ".join(names[:_NAMED_FILES]) + f" ({len(names) - _NAMED_FILES} more)" * (len(names) > _NAMED_FILES)
+    return f", or put {shown} into {os.path.join(builder.data_dir_root, 'downloads', 'manual')!r}"
 
 
 def _remove_empty(folder):

@@ -59,6 +59,16 @@ def test_images_are_known_by_their_suffix_and_litter_is_passed_over(tmp_path, ca
     assert "left out 1 images outside the class folders" in cover and "cover.png'." in cover
 
 
+@pytest.mark.parametrize("names", [("Training", "Testing", "dev"), ("TRAIN", "test", "Validation")])
+def test_splits_are_called_as_people_call_them(tmp_path, names):
+    train, test, validation = names
+    write_images(tmp_path, f"{train}/cat/1.png", f"{test}/cat/2.png", f"{validation}/cat/3.png")
+    splits = {"train": f"cat:{train}/cat/1.png", "test": f"cat:{test}/cat/2.png"}
+    assert listed(tmp_path) == {name: [one] for name, one in splits.items()} | {
+        "validation": [f"cat:{validation}/cat/3.png"]
+    }
+
+
 def test_a_class_may_be_called_train(tmp_path):
     write_images(tmp_path, "bus/1.png", "train/1.png", "test/1.png")
     assert listed(tmp_path) == {"train": ["bus:bus/1.png", "test:test/1.png", "train:train/1.png"]}
@@ -73,6 +83,7 @@ def test_a_class_may_be_called_train(tmp_path):
         (["a.png", ".hidden/1.png"], "one folder of images for each class. Received: '.*photos' with none"),
         (["cat/notes.txt", "cat/._1.png"], r"A folder must hold images \(.jpg.*with none"),
         (["train/cat/1.png", "val/eel/1.png"], "A class must be in the train split too. Received: '.*val/eel'"),
+        (["train/cat/1.png", "val/cat/1.png", "dev/cat/1.png"], "each split once. Received: '.*val' and '.*dev'"),
         (["train/cat/1.png", "val/cat/1.png", "Valid/cat/1.png"], "each split once. Received: '.*val' and '.*Valid'"),
         (["cat/\udce9.png"], r"A file name must be UTF-8. Received: '.*udce9.png'"),
     ],
@@ -88,8 +99,9 @@ def test_folders_that_do_not_fit(tmp_path, paths, message):
 
 def test_a_folder_that_is_missing_or_partly_used(tmp_path):
     write_images(tmp_path, "cat/1.png", "dog/notes.txt")
-    with pytest.raises(InputError, match="A class must have training images. Received: 'dog'"):
-        load(tmp_path)
+    for options in ("", "?per_class=1"):
+        with pytest.raises(InputError, match="A class must have training images. Received: 'dog'.* exclude=dog"):
+            load(tmp_path, options)
     assert listed(tmp_path, "?exclude=dog") == {"train": ["cat:cat/1.png"]}
     for name in ("nowhere", "cat/1.png"):
         with pytest.raises(MissingInputError, match=f"must name an existing folder.*{name}"):

@@ -9,7 +9,7 @@ from PIL import Image
 
 import jtln_tf.data.reading.images as images_file
 from jtln_tf.config import InputError, MissingInputError
-from jtln_tf.data import list_domain, load_domain, write_records
+from jtln_tf.data import divide_domain, list_domain, load_domain, write_records
 from tests.conftest import make_image_folder
 
 
@@ -174,6 +174,39 @@ def test_what_others_put_there_meanwhile_stays(photos, tmp_path):
     with pytest.raises(InputError, match="must be a new folder"):
         write_records(list_domain(f"folder:{photos}/photos"), output, images_per_shard=9, progress=put)
     assert below(tmp_path) == [".out.prepare_data/lock", "out/notes.txt"]
+
+
+def test_groups_and_content_divide_records_as_the_list_whatever_the_names(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(60):
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]},{'' if number > 49 else number // 5}")
+    (tmp_path / "list.csv").write_text("path,label,Group\n" + "\n".join(rows))
+    write_records(list_domain(f"list:{tmp_path}/list.csv"), tmp_path / "records", images_per_shard=9)
+    (tmp_path / "renamed").mkdir()
+    for number in range(60):
+        shutil.copy(tmp_path / f"{number}.png", tmp_path / "renamed" / f"{-number}.png")
+    (tmp_path / "renamed" / "list.csv").write_text(
+        "path,label,group\n" + "\n".join(f"-{row}" if row[0] != "0" else row for row in reversed(rows))
+    )
+    digests = []
+    for spec in (f"list:{tmp_path}/list.csv", f"records:{tmp_path}/records", f"list:{tmp_path}/renamed/list.csv"):
+        splits = divide_domain(spec).splits
+        groups = [set(examples.groups) - {""} for examples in splits.values()]
+        assert not groups[0] & groups[2] and not groups[0] & groups[1] and groups[2]
+        digests.append({name: set(one.images.digest(range(len(one)))) for name, one in splits.items()})
+    assert digests[0] == digests[1] == digests[2]
+
+
+@pytest.mark.parametrize("name", ["new", "old"])
+def test_what_others_put_beside_it_stays(photos, tmp_path, name):
+    place = tmp_path / ".out.prepare_data" / name
+    place.mkdir(parents=True)
+    (place / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=f"nothing of others.*/{name}', which is left"):
+        write_records(list_domain(f"folder:{photos}/photos"), tmp_path / "out", images_per_shard=9)
+    assert below(tmp_path) == [".out.prepare_data/lock", f".out.prepare_data/{name}/notes.txt"]
 
 
 def test_of_two_packers_the_second_waits(photos, tmp_path):

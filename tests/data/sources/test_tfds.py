@@ -174,3 +174,12 @@ def test_failed_download_is_one_line_and_leaves_what_was_there(tmp_path, content
         load(tmp_path / "root", "tiny_unreachable")
     assert "\n" not in str(caught.value) and not isinstance(caught.value, MissingInputError)
     assert mine.exists() == bool(content) and (mine / "photos").is_dir() == (content == "folder")
+
+
+def test_without_a_network_a_download_fails_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_file, "can_reach", lambda _: False)
+    with pytest.raises(InputError, match="^`tfds:cifar10` must be .*kriz/cifar.* cannot be reached. Hint") as caught:
+        load(tmp_path, "cifar10")
+    by_hand = f"put cifar-10-binary.tar.gz into '{tmp_path}/downloads/manual'; builtin:, folder:, list: and records:"
+    assert by_hand in str(caught.value) and "\n" not in str(caught.value)
+    assert tfds.core.download.downloader._open_url.__name__ == "_open_url"
