@@ -1,0 +1,167 @@
+"""Tables as spreadsheets write them: rows of texts, whatever separates, encodes and surrounds them.
+
+Lists, class tables, cost files and trees are all read here. Imports no TensorFlow.
+"""
+
+import codecs
+import contextlib
+import csv
+import io
+import itertools
+import os
+import re
+import stat
+import typing
+from collections.abc import Iterator
+
+from jtln_tf.config import InputError, MissingInputError, normalize_name
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+_MOST_BYTES = 2**28
+# UTF-32 begins as UTF-16 does.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# The first wins if several fit: names hold commas more often than tabs.
+_DELIMITERS = "\t;,"
+_SAMPLE_CHARACTERS, _SAMPLE_ROWS = 2**16, 50
+# Excel's first line may name what separates the columns.
+_SEPARATOR_LINE = re.compile(r'\s*"?sep=([\t;,|])"?\s*', re.IGNORECASE)
+_NUMBER = re.compile(r"([+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(%?)")
+
+
+class Row(typing.NamedTuple):
+    """A row of a table that is not blank.
+
+    Attributes:
+        line: Number of its last line.
+        cells: Texts in NFC, without blanks around them.
+        delimiter: What separates the columns of the table.
+    """
+
+    line: int
+    cells: list[str]
+    delimiter: str
+
+    def trim(self, width: int) -> list[str]:
+        """Returns the cells without empty ones beyond the width: spreadsheets write separators after the last."""
+        end = len(self.cells)
+        while end > width and not self.cells[end - 1]:
+            end -= 1
+        return self.cells[:end]
+
+
+def is_table_name(path: str | os.PathLike) -> bool:
+    """Returns whether a file of that name is taken for a table."""
+    return os.fspath(path).lower().endswith(TABLE_SUFFIXES)
+
+
+def read_rows(path: str | os.PathLike, what: str) -> Iterator[Row]:
+    """Yields the rows of a table that are not blank.
+
+    Columns are separated by commas, semicolons or tabs. The encoding is UTF-8, or UTF-16 or UTF-32 as its byte order
+    mark says. Quotes are those of spreadsheets: a quote inside of quotes is doubled.
+
+    Args:
+        path: The file.
+        what: What it is called in messages, such as "A list".
+
+    Raises:
+        MissingInputError: If there is no such file.
+        InputError: If it is no such table, is no plain file, or is larger than 256 MiB.
+    """
+    with open_text(path, what) as file:
+        sample = file.read(_SAMPLE_CHARACTERS)
+        file.seek(0)
+        delimiter, has_hint = _find_delimiter(sample)
+        # A closing quote, and blanks before the next column, which the csv module would refuse.
+        closing = re.compile(rf'(?<=[^"{delimiter}\s])" +(?=[{delimiter}\r\n]|$)')
+        lines = (closing.sub('"', _check_line(line)) for line in file)
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+        rows = ([normalize_name(cell.strip()) for cell in cells] for cells in reader)
+        for cells in itertools.islice(filter(any, rows), int(has_hint), None):
+            yield Row(reader.line_num, cells, delimiter)
+
+
+@contextlib.contextmanager
+def open_text(path: str | os.PathLike, what: str) -> Iterator[typing.TextIO]:
+    """Opens a text file whose encoding is known by its first bytes; takes the arguments of `read_rows`.
+
+    Lines keep their ends. Raises the errors of `read_rows`, also for what is found while the file is read.
+    """
+    _check_file(path, what)
+    with open(path, "rb") as file:
+        encoding = _find_encoding(file.read(_SAMPLE_CHARACTERS))
+    try:
+        with open(path, newline="", encoding=encoding) as file:
+            yield file
+    except UnicodeError as error:
+        hint = "Hint: save it as CSV UTF-8."
+        raise InputError(f"{what} must be a UTF-8 table. Received: {os.fspath(path)!r} ({error}). {hint}") from error
+    except csv.Error as error:
+        raise InputError(f"{what} must be a UTF-8 table. Received: {os.fspath(path)!r} ({error}).") from error
+
+
+def parse_number(cell: str) -> float | None:
+    """Returns the number in a cell, or None if it holds none; it may have a decimal comma or a percent sign."""
+    match = _NUMBER.fullmatch(cell)
+    return match and float(match[1].replace(",", ".")) / (100.0 if match[2] else 1.0)
+
+
+def _check_file(path, what):
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise MissingInputError(f"{what} must be an existing file. Received: {os.fspath(path)!r}.") from error
+    # Opening a pipe waits for another process, and a device may never end.
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{what} must be a plain file. Received: {os.fspath(path)!r}.")
+    if status.st_size > _MOST_BYTES:
+        received = f"{os.fspath(path)!r} with {status.st_size}"
+        raise InputError(f"{what} must have at most {_MOST_BYTES} bytes. Received: {received}.")
+
+
+def _find_encoding(start):
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    # Without a mark, every second byte of western UTF-16 is a zero.
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    if max(even, odd) * 8 > len(start) and max(even, odd) > 4 * min(even, odd):
+        return "utf-16-le" if odd > even else "utf-16-be"
+    return "utf-8"
+
+
+def _check_line(line):
+    if "\0" in line:
+        raise csv.Error("a zero byte")
+    return line
+
+
+def _find_delimiter(sample):
+    """Returns what separates the columns, and whether the first line only says so."""
+    lines = (line for line in sample.splitlines() if line.strip())
+    if match := _SEPARATOR_LINE.fullmatch(next(lines, "")):
+        return match[1], True
+    return max(_DELIMITERS, key=lambda delimiter: _score(sample, delimiter)), False
+
+
+def _score(sample, delimiter):
+    """Returns how well a delimiter fits: all rows have as many columns as the first, and cells look whole."""
+    rows = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        rows = [[cell.strip() for cell in row] for row in itertools.islice(rows, _SAMPLE_ROWS)]
+    except csv.Error:
+        return (0,)
+    rows = list(filter(any, rows))
+    widths = [len(row) for row in rows]
+    if not rows or widths[0] == 1:
+        return (0,)
+    cells = [cell for row in rows for cell in row if cell]
+    num_torn = sum(cell[0] in _DELIMITERS or cell[-1] in _DELIMITERS for cell in cells)
+    num_numbers = sum(parse_number(cell) is not None for row in rows for cell in row[1:])
+    return widths.count(widths[0]), widths[0], -num_torn, num_numbers
