@@ -117,7 +117,7 @@ def marked_version(folder: str | os.PathLike, kind: str) -> int | None:
         mark = json.loads((pathlib.Path(folder) / MARK_FILE).read_text("utf-8"))
         is_ours = mark["program"] == "jtln_tf" and mark["kind"] == kind
         return int(mark["version"]) if is_ours else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -32,6 +32,7 @@ _SAMPLE_CHARACTERS, _SAMPLE_ROWS = 2**16, 50
 # Excel's first line may name what separates the columns.
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=([\t;,|])"?\s*', re.IGNORECASE)
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(%?)")
+_FILE_NAME = re.compile(r"\.[A-Za-z]{3,5}$")
 
 
 class Row(typing.NamedTuple):
@@ -75,15 +76,12 @@ def read_rows(path: str | os.PathLike, what: str) -> Iterator[Row]:
         InputError: If it is no such table, is no plain file, or is larger than 256 MiB.
     """
     with open_text(path, what) as file:
-        sample = file.read(_SAMPLE_CHARACTERS)
+        delimiter, has_hint = _find_delimiter(file.read(_SAMPLE_CHARACTERS))
         file.seek(0)
-        delimiter, has_hint = _find_delimiter(sample)
-        # A closing quote, and blanks before the next column, which the csv module would refuse.
-        closing = re.compile(rf'(?<=[^"{delimiter}\s])" +(?=[{delimiter}\r\n]|$)')
-        lines = (closing.sub('"', _check_line(line)) for line in file)
+        lines = _close_up(file, delimiter)
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
         rows = ([normalize_name(cell.strip()) for cell in cells] for cells in reader)
-        for cells in itertools.islice(filter(any, rows), int(has_hint), None):
+        for cells in itertools.islice(filter(_is_filled, rows), int(has_hint), None):
             yield Row(reader.line_num, cells, delimiter)
 
 
@@ -129,39 +127,66 @@ def _find_encoding(start):
     for mark, encoding in _MARKS.items():
         if start.startswith(mark):
             return encoding
-    # Without a mark, every second byte of western UTF-16 is a zero.
+    # Without a mark, every second byte of western UTF-16 is a zero, the first or second of all among them.
     even, odd = start[::2].count(0), start[1::2].count(0)
-    if max(even, odd) * 8 > len(start) and max(even, odd) > 4 * min(even, odd):
+    if max(even, odd) * 4 > len(start) and max(even, odd) > 4 * min(even, odd) and 0 in start[:2]:
         return "utf-16-le" if odd > even else "utf-16-be"
     return "utf-8"
 
 
-def _check_line(line):
-    if "\0" in line:
-        raise csv.Error("a zero byte")
-    return line
+def _is_filled(cells):
+    # Separators alone may be of another kind than those of the table.
+    return any(cell.strip(_DELIMITERS) for cell in cells)
+
+
+def _close_up(lines, delimiter):
+    """Yields lines without the blanks between a closing quote and what ends its cell, which csv would refuse."""
+    is_quoted = False
+    for line in lines:
+        if "\0" in line:
+            raise csv.Error("a zero byte")
+        pieces, has_closed = line.split('"'), False
+        for number, piece in enumerate(pieces[1:], 1):
+            before = pieces[number - 1]
+            if is_quoted:
+                is_quoted, has_closed = False, True
+                after = piece.lstrip(" ")
+                if after[:1] in (delimiter, "\r", "\n") or (not after and number + 1 == len(pieces)):
+                    pieces[number] = after
+            else:
+                # A doubled quote goes on. Elsewhere than at the start of a cell, a quote is text: 5" pipe.
+                is_start = before.rstrip(" ").endswith(delimiter) or (number == 1 and not before.strip(" "))
+                is_quoted, has_closed = is_start or (has_closed and not before), False
+        yield '"'.join(pieces)
 
 
 def _find_delimiter(sample):
     """Returns what separates the columns, and whether the first line only says so."""
-    lines = (line for line in sample.splitlines() if line.strip())
-    if match := _SEPARATOR_LINE.fullmatch(next(lines, "")):
+    lines = io.StringIO(sample, newline="").readlines()
+    # The last line may be cut off.
+    lines = [line for line in lines[: -1 if len(sample) == _SAMPLE_CHARACTERS else None] if line.strip()] or [sample]
+    if match := _SEPARATOR_LINE.fullmatch(lines[0]):
         return match[1], True
-    return max(_DELIMITERS, key=lambda delimiter: _score(sample, delimiter)), False
+    return max(_DELIMITERS, key=lambda delimiter: _score(lines, delimiter)), False
 
 
-def _score(sample, delimiter):
-    """Returns how well a delimiter fits: all rows have as many columns as the first, and cells look whole."""
-    rows = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, skipinitialspace=True)
+def _score(lines, delimiter):
+    """Returns how well a delimiter fits: no cell is torn apart, and rows have as many columns as the first."""
+    reader = csv.reader(_close_up(lines, delimiter), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows, is_whole = [], True
     try:
-        rows = [[cell.strip() for cell in row] for row in itertools.islice(rows, _SAMPLE_ROWS)]
+        for row in itertools.islice(reader, _SAMPLE_ROWS):
+            rows.append([cell.strip() for cell in row])
     except csv.Error:
+        is_whole = False
+    rows = list(filter(_is_filled, rows))
+    if not rows or len(rows[0]) == 1:
         return (0,)
-    rows = list(filter(any, rows))
-    widths = [len(row) for row in rows]
-    if not rows or widths[0] == 1:
-        return (0,)
+    # With and without the separators after the last column.
+    widths = [(len(row), max(index for index, cell in enumerate(row) if cell)) for row in rows]
+    num_alike = sum(any(one == first for one, first in zip(width, widths[0], strict=True)) for width in widths)
     cells = [cell for row in rows for cell in row if cell]
-    num_torn = sum(cell[0] in _DELIMITERS or cell[-1] in _DELIMITERS for cell in cells)
-    num_numbers = sum(parse_number(cell) is not None for row in rows for cell in row[1:])
-    return widths.count(widths[0]), widths[0], -num_torn, num_numbers
+    # Texts hold commas and semicolons, but hardly tabs.
+    is_whole &= not any("\t" in cell or cell[0] in _DELIMITERS or cell[-1] in _DELIMITERS for cell in cells)
+    num_known = sum(parse_number(cell) is not None or bool(_FILE_NAME.search(cell)) for cell in cells)
+    return 1, is_whole, num_alike, len(rows[0]), num_known

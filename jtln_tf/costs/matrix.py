@@ -167,7 +167,8 @@ def load_cost_matrix(path: str | pathlib.Path) -> CostMatrix:
     try:
         return read(path)
     except InputError as error:
-        raise InputError(f"{error} File: {str(path)!r}.") from error
+        place = "" if repr(str(path)) in str(error) else f" File: {str(path)!r}."
+        raise InputError(f"{error}{place}") from error
     # A damaged file raises errors of a dozen kinds.
     except Exception as error:
         reason = first_line(error)

@@ -43,7 +43,7 @@ def _read_array(archive, name):
         with archive.open(info) as file:
             shape, is_fortran, dtype = _READ_HEADER[np.lib.format.read_magic(file)](file)
             if dtype.kind not in _KINDS.get(name, "U"):
-                raise ValueError(f"{name} has the type {dtype}")
+                raise ValueError(f"could not convert {name} of the type {dtype}")
             num_bytes = math.prod(shape) * dtype.itemsize
             if 0 <= num_bytes <= most:
                 data = file.read(num_bytes)
@@ -74,7 +74,7 @@ def read_table(path: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...], tuple[s
         if not names and len(cells) == len(header) + 1 and header[0]:
             header = ["", *header]
         if len(cells) != len(header):
-            received = f"{len(cells)} for {cells[0]!r} in line {row.line}"
+            received = f"{len(cells)} for {cells[0]!r}"
             raise InputError(f"`cost_matrix` must have {len(header)} fields a row. Received: {received}.")
         names.append(cells[0])
         values.extend(_parse_costs(cells, header, row.delimiter, signs))
@@ -93,8 +93,11 @@ def _parse_costs(cells, header, delimiter, signs):
     for name, cell in zip(header[1:], cells[1:], strict=True):
         value = parse_number(cell)
         place = f"{_shorten(cell)} for source class {cells[0]!r}, target class {name!r}"
-        if value is None or (delimiter == "," and _THOUSANDS.fullmatch(cell)):
-            raise InputError(f"`cost_matrix` must hold numbers without separators of thousands. Received: {place}.")
+        if value is None:
+            raise InputError(f"`cost_matrix` must hold numbers. Received: {place}.")
+        if delimiter == "," and _THOUSANDS.fullmatch(cell):
+            hint = "Hint: 1,234 may be a thousand or a little over 1; write decimal points."
+            raise InputError(f"`cost_matrix` must hold plain numbers. Received: {place}. {hint}")
         for sign in {".", ","}.intersection(cell):
             signs[sign] = place
         if len(signs) > 1:

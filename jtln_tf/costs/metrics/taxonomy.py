@@ -46,8 +46,8 @@ def taxonomy_cost(
 def read_parents(path: str | pathlib.Path, classes: Collection[str] = ()) -> dict[str, str | None]:
     """Reads the parents of nodes for `taxonomy_cost` from a table of child,parent; a root has no parent.
 
-    The first row is a header if it says child and parent, in either order, or if none of its names is one of `classes`
-    or stands in another row.
+    The first row is a header if it says child and parent, in either order, or if it has two names and none of them is
+    one of `classes` or stands in another row.
 
     Raises:
         InputError: If it is no such table, or a node has two parents.
@@ -58,7 +58,7 @@ def read_parents(path: str | pathlib.Path, classes: Collection[str] = ()) -> dic
         titles = list(map(str.lower, first))
         if titles == ["parent", "child"]:
             order = slice(1, None, -1)
-        if sorted(titles) == ["child", "parent"] or others.isdisjoint(filter(None, first)):
+        if sorted(titles) == ["child", "parent"] or (len(first) == 2 and all(first) and others.isdisjoint(first)):
             rows = rows[1:]
     parents = {}
     for row in rows:

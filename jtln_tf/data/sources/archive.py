@@ -105,7 +105,7 @@ def _wanted_entries(file: BinaryIO, path: pathlib.Path) -> Iterator[Entry]:
         folders |= above
         rules = {
             f"An archive must have at most {_MAX_ENTRIES} entries": number <= _MAX_ENTRIES,
-            "An entry of an archive must have a name in UTF-8 (pack it with a program that writes such names)": is_text,
+            "An entry of an archive must have a name in UTF-8 (else unpack it, and name the folder)": is_text,
             "An entry of an archive must have a plain path that stays inside of it": bool(parts),
             f"An archive must have at most {_MAX_FOLDERS} folders": len(folders) <= _MAX_FOLDERS,
             "An archive must hold plain files and folders only": is_folder or entry.kind == "file",
