@@ -171,6 +171,7 @@ def make_classes(rng, dialect):
 def interpret_classes(rows):
     columns = rows[0][: max(index for index, cell in enumerate(rows[0]) if cell) + 1]
     assert all(len(row) <= len(columns) or not any(row[len(columns) :]) for row in rows)
+    assert columns[0]
     named = [index for index, name in enumerate(columns) if name]
     return {row[0]: {columns[index]: "".join(row[index : index + 1]) for index in named} for row in rows[1:]}
 
