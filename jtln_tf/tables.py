@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from jtln_tf.config import InputError, MissingInputError, normalize_name
 
 TABLE_SUFFIXES = (".csv", ".tsv")
-_MOST_BYTES = 2**28
+_MOST_BYTES, _LONGEST_LINE = 2**28, 2**22
 # UTF-32 begins as UTF-16 does.
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -145,6 +145,11 @@ def _close_up(lines, delimiter):
     for line in lines:
         if "\0" in line:
             raise csv.Error("a zero byte")
+        if len(line) > _LONGEST_LINE:
+            raise csv.Error(f"a line of more than {_LONGEST_LINE} letters")
+        if '"' not in line:
+            yield line
+            continue
         pieces, has_closed = line.split('"'), False
         for number, piece in enumerate(pieces[1:], 1):
             before = pieces[number - 1]

@@ -135,7 +135,8 @@ def _build_term(name, evidence, backbone):
 def _load_file(name, source, target):
     file, names = load_cost_matrix(name), (source.class_names, target.class_names)
     aligned = file.align(*names)
-    if file.metric == TRANSPOSED_FILE or not file.has_classes(*names):
+    # The names outweigh what the corner of a table says.
+    if (file.metric == TRANSPOSED_FILE) != file.is_transposed(*names):
         logging.warning("%r has a row for each target class, not for each source class: it was transposed.", name)
     return aligned
 

@@ -83,13 +83,12 @@ class CostMatrix:
     def align(self, source_classes: Sequence[str], target_classes: Sequence[str]) -> "CostMatrix":
         """Returns the matrix with its rows and columns in the order of the given names.
 
-        It is transposed if its rows are the target classes and its columns the source classes. Blanks around names do
-        not count.
+        It is transposed if its rows are the target classes. Blanks around names do not count.
 
         Raises:
             InputError: If the names are not the same; the message lists the missing and the unknown ones.
         """
-        if not self.has_classes(source_classes, target_classes) and self.has_classes(target_classes, source_classes):
+        if self.is_transposed(source_classes, target_classes):
             exchanged = {other: self.data[side] for side, other in _OTHER_SIDE.items() if side in self.data}
             named = {"source_classes": self.target_classes, "target_classes": self.source_classes}
             transposed = dataclasses.replace(self, values=self.values.T, **named, data=exchanged)
@@ -99,10 +98,14 @@ class CostMatrix:
         names = {"source_classes": tuple(source_classes), "target_classes": tuple(target_classes)}
         return dataclasses.replace(self, values=self.values[np.ix_(rows, columns)], **names)
 
-    def has_classes(self, source_classes: Sequence[str], target_classes: Sequence[str]) -> bool:
-        """Returns whether the rows are these source classes, and the columns these target classes, in any order."""
-        pairs = ((self.source_classes, source_classes), (self.target_classes, target_classes))
-        return all(sorted(own) == sorted(wanted) for own, wanted in (_keys(*pair) for pair in pairs))
+    def is_transposed(self, source_classes: Sequence[str], target_classes: Sequence[str]) -> bool:
+        """Returns whether more of these names fit if the rows are taken for the target classes."""
+        own = (self.source_classes, self.target_classes)
+        as_named, exchanged = (
+            sum(len(set.intersection(*map(set, _keys(*pair)))) for pair in zip(own, wanted, strict=True))
+            for wanted in ((source_classes, target_classes), (target_classes, source_classes))
+        )
+        return exchanged > as_named
 
     def nearest(self, count: int = 3) -> dict[str, list[str]]:
         """Returns the `count` cheapest source classes of each target class, by its name, the cheapest first."""
