@@ -65,7 +65,8 @@ def read_table(path: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...], tuple[s
         InputError: If it is no such table.
     """
     rows = read_rows(path, "`cost_matrix`")
-    header, names, values, signs = None, [], array.array("d"), {}
+    # Of each decimal sign, and of whole numbers, where it stands first.
+    header, names, values, signs = None, [], array.array("d"), {None: ""}
     for row in rows:
         if header is None:
             header = row.trim(1)
@@ -92,16 +93,19 @@ def read_table(path: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...], tuple[s
 def _parse_costs(cells, header, delimiter, signs):
     for name, cell in zip(header[1:], cells[1:], strict=True):
         value = parse_number(cell)
-        place = f"{_shorten(cell)} for source class {cells[0]!r}, target class {name!r}"
-        if value is None:
-            raise InputError(f"`cost_matrix` must hold numbers. Received: {place}.")
-        if delimiter == "," and _THOUSANDS.fullmatch(cell):
-            hint = "Hint: 1,234 may be a thousand or a little over 1; write decimal points."
-            raise InputError(f"`cost_matrix` must hold plain numbers. Received: {place}. {hint}")
-        for sign in {".", ","}.intersection(cell):
+        is_thousand = delimiter == "," and "," in cell and _THOUSANDS.fullmatch(cell)
+        sign = "," if "," in cell else "." if "." in cell else None
+        if value is None or is_thousand or sign not in signs:
+            place = f"{_shorten(cell)} for source class {cells[0]!r}, target class {name!r}"
+            if value is None:
+                raise InputError(f"`cost_matrix` must hold numbers. Received: {place}.")
+            if is_thousand:
+                hint = "Hint: 1,234 may be a thousand or a little over 1; write decimal points."
+                raise InputError(f"`cost_matrix` must hold plain numbers. Received: {place}. {hint}")
             signs[sign] = place
-        if len(signs) > 1:
-            raise InputError(f"`cost_matrix` must have one decimal sign. Received: {signs['.']} and {signs[',']}.")
+            if len(signs) > 2:
+                places = f"{signs['.']} and {signs[',']}"
+                raise InputError(f"`cost_matrix` must have one decimal sign. Received: {places}.")
         yield value
 
 
