@@ -46,7 +46,16 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 
 def write_json(path: str | os.PathLike, values: object) -> None:
     """Writes JSON values to a file, whole or not at all."""
-    write_whole(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, to_json(values, indent=2) + "\n")
+
+
+def to_json(values: object, indent: int | None = None) -> str:
+    """Returns JSON in which letters of any language can be read, but half a surrogate pair is escaped.
+
+    Python has such halves in file names that are not UTF-8, and they cannot be written otherwise.
+    """
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @contextlib.contextmanager

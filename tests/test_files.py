@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import shutil
 
@@ -12,6 +13,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "a[1].json"
     files.write_json(path, {"class": "Käse"})
     assert "Käse" in path.read_text("utf-8")
+    # As Python names a file that is not UTF-8.
+    files.write_json(path, {"class": "Käse", "file": "\udcff.png"})
+    assert json.loads(path.read_text("utf-8"))["file"] == "\udcff.png"
 
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "jtln_tf"
 # From the ground up; rooms of one floor do not import each other.
 FLOORS = [
     ["config"],
-    ["files"],
+    ["files", "tables"],
     ["ot", "data", "backbones"],
     ["batches", "network"],
     ["features"],
@@ -30,7 +30,13 @@ FLOORS = [
 INNER_FLOORS = {
     "data": [["reading"], ["examples", "cache"], ["sources"]],
     "data/sources": [["image_tree", "listing"], ["archive_reader", "class_table", "builders"], ["archive"]],
-    "costs": [["numerics", "scaling", "matrix"], ["metrics"], ["spec"], ["config", "nearest_table", "provenance"]],
+    "costs": [
+        ["numerics", "scaling", "matrix_files"],
+        ["matrix"],
+        ["metrics"],
+        ["spec"],
+        ["config", "nearest_table", "provenance"],
+    ],
     "methods": [["base", "terms"], ["target_only"], ["consecutive", "joint"], ["l2_sp", "jtln"]],
     "trainer": [
         ["batch", "forward", "health", "optimizers", "step_functions", "checkpoints", "early_stopping"],

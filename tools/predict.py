@@ -5,12 +5,12 @@
 Prints one JSON line for each image: the likeliest classes of the chosen head with their probabilities.
 """
 
-import json
 import pathlib
 
 from absl import flags
 
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.files import to_json
 from tools.program import load_tensorflow, require_flags, run_program
 
 flags.DEFINE_string("model", "", "Folder of the export.")
@@ -42,7 +42,7 @@ def main(arguments):
             raise InputError(f"`images` must be JPEG, PNG, WebP, GIF or BMP files. Received: {path!r}.") from error
         best = probabilities.argsort()[::-1][: values.top]
         classes = [{"class": names[index], "probability": round(float(probabilities[index]), 6)} for index in best]
-        print(json.dumps({"image": path, "classes": classes}, ensure_ascii=False), flush=True)
+        print(to_json({"image": path, "classes": classes}), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ def run_program(main: Callable, description: str, *, positional: str | None = No
     """
     show_messages()
     logging.set_verbosity(logging.WARNING)
+    # File names that are not UTF-8, or letters that the terminal does not have, become codes.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parse_flags(description)
         if arguments and positional is None:

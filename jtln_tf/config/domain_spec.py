@@ -2,10 +2,10 @@
 
 import contextlib
 import dataclasses
-import unicodedata
 import urllib.parse
 
 from jtln_tf.config.errors import InputError
+from jtln_tf.config.names import normalize_name
 
 # The two sides of a transfer, in the order of the cost matrix: rows, columns.
 SIDES = ("source", "target")
@@ -153,7 +153,7 @@ def _split_names(value):
 
 def _unquote(name):
     # As the names of classes: what looks the same is the same, on whatever system it was typed.
-    return unicodedata.normalize("NFC", urllib.parse.unquote(name))
+    return normalize_name(urllib.parse.unquote(name))
 
 
 def _parse_number(key, value, text):

@@ -1,12 +1,13 @@
 """The options of the class cost matrix. Imports no TensorFlow."""
 
 import dataclasses
-import pathlib
+import os
 import typing
 
 from jtln_tf.config import InputError, MissingInputError, Section, option
 from jtln_tf.costs.matrix import load_cost_matrix
 from jtln_tf.costs.spec import COST_METRICS, CostSpec, parse_cost_spec
+from jtln_tf.tables import is_table_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +80,10 @@ def check_cost_files(cost: CostConfig) -> None:
         load_cost_matrix(path)
     named = {
         "cost_class_table": cost.class_table,
-        "cost_taxonomy": cost.taxonomy if cost.taxonomy.endswith(".csv") else cost.taxonomy.partition("wordnet:")[2],
+        "cost_taxonomy": cost.taxonomy if is_table_name(cost.taxonomy) else cost.taxonomy.partition("wordnet:")[2],
         "cost_text": cost.text if cost.text.endswith((".txt", ".vec")) else "",
     }
     for name, path in named.items():
-        if path and not pathlib.Path(path).exists():
+        # Opening a pipe would wait for another process.
+        if path and not (os.path.isfile(path) or (os.path.isdir(path) and cost.taxonomy.startswith("wordnet:"))):
             raise MissingInputError(f"`{name}` must name an existing file or folder. Received: {path!r}.")

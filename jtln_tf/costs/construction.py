@@ -10,7 +10,7 @@ from absl import logging
 from jtln_tf.config import AugmentationSpec, InputError
 from jtln_tf.costs.config import CostConfig, check_cost_files
 from jtln_tf.costs.evidence import Evidence
-from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
+from jtln_tf.costs.matrix import TRANSPOSED_FILE, CostMatrix, load_cost_matrix
 from jtln_tf.costs.metrics import METRICS
 from jtln_tf.costs.numerics.class_means import class_means_cost
 from jtln_tf.costs.provenance import check_provenance, describe_domain
@@ -115,14 +115,35 @@ def _build_term(name, evidence, backbone):
         backbone = backbone if looks_at == "network" else ""
         data = {side: describe_domain(domain) for side, domain in domains.items()} if looks_at != "classes" else {}
     else:
-        file = load_cost_matrix(name).align(source.class_names, target.class_names)
+        file = _load_file(name, source, target)
         check_provenance(file, source, target, backbone)
         values, parameters, is_final = file.values, {**file.parameters, "file_metric": file.metric}, is_alone
+        if is_alone and not _is_in_unit(file):
+            divisor = float(values.max())
+            logging.warning(
+                "%r holds costs up to %g, but `epsilon` is meant for costs up to 1: all were divided by %g.",
+                *(name, divisor, divisor),
+            )
+            values, parameters = values / divisor, {**parameters, "divided_by": divisor}
         backbone, data = file.backbone, file.data
     if not is_final:
         values, scaling = _standardize(values, cost)
         parameters = {**parameters, **scaling}
     return CostMatrix(values, source.class_names, target.class_names, name, parameters, backbone, data)
+
+
+def _load_file(name, source, target):
+    file, names = load_cost_matrix(name), (source.class_names, target.class_names)
+    aligned = file.align(*names)
+    # The names outweigh what the corner of a table says.
+    if (file.metric == TRANSPOSED_FILE) != file.is_transposed(*names):
+        logging.warning("%r has a row for each target class, not for each source class: it was transposed.", name)
+    return aligned
+
+
+def _is_in_unit(file):
+    # What this program scaled by another statistic than the maximum is in the unit that was asked for.
+    return "scale" in file.parameters or file.values.max(initial=0) <= 1 + 1e-6
 
 
 def _standardize(values, cost):

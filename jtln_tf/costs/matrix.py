@@ -1,30 +1,27 @@
 """The class cost matrix and its files. Imports no TensorFlow."""
 
+import collections
 import csv
 import dataclasses
 import io
 import json
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError, MissingInputError, normalize_name
+from jtln_tf.costs.matrix_files import read_arrays, read_table
 from jtln_tf.files import first_line, open_whole
+from jtln_tf.tables import TABLE_SUFFIXES
 
 _FORMAT_VERSION = 2
 # Types of the fields that say where a matrix comes from.
 _PROVENANCE = {"metric": str, "parameters": dict, "backbone": str, "data": dict}
+_OTHER_SIDE = {"source": "target", "target": "source"}
 _CSV_CORNER = "source \\ target"
-# NumPy, zipfile, json and csv raise these for files that are damaged or of another kind.
-_READING_ERRORS = (
-    *(ValueError, KeyError, TypeError, AttributeError, EOFError, OSError),
-    *(zipfile.BadZipFile, zlib.error, csv.Error),
-    # Endlessly nested JSON; a header that promises an array larger than the memory.
-    *(RecursionError, MemoryError),
-)
+# What a table is called whose corner says that rows are target classes.
+TRANSPOSED_FILE = "file, transposed"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,40 +53,59 @@ class CostMatrix:
     data: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values, np.float32)
-        object.__setattr__(self, "values", values)
-        expected = (len(self.source_classes), len(self.target_classes))
-        if values.shape != expected:
+        for kind in ("source_classes", "target_classes"):
+            object.__setattr__(self, kind, tuple(map(normalize_name, getattr(self, kind))))
+        values = _as_numbers(self.values)
+        shape, expected = list(values.shape), [len(self.source_classes), len(self.target_classes)]
+        if shape != expected:
+            hint = " Hint: it is transposed." if shape == expected[::-1] else ""
             raise InputError(
                 "`cost_matrix` must have shape [num_source_classes, num_target_classes] = "
-                f"{list(expected)}. Received: shape {list(values.shape)}."
+                f"{expected}. Received: shape {shape}.{hint}"
             )
         for kind, names in (("source", self.source_classes), ("target", self.target_classes)):
-            repeated = sorted({name for name in names if names.count(name) > 1})
+            repeated = sorted(name for name, count in collections.Counter(names).items() if count > 1)
             if repeated:
                 received = f"{repeated[0]!r} repeatedly"
                 raise InputError(f"`cost_matrix` must name each {kind} class once. Received: {received}.")
-        self._check_entries(~np.isfinite(values), "finite")
-        self._check_entries(values < 0, "not negative")
+        self._check_entries(values, ~(np.abs(values) <= np.finfo(np.float32).max), "finite")
+        self._check_entries(values, values < 0, "not negative")
+        object.__setattr__(self, "values", values.astype(np.float32))
 
-    def _check_entries(self, is_wrong, meaning):
+    def _check_entries(self, values, is_wrong, meaning):
         if is_wrong.any():
             row, column = np.argwhere(is_wrong)[0]
             raise InputError(
-                f"`cost_matrix` must be {meaning}. Received: {self.values[row, column]} for source class "
+                f"`cost_matrix` must be {meaning}. Received: {values[row, column]} for source class "
                 f"{self.source_classes[row]!r}, target class {self.target_classes[column]!r}."
             )
 
     def align(self, source_classes: Sequence[str], target_classes: Sequence[str]) -> "CostMatrix":
         """Returns the matrix with its rows and columns in the order of the given names.
 
+        It is transposed if its rows are the target classes. Blanks around names do not count.
+
         Raises:
             InputError: If the names are not the same; the message lists the missing and the unknown ones.
         """
+        if self.is_transposed(source_classes, target_classes):
+            exchanged = {other: self.data[side] for side, other in _OTHER_SIDE.items() if side in self.data}
+            named = {"source_classes": self.target_classes, "target_classes": self.source_classes}
+            transposed = dataclasses.replace(self, values=self.values.T, **named, data=exchanged)
+            return transposed.align(source_classes, target_classes)
         rows = _find_order(self.source_classes, source_classes, "source")
         columns = _find_order(self.target_classes, target_classes, "target")
         names = {"source_classes": tuple(source_classes), "target_classes": tuple(target_classes)}
         return dataclasses.replace(self, values=self.values[np.ix_(rows, columns)], **names)
+
+    def is_transposed(self, source_classes: Sequence[str], target_classes: Sequence[str]) -> bool:
+        """Returns whether more of these names fit if the rows are taken for the target classes."""
+        own = (self.source_classes, self.target_classes)
+        as_named, exchanged = (
+            sum(len(set.intersection(*map(set, _keys(*pair)))) for pair in zip(own, wanted, strict=True))
+            for wanted in ((source_classes, target_classes), (target_classes, source_classes))
+        )
+        return exchanged > as_named
 
     def nearest(self, count: int = 3) -> dict[str, list[str]]:
         """Returns the `count` cheapest source classes of each target class, by its name, the cheapest first."""
@@ -100,17 +116,18 @@ class CostMatrix:
         }
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes a `.npz` (without pickle) or `.csv` file, whole or not at all.
+        """Writes a `.npz` (without pickle) or `.csv` file, whole or not at all; a table holds no provenance.
 
         Raises:
             InputError: If the suffix is neither.
         """
         path = pathlib.Path(path)
         writers = {".npz": self._write_npz, ".csv": self._write_csv}
-        if path.suffix not in writers:
+        write = writers.get(path.suffix.lower())
+        if write is None:
             raise InputError(f"`path` must end in .npz or .csv. Received: {str(path)!r}.")
         with open_whole(path) as file:
-            writers[path.suffix](file)
+            write(file)
 
     def _write_npz(self, file):
         provenance = {"format": _FORMAT_VERSION, **{name: getattr(self, name) for name in _PROVENANCE}}
@@ -129,7 +146,8 @@ class CostMatrix:
 def load_cost_matrix(path: str | pathlib.Path) -> CostMatrix:
     """Reads a cost matrix file.
 
-    A `.csv` holds the target class names in its first row, and in each further row a source class name and its costs.
+    A `.csv` holds the target class names in its first row, and in each further row a source class name and its costs,
+    as a spreadsheet writes it (see `read_rows`), with decimal points or commas.
 
     Raises:
         MissingInputError: If the file does not exist.
@@ -146,70 +164,71 @@ def load_cost_matrix(path: str | pathlib.Path) -> CostMatrix:
     path = pathlib.Path(path)
     if not path.is_file():
         raise MissingInputError(f"`cost_matrix` must name an existing file. Received: {str(path)!r}.")
-    readers = {".npz": _read_npz, ".csv": _read_csv}
-    if path.suffix not in readers:
+    read = {".npz": _load_arrays, **dict.fromkeys(TABLE_SUFFIXES, _load_table)}.get(path.suffix.lower())
+    if read is None:
         raise InputError(f"`cost_matrix` must be a .npz or .csv file. Received: {str(path)!r}.")
     try:
-        return readers[path.suffix](path)
+        return read(path)
     except InputError as error:
-        raise InputError(f"{error} File: {str(path)!r}.") from error
-    except _READING_ERRORS as error:
+        place = "" if repr(str(path)) in str(error) else f" File: {str(path)!r}."
+        raise InputError(f"{error}{place}") from error
+    # A damaged file raises errors of a dozen kinds.
+    except Exception as error:
         reason = first_line(error)
         raise InputError(f"`cost_matrix` must be a cost matrix file. Received: {str(path)!r} ({reason}).") from error
 
 
-def _read_npz(path):
-    # Opened here, because np.load does not close a file that it cannot read.
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        provenance = json.loads(str(file["provenance"])) if "provenance" in file else {}
-        if provenance.get("format", 1) > _FORMAT_VERSION:
-            received = f"format {provenance['format']}"
-            raise InputError(f"`cost_matrix` must have format {_FORMAT_VERSION} or older. Received: {received}.")
-        known = {name: provenance[name] for name in _PROVENANCE if name in provenance}
-        fits = all(isinstance(value, _PROVENANCE[name]) for name, value in known.items())
-        if not fits or not all(isinstance(described, dict) for described in known.get("data", {}).values()):
-            raise ValueError("its provenance has another type")
-        names = (tuple(file[kind].tolist()) for kind in ("source_classes", "target_classes"))
-        return CostMatrix(file["values"], *names, **known)
+def _load_arrays(path):
+    arrays = read_arrays(path)
+    provenance = json.loads(arrays["provenance"].item()) if "provenance" in arrays else {}
+    if provenance.get("format", 1) > _FORMAT_VERSION:
+        received = f"format {provenance['format']}"
+        raise InputError(f"`cost_matrix` must have format {_FORMAT_VERSION} or older. Received: {received}.")
+    known = {name: provenance[name] for name in _PROVENANCE if name in provenance}
+    fits = all(isinstance(value, _PROVENANCE[name]) for name, value in known.items())
+    if not fits or not all(isinstance(described, dict) for described in known.get("data", {}).values()):
+        raise ValueError("its provenance has another type")
+    return CostMatrix(arrays["values"], arrays["source_classes"].tolist(), arrays["target_classes"].tolist(), **known)
 
 
-def _read_csv(path):
-    # Spreadsheets start their files with a byte order mark.
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = [row for row in csv.reader(file) if row]
-    target_classes = tuple(header[1:])
-    if not rows or not target_classes:
-        raise InputError(
-            "`cost_matrix` must have target classes in its first row, and rows of a source class and its costs, "
-            f"separated by commas. Received: {len(rows)} rows after {','.join(header)!r}."
-        )
-    for row in rows:
-        if len(row) != len(header):
-            received = f"{len(row)} for {row[0]!r}"
-            raise InputError(f"`cost_matrix` must have {len(header)} fields a row. Received: {received}.")
-    values = np.empty((len(rows), len(target_classes)))
-    for row, column in np.ndindex(values.shape):
-        source_class, field = rows[row][0], rows[row][column + 1]
-        try:
-            values[row, column] = float(field)
-        except ValueError as error:
-            raise InputError(
-                f"`cost_matrix` must hold numbers. Received: {field!r} for source class {source_class!r}, target class "
-                f"{target_classes[column]!r}."
-            ) from error
-    return CostMatrix(values, tuple(row[0] for row in rows), target_classes, "file")
+def _load_table(path):
+    values, rows, columns, is_transposed = read_table(path)
+    if is_transposed:
+        return CostMatrix(values.T, columns, rows, TRANSPOSED_FILE)
+    return CostMatrix(values, rows, columns, "file")
+
+
+def _as_numbers(values):
+    try:
+        values = np.asarray(values)
+        if values.dtype.kind == "c":
+            raise TypeError("complex numbers")
+        return values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"`cost_matrix` must hold real numbers. Received: {first_line(error)}.") from error
+
+
+def _keys(*lists):
+    """Returns names as they are compared, list by list: blanks around them do not count, unless two differ in them."""
+    for change in (lambda name: normalize_name(name).strip(), normalize_name):
+        changed = [list(map(change, names)) for names in lists]
+        if all(len(set(names)) == len(names) for names in changed):
+            break
+    return changed
 
 
 def _find_order(own, wanted, kind):
-    missing = [name for name in wanted if name not in own]
-    spare = [name for name in own if name not in wanted]
+    own, keys = _keys(own, wanted)
+    places = {name: place for place, name in enumerate(own)}
+    missing = [name for name in keys if name not in places]
+    spare = sorted(places.keys() - keys, key=places.get)
     if missing or spare:
         details = [f"missing {_list_some(missing)}"] * bool(missing) + [f"unknown {_list_some(spare)}"] * bool(spare)
         raise InputError(
             f"`cost_matrix` must name the {len(wanted)} {kind} classes of the data. Received: {len(own)} names, "
             f"{', '.join(details)}."
         )
-    return [own.index(name) for name in wanted]
+    return [places[name] for name in keys]
 
 
 def _list_some(names, most=3):

@@ -8,11 +8,11 @@ import math
 
 from jtln_tf.config import InputError
 from jtln_tf.costs.metrics import METRICS
+from jtln_tf.tables import is_table_name
 
 COST_METRICS = tuple(METRICS)
 # Names the matrix that is found while training.
 ONLINE = "online"
-_FILE_SUFFIXES = (".npz", ".csv")
 _SHUFFLED = "shuffled:"
 
 
@@ -57,7 +57,7 @@ class CostSpec:
 
 
 def _is_file(name):
-    return name.endswith(_FILE_SUFFIXES)
+    return name.lower().endswith(".npz") or is_table_name(name)
 
 
 def parse_cost_spec(text: "str | CostSpec", option: str = "cost_matrix") -> CostSpec:

@@ -245,6 +245,23 @@ def test_a_file_is_used_with_the_images_and_the_backbone_that_it_was_built_from(
     build_cost_matrix(source, other_target, str(tmp_path / "cost.csv"), backbone="alexnet")
 
 
+def test_a_file_that_is_transposed_or_in_another_unit_is_told(source, target, tmp_path, caplog):
+    path = tmp_path / "cost.csv"
+    costs = np.arange(12.0).reshape(4, 3)
+    for is_transposed in (False, True):
+        names = (source.class_names, target.class_names)[:: -1 if is_transposed else 1]
+        CostMatrix(costs.T if is_transposed else costs, *names).save(path)
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="absl"):
+            matrix = build_cost_matrix(source, target, str(path))
+        np.testing.assert_allclose(matrix.values, costs / 11, rtol=1e-6)
+        assert matrix.parameters["divided_by"] == 11 and "costs up to 11" in caplog.text
+        assert ("it was transposed" in caplog.text) == is_transposed
+    # What was scaled by another statistic is in the unit that was asked for.
+    build_cost_matrix(source, target, "text", scale="mean").save(tmp_path / "cost.npz")
+    assert build_cost_matrix(source, target, str(tmp_path / "cost.npz")).values.max() > 1
+
+
 def test_online_costs_of_class_means(source, target):
     cost = CostConfig(matrix="online", refresh_steps=10)
     means = np.eye(4)

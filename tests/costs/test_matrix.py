@@ -1,12 +1,15 @@
 import io
 import json
 import os
+import time
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
 from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.costs import matrix_files
 from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
 
 VALUES = np.array([[0.0, 0.25, 1.0], [0.5, 1 / 3, 0.125]], "float32")
@@ -24,6 +27,9 @@ def build(**changes):
         ({"values": np.zeros((3, 2))}, r"\[num_source_classes, num_target_classes\] = \[2, 3\]. Received: shape"),
         ({"values": [[0, 0, 0], [0, 0, np.nan]]}, "finite. Received: nan for source class 'dog', target class 'fox'"),
         ({"values": [[0, 0, 0], [-0.5, 0, 0]]}, "not negative. Received: -0.5 for source class 'dog', .* 'lynx'"),
+        ({"values": np.zeros((2, 3), complex)}, "hold real numbers. Received: complex numbers"),
+        ({"values": [[0, 0, 10**400], [0, 0, 0]]}, "hold real numbers. Received: int too large"),
+        ({"values": [[0, 0, 1e300], [0, 0, 0]]}, r"finite. Received: 1e\+300 for source class 'cat'"),
         ({"source_classes": ("cat", "cat")}, "each source class once. Received: 'cat' repeatedly"),
     ],
 )
@@ -52,18 +58,39 @@ def test_save_and_load(tmp_path, suffix, names):
     # Nine digits tell any float32 from its neighbours.
     np.testing.assert_array_equal(after.values, values)
     assert after.values.dtype == np.float32 and os.listdir(tmp_path) == [path.name]
-    assert after.source_classes == names and after.target_classes == TARGETS
+    # Blanks around names do not count in a table.
+    read = names if suffix == ".npz" else tuple(name.strip() for name in names)
+    assert after.source_classes == read and after.align(names, TARGETS).source_classes == names
     if suffix == ".npz":
         assert (after.metric, after.parameters) == ("mkmmd", {"k": 5})
         assert (after.backbone, after.data) == ("alexnet", {"source": {"images": 3}})
 
 
-def test_csv_as_a_spreadsheet_writes_it(tmp_path):
-    path = tmp_path / "cost.csv"
-    path.write_bytes('\ufeff,lynx,"wolf, gray"\r\ncat,0,0.25\r\n"d""og",1,1e-3\r\n\r\n'.encode())
+@pytest.mark.parametrize(
+    "text",
+    [
+        '\ufeff,lynx,"wolf, gray"\r\ncat,0,0.25\r\n"d""og",1,1e-3\r\n\r\n',
+        '\n;;\nclass;lynx;wolf, gray;\n cat ;0;0,25;\n"d""og" ;100 %;0,1%;\n;;\n',
+        # As R writes it: nothing stands in the corner.
+        'lynx\t"wolf, gray"\ncat\t0\t.25\nd"og\t1\t1e-3',
+        'target \\ source,cat,"d""og"\nlynx,0,1\n"wolf, gray",.25,.001\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_as_a_spreadsheet_writes_it(tmp_path, text, encoding):
+    path = tmp_path / "cost.CSV"
+    path.write_bytes(text.encode(encoding))
     matrix = load_cost_matrix(path)
     assert matrix.source_classes == ("cat", 'd"og') and matrix.target_classes == ("lynx", "wolf, gray")
-    assert matrix.values.tolist() == np.float32([[0, 0.25], [1, 1e-3]]).tolist()
+    np.testing.assert_array_equal(matrix.values, np.float32([[0, 0.25], [1, 1e-3]]))
+
+
+def test_names_are_nfc_and_a_transposed_matrix_is_put_right():
+    matrix = CostMatrix(VALUES, ("Ka\u0308se", " dog "), TARGETS, data={"source": {"images": 1}})
+    assert matrix.source_classes[0] == "K\u00e4se"
+    aligned = matrix.align(("fox", "lynx", "wolf"), ("dog", "K\u00e4se"))
+    np.testing.assert_array_equal(aligned.values, VALUES.T[[2, 0, 1]][:, ::-1])
+    assert aligned.data == {"target": {"images": 1}} and aligned.source_classes == ("fox", "lynx", "wolf")
 
 
 @pytest.mark.parametrize(
@@ -72,9 +99,13 @@ def test_csv_as_a_spreadsheet_writes_it(tmp_path):
         (",a,b\nc,1,2\nd,3\n", r"must have 3 fields a row. Received: 2 for 'd'. File: '.*cost.csv'"),
         (",a,b\nc,1,near\n", "must hold numbers. Received: 'near' for source class 'c', target class 'b'"),
         (",a,b\nc,-1,0\n", "must be not negative. Received: -1.0 for source class 'c', target class 'a'. File: "),
-        ("", "must be a cost matrix file"),
-        (b"\xff\xfe,a\nb,1\n", "must be a cost matrix file"),
-        (";a;b\nc;1;2\n", "must have target classes in its first row, .* commas. Received: .*cost.csv"),
+        ("", "must have target classes in its first row, .* Received: 0 rows after ''. File: '.*cost.csv'"),
+        ("0,1\n2,3\n", "target classes in its first row, .* Received: 1 rows after '0,1'"),
+        (b"\xff\xfe,a\nb,1\n", "must be a UTF-8 table. Received: '.*cost.csv' .* Hint: save it as CSV UTF-8"),
+        (",a,b\nc,1,2+1j\n", r"must hold numbers. Received: '2\+1j' for source class 'c', target class 'b'"),
+        (",a,b\nc,1,1e400\n", "must be finite. Received: inf for"),
+        (',a\nc,"1,234"\n', "must hold plain numbers. Received: '1,234' for .* Hint: 1,234 may be a thousand"),
+        (";a;b\nc;1.5;0,5\n", "must have one decimal sign. Received: '1.5' for .* and '0,5' for .* 'b'"),
     ],
 )
 def test_csv_that_is_no_cost_matrix(tmp_path, text, message):
@@ -118,13 +149,32 @@ def test_truncated_damaged_or_endless_npz(tmp_path):
         path.write_bytes(part)
         with pytest.raises(InputError, match="must be a cost matrix file. Received: '.*cost.npz'"):
             load_cost_matrix(path)
-    header = io.BytesIO()
-    shape = {"descr": "<f4", "fortran_order": False, "shape": (10**15, 2)}
-    np.lib.format.write_array_header_1_0(header, shape)
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("values.npy", header.getvalue())
-    with pytest.raises(InputError, match="must be a cost matrix file"):
+
+
+@pytest.mark.parametrize(("shape", "num_bytes"), [((10**15, 2), 0), ((2**17, 2), 2**22), ((4, 4), 2**22), ((-1, 2), 0)])
+def test_an_array_is_bounded_by_its_header(tmp_path, shape, num_bytes, monkeypatch):
+    """Zeros shrink to a thousandth: nothing of them is read."""
+    monkeypatch.setitem(matrix_files._MOST_BYTES, "values", 2**20)
+    path, header = tmp_path / "cost.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for name in ("values", "source_classes", "target_classes"):
+            with file.open(f"{name}.npy", "w") as entry:
+                entry.write(header.getvalue())
+                for _ in range(num_bytes // 2**20 if name == "values" else 0):
+                    entry.write(bytes(2**20))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="must have at most 1048576 bytes of values|another size than its header"):
         load_cost_matrix(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_many_names_take_linear_time():
+    names = [f"class {number}" for number in range(100_000)]
+    start = time.process_time()
+    aligned = CostMatrix(np.arange(100_000)[:, None], names, ["x"]).align(names[::-1], ["x"])
+    assert aligned.values[0, 0] == 99_999 and time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(
@@ -132,7 +182,10 @@ def test_truncated_damaged_or_endless_npz(tmp_path):
     [
         ({"values": None}, "values"),
         ({"values": np.array([["a", "b", "c"], ["d", "e", "f"]])}, "could not convert"),
-        ({"values": VALUES.T}, r"must have shape .* = \[2, 3\]. Received: shape \[3, 2\]. File: "),
+        (
+            {"values": VALUES.T},
+            r"must have shape .* = \[2, 3\]. Received: shape \[3, 2\]. Hint: it is transposed. File: ",
+        ),
         *(
             ({"provenance": np.array(text)}, "must be a cost matrix file")
             for text in ("no json", "[1]", '{"data": {"source": "x"}}', '{"metric": 5}', "[" * 100_000)

@@ -1,14 +1,15 @@
 """Class costs from a tree of classes: a table of parents, columns of the class table, or WordNet."""
 
-import csv
 import graphlib
 import itertools
 import pathlib
+from collections.abc import Collection
 
 import numpy as np
 
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, normalize_name
 from jtln_tf.costs.numerics.wordnet import find_synset, read_hypernyms, read_wordnet
+from jtln_tf.tables import is_table_name, read_rows
 
 # The cost of two classes from the edges between them through a common ancestor, and the depth of that ancestor.
 _DISTANCES = {"path": lambda edges, depth: edges, "wu_palmer": lambda edges, depth: edges / (2.0 * depth + edges)}
@@ -42,27 +43,31 @@ def taxonomy_cost(
     return _relate(source_nodes, target_nodes, graph, distance)
 
 
-def read_parents(path: str | pathlib.Path) -> dict[str, str | None]:
-    """Reads the parents of nodes for `taxonomy_cost` from a CSV: a header, then rows of child,parent.
+def read_parents(path: str | pathlib.Path, classes: Collection[str] = ()) -> dict[str, str | None]:
+    """Reads the parents of nodes for `taxonomy_cost` from a table of child,parent; a root has no parent.
+
+    The first row is a header if it says child and parent, in either order, or if it has two names and none of them is
+    one of `classes` or stands in another row.
 
     Raises:
-        InputError: If it is no such table, or a node has two parents. The parent of a root is empty.
+        InputError: If it is no such table, or a node has two parents.
     """
+    rows, order = list(read_rows(path, "`cost_taxonomy`")), slice(2)
+    if rows:
+        first, others = rows[0].cells[:2], {*classes}.union(*(row.cells[:2] for row in rows[1:]))
+        titles = list(map(str.lower, first))
+        if titles == ["parent", "child"]:
+            order = slice(1, None, -1)
+        if sorted(titles) == ["child", "parent"] or (len(first) == 2 and all(first) and others.isdisjoint(first)):
+            rows = rows[1:]
     parents = {}
-    try:
-        # Spreadsheets start their files with a byte order mark.
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            next(reader, None)
-            for row in filter(any, reader):
-                child, parent = (field.strip() or None for field in (*row, "", "")[:2])
-                if child is None or len(row) < 2 or parents.setdefault(child, parent) != parent:
-                    raise InputError(
-                        "`cost_taxonomy` must have rows of child,parent, and one parent of each node. "
-                        f"Received: {','.join(row)!r} in line {reader.line_num} of {str(path)!r}."
-                    )
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"`cost_taxonomy` must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error
+    for row in rows:
+        child, parent = (cell or None for cell in (*row.cells, "", "")[:2][order])
+        if child is None or len(row.cells) < 2 or parents.setdefault(child, parent) != parent:
+            raise InputError(
+                "`cost_taxonomy` must have rows of child,parent, and one parent of each node. "
+                f"Received: {','.join(row.cells)!r} in line {row.line} of {str(path)!r}."
+            )
     if not parents:
         raise InputError(f"`cost_taxonomy` must have rows of child,parent after a header. Received: {str(path)!r}.")
     return parents
@@ -137,9 +142,10 @@ def compute_taxonomy(evidence) -> tuple[np.ndarray, dict]:
         synsets = [[tables[side].get(name, {}).get("synset") or name for name in nodes[side]] for side in nodes]
         return wordnet_cost(*synsets, rest, distance), parameters
     if colon and kind == "columns":
-        parents = parents_from_columns(_find_rows(evidence.class_table, nodes), tuple(filter(None, rest.split(","))))
-    elif tree.endswith(".csv"):
-        parents = read_parents(tree)
+        columns = tuple(filter(None, (normalize_name(column.strip()) for column in rest.split(","))))
+        parents = parents_from_columns(_find_rows(evidence.class_table, nodes), columns)
+    elif is_table_name(tree):
+        parents = read_parents(tree, {*nodes["source"], *nodes["target"]})
     else:
         raise InputError(
             f"`cost_taxonomy` must be columns:NEAR,FAR, wordnet:FOLDER or a .csv of child,parent. Received: {tree!r}."

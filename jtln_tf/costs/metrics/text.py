@@ -1,12 +1,11 @@
 """Class costs from words: the names and descriptions of the classes."""
 
 import re
-import unicodedata
 
 import numpy as np
 from absl import logging
 
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, normalize_name
 from jtln_tf.files import first_line
 
 _WORD = r"[^\W_]+"
@@ -21,7 +20,7 @@ def class_text(name: str, description: str = "") -> str:
     The name stays even with a description, because it is often the one word that two related classes share.
     """
     # File systems differ in how they write accents.
-    name, description = unicodedata.normalize("NFC", name), unicodedata.normalize("NFC", description)
+    name, description = normalize_name(name), normalize_name(description)
     spaced = re.sub(_NAME_SEPARATORS, " ", name)
     # A capital starts a word if a small letter stands before it (bellPepper) or after it (UHTMilk).
     letters = [

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from jtln_tf.config import InputError
 from jtln_tf.data.sources.archive_reader import Entry, read_entries
-from jtln_tf.data.sources.class_table import CLASS_TABLE_FILE
+from jtln_tf.data.sources.class_table import is_class_table_name
 from jtln_tf.data.sources.image_tree import IMAGE_SUFFIXES, is_hidden, is_image_name
 from jtln_tf.files import check_room, first_line, lock
 
@@ -95,15 +95,17 @@ def _wanted_entries(file: BinaryIO, path: pathlib.Path) -> Iterator[Entry]:
     files, folders, num_bytes = set(), set(), 0
     # The headers and the padding of a tar shrink better than images.
     for number, entry in enumerate(read_entries(file, path.name, 2 * most_bytes), 1):
-        parts = _split_path(entry.name)
+        is_text = _is_text(entry.name)
+        parts = _split_path(entry.name) if is_text else []
         name, is_folder = "/".join(parts), entry.kind == "folder"
-        is_wanted = not is_folder and not any(map(is_hidden, parts))
-        is_wanted &= is_image_name(name) or parts[-1:] == [CLASS_TABLE_FILE]
+        is_wanted = bool(parts) and not is_folder and not any(map(is_hidden, parts))
+        is_wanted = is_wanted and (is_image_name(name) or is_class_table_name(parts[-1]))
         above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
         num_bytes += entry.num_bytes
         folders |= above
         rules = {
             f"An archive must have at most {_MAX_ENTRIES} entries": number <= _MAX_ENTRIES,
+            "An entry of an archive must have a name in UTF-8 (else unpack it, and name the folder)": is_text,
             "An entry of an archive must have a plain path that stays inside of it": bool(parts),
             f"An archive must have at most {_MAX_FOLDERS} folders": len(folders) <= _MAX_FOLDERS,
             "An archive must hold plain files and folders only": is_folder or entry.kind == "file",
@@ -123,13 +125,17 @@ def _wanted_entries(file: BinaryIO, path: pathlib.Path) -> Iterator[Entry]:
             yield entry
 
 
+def _is_text(name):
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _split_path(name):
     """Returns the parts of an entry's path; none if it leads outside, or if no disk takes it."""
-    try:
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        is_short = len(name.encode()) <= _MAX_PATH_BYTES and all(len(one.encode()) <= _MAX_NAME_BYTES for one in parts)
-    except UnicodeEncodeError:
-        return []
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    is_short = len(name.encode()) <= _MAX_PATH_BYTES and all(len(one.encode()) <= _MAX_NAME_BYTES for one in parts)
     is_plain = not name.startswith("/") and not _DRIVE.match(name) and not {"\\", "\0"} & set(name)
     # Without parts it is the archive's own folder, as `tar .` writes it.
     return (parts or ["."]) if is_short and is_plain and ".." not in parts else []

@@ -5,8 +5,10 @@ import functools
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -20,7 +22,7 @@ _DECOMPRESS = {
 ARCHIVE_SUFFIXES = (".zip", *_DECOMPRESS)
 # Most bytes read at once: tarfile keeps a whole header in memory.
 _READ_BYTES = 2**16
-_ZIP_IS_ENCRYPTED = 0x1
+_ZIP_IS_ENCRYPTED, _ZIP_IS_UTF8, _ZIP_UNICODE_PATH = 0x1, 0x800, 0x7075
 
 
 class Entry(NamedTuple):
@@ -52,12 +54,7 @@ def read_entries(file: BinaryIO, name: str, most_bytes: int) -> Iterator[Entry]:
 
 
 def _read_zip(file):
-    try:
-        # macOS writes UTF-8 without setting the flag for it.
-        archive = zipfile.ZipFile(file, metadata_encoding="utf-8")
-    except UnicodeDecodeError:
-        archive = zipfile.ZipFile(file)
-    with archive:
+    with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             mode = stat.S_IFMT(info.external_attr >> 16)
             kind = "folder" if info.is_dir() or mode == stat.S_IFDIR else "file"
@@ -65,8 +62,25 @@ def _read_zip(file):
                 kind = "link or device"
             if info.flag_bits & _ZIP_IS_ENCRYPTED:
                 kind = "encrypted"
-            # `filename` would hide what follows a zero byte.
-            yield Entry(info.orig_filename, kind, info.file_size, functools.partial(archive.extract, info))
+            # `filename` hides what follows a zero byte. It is where the entry is unpacked.
+            info.filename = _decode_name(info)
+            yield Entry(info.filename, kind, info.file_size, functools.partial(archive.extract, info))
+
+
+def _decode_name(info):
+    """Returns the name of a zip's entry; bytes that are no UTF-8, in any of dozens of code pages, become surrogates."""
+    if info.flag_bits & _ZIP_IS_UTF8:
+        return info.orig_filename
+    # zipfile takes an unmarked name for code page 437. macOS writes UTF-8 without the mark.
+    name, extra = info.orig_filename.encode("cp437"), info.extra
+    while len(extra) >= 4:
+        tag, size = struct.unpack_from("<HH", extra)
+        data, extra = extra[4 : 4 + size], extra[4 + size :]
+        # Info-ZIP writes the name in UTF-8 beside it, with the checksum of the other one.
+        if tag == _ZIP_UNICODE_PATH and data[1:5] == zlib.crc32(name).to_bytes(4, "little"):
+            name = data[5:]
+            break
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _read_tar(stream):

@@ -1,25 +1,27 @@
 """Images that a table lists: rows of `path,label[,split]` in a CSV or JSONL file beside them."""
 
-import csv
+import contextlib
+import itertools
 import json
+import math
 import os
 import pathlib
 import re
+import stat
 import unicodedata
 
 import numpy as np
 
-from jtln_tf.config import DomainSpec, InputError, MissingInputError
+from jtln_tf.config import DomainSpec, InputError, MissingInputError, normalize_name
 from jtln_tf.data.examples import Examples
 from jtln_tf.data.sources.class_table import shared_columns
-from jtln_tf.data.sources.image_tree import normalize
+from jtln_tf.data.sources.image_tree import is_image_name
 from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, require_known_class, select_classes
+from jtln_tf.tables import TABLE_SUFFIXES, open_text, read_rows
 
 _COLUMNS = ("path", "label", "split")
 # Images with the same text in this column are held out together.
 _GROUP = "group"
-# Spreadsheets of some countries separate columns by semicolons.
-_DELIMITERS = ",;\t"
 _DRIVE_OR_URL = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -55,22 +57,18 @@ def _make_examples(rows, labels, path):
     files = np.array([row["file"] for row in rows], object)
     names = np.array([f"{row['path']} (line {row['line']} of {path.name})" for row in rows], object)
     groups = [next((text for name, text in row["columns"].items() if name.lower() == _GROUP), "") for row in rows]
-    groups = np.array([normalize(text.strip()) for text in groups], object)
+    groups = np.array([normalize_name(text.strip()) for text in groups], object)
     return Examples(files, np.array([labels[row["label"]] for row in rows], np.int32), names, groups)
 
 
 def _read_rows(path):
-    """Yields the line number of each row, and its texts by column."""
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"`list:` must name a file that ends in {' or '.join(_READERS)}. Received: {str(path)!r}.")
+    """Returns the line number of each row, and its texts by column, as they are read."""
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise InputError(f"`list:` must name a file that ends in .csv or .jsonl. Received: {str(path)!r}.")
     if not path.is_file():
         raise MissingInputError(f"`list:` must name an existing file. Received: {str(path)!r}.")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield from reader(file, path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"A list must be a UTF-8 table. Received: {str(path)!r} ({error}).") from error
+    return read(path)
 
 
 def _check_rows(numbered_rows, path):
@@ -88,13 +86,13 @@ def _check_rows(numbered_rows, path):
         if split and split.lower() not in SPLIT_NAMES:
             raise InputError(f"A split must be one of {', '.join(SPLIT_NAMES)}. Received: {split!r} {place}.")
         split = SPLIT_NAMES.get(split.lower(), "")
-        row = {"line": line, "path": name, "label": normalize(label), "split": split, "columns": values}
+        row = {"line": line, "path": name, "label": normalize_name(label), "split": split, "columns": values}
         first = rows.setdefault(name, row)
         if (first["label"], first["split"]) != (row["label"], row["split"]):
             received = f"{name!r} {place}, and otherwise in line {first['line']}"
             raise InputError(f"An image must have one label and be in one split. Received: {received}.")
         if first is row:
-            row |= {"is_train": split in ("", "train"), "file": _find_on_disk(os.path.join(path.parent, name))}
+            row |= {"is_train": split in ("", "train"), "file": _find_on_disk(path.parent, name, place)}
             columns |= dict.fromkeys(values)
     if not rows:
         raise InputError(f"A list must have rows. Received: none in {str(path)!r}.")
@@ -113,11 +111,21 @@ def _check_path(text, place):
     return clean
 
 
-def _find_on_disk(path):
-    """Returns a path in the form of Unicode that the disk has: spreadsheets write one form, a Mac's disks another."""
-    if not path.isascii() and not os.path.lexists(path):
-        forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
-        return next((one for one in forms if os.path.lexists(one)), path)
+def _find_on_disk(folder, name, place):
+    """Returns the path of a file, in the forms of Unicode that the disk has: a Mac's disks have another one than lists.
+
+    Raises `InputError` if it is no plain file: a pipe would be waited for, and a device may have no end.
+    """
+    path = os.path.join(folder, name)
+    if not name.isascii() and not os.path.lexists(path):
+        path = os.fspath(folder)
+        for part in name.split("/"):
+            forms = [os.path.join(path, unicodedata.normalize(form, part)) for form in ("NFC", "NFD")]
+            path = next(filter(os.path.lexists, forms), forms[0])
+    # A file that is missing, or may not be looked at, counts as an image that cannot be read.
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise InputError(f"A path must lead to a plain file. Received: {name!r} {place}.")
     return path
 
 
@@ -132,47 +140,62 @@ def _check_splits(rows, path):
         raise InputError(f"A list must have rows of the train split. Received: {str(path)!r} with none.")
 
 
-def _read_csv(file, path):
-    header = file.readline()
-    file.seek(0)
-    delimiter = max(_DELIMITERS, key=header.count)
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
-    names = [normalize(name.strip()) for name in next(reader, [])]
+def _read_table(path):
+    rows = read_rows(path, "A list")
+    first = next(rows, None)
+    names = first.trim(1) if first else []
     columns = [name.lower() if name.lower() in _COLUMNS else name for name in names]
-    if not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
+    if not {"path", "label"} <= set(columns):
+        columns = _guess_columns(names)
+        rows = itertools.chain([first], rows)
+    if not columns or len(set(columns)) < len(columns):
         raise InputError(
             "A list must begin with a row of different columns, path and label among them. "
             f"Received: {', '.join(names)!r} in {str(path)!r}."
         )
-    for row in reader:
-        if len(row) > len(columns):
+    for row in rows:
+        cells = row.trim(len(columns))
+        if len(cells) > len(columns):
             raise InputError(
-                f"A row must have one text for each of the {len(columns)} columns. Received: {len(row)} in "
-                f"line {reader.line_num} of {str(path)!r}. Hint: put a text with a {delimiter!r} in quotes."
+                f"A row must have one text for each of the {len(columns)} columns. Received: {len(cells)} in "
+                f"line {row.line} of {str(path)!r}. Hint: put a text with a {row.delimiter!r} in quotes."
             )
-        if any(row):
-            yield reader.line_num, dict(zip(columns, row, strict=False))
+        yield row.line, {name: cell for name, cell in zip(columns, cells, strict=False) if name}
 
 
-def _read_jsonl(file, path):
-    for line, text in enumerate(file, 1):
-        place = f"line {line} of {str(path)!r}"
-        if not text.strip():
-            continue
-        try:
-            values = json.loads(text)
-            # JSON may escape half of a surrogate pair, which cannot be written anywhere.
-            json.dumps(values, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"Each line of a list must be a JSON object. Received: {place} ({error}).") from error
-        if not isinstance(values, dict):
-            raise InputError(f"Each line of a list must be a JSON object. Received: {place}.")
-        for column in _COLUMNS:
-            if isinstance(values.get(column), dict | list):
-                raise InputError(f"`{column}` must be a text. Received: {values[column]!r} in {place}.")
-        # Classes cannot be chosen by a list or an object, so such columns are left out.
-        texts = {key: value for key, value in values.items() if not isinstance(value, dict | list)}
-        yield line, {normalize(key): "" if value is None else str(value) for key, value in texts.items()}
+def _guess_columns(cells):
+    """Returns the columns of a list without a header, or nothing if its first row does not tell them."""
+    columns = ["path" if is_image_name(cell) else "label" for cell in cells]
+    if len(cells) == 3 and cells[2].lower() in SPLIT_NAMES:
+        columns[2] = "split"
+    return columns if sorted(columns) in (["label", "path"], ["label", "path", "split"]) else []
 
 
-_READERS = {".csv": _read_csv, ".jsonl": _read_jsonl}
+def _read_jsonl(path):
+    with open_text(path, "A list") as file:
+        for line, text in enumerate(file, 1):
+            if text.strip():
+                yield line, _parse_object(text, f"line {line} of {str(path)!r}")
+
+
+def _parse_object(text, place):
+    try:
+        values = json.loads(text)
+        # JSON may escape half of a surrogate pair, which cannot be written anywhere.
+        json.dumps(values, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"Each line of a list must be a JSON object. Received: {place} ({error}).") from error
+    if not isinstance(values, dict):
+        raise InputError(f"Each line of a list must be a JSON object. Received: {place}.")
+    for column in _COLUMNS:
+        value = values.get(column)
+        if isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value)):
+            raise InputError(f"`{column}` must be a text. Received: {value!r} in {place}.")
+    # Classes cannot be chosen by a list or an object, so such columns are left out.
+    texts = {key: value for key, value in values.items() if not isinstance(value, dict | list)}
+    return {
+        normalize_name(key): "" if value is None else normalize_name(str(value).strip()) for key, value in texts.items()
+    }
+
+
+_READERS = {**dict.fromkeys(TABLE_SUFFIXES, _read_table), ".jsonl": _read_jsonl}

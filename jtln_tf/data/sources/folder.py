@@ -6,11 +6,11 @@ import pathlib
 import numpy as np
 from absl import logging
 
-from jtln_tf.config import DomainSpec, InputError, MissingInputError
+from jtln_tf.config import DomainSpec, InputError, MissingInputError, normalize_name
 from jtln_tf.data.examples import Examples
 from jtln_tf.data.sources.archive import unpack_archive
 from jtln_tf.data.sources.archive_reader import ARCHIVE_SUFFIXES
-from jtln_tf.data.sources.class_table import CLASS_TABLE_FILE, level_columns, read_class_table
+from jtln_tf.data.sources.class_table import find_class_table, level_columns, read_class_table
 from jtln_tf.data.sources.image_tree import IMAGE_SUFFIXES, find_class_folders, find_images, subfolders
 from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, require_known_class, select_classes
 
@@ -88,8 +88,11 @@ def _find_splits(root):
 def _find_class_table(class_names, *folders):
     """Returns the levels above each class, joined with the first `classes.csv` found in the folders."""
     table = level_columns(class_names)
-    path = next((one for folder in folders if (one := folder / CLASS_TABLE_FILE).is_file()), None)
-    for name, row in read_class_table(path).items() if path else ():
+    path = next(filter(None, map(find_class_table, folders)), None)
+    rows = read_class_table(path, class_names) if path else {}
+    if rows and rows.keys().isdisjoint(class_names):
+        logging.warning("%r names no class of the folder, but for example %r.", str(path), next(iter(rows)))
+    for name, row in rows.items():
         table[name] = table.get(name, {}) | row
     return table
 
@@ -106,8 +109,8 @@ def _list_split(folder, class_folders, labels_by_name, others):
         for path in paths:
             path.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"A file name must be UTF-8. Received: {path!r}.") from error
+        raise InputError(f"A file name must be UTF-8. Received: {path!r}. Hint: rename it.") from error
     # A name begins with the split's folder, so that messages tell the split too.
     start = len(folder) - len(os.path.basename(folder))
-    names = [path[start:] for path in paths]
+    names = [normalize_name(path[start:]) for path in paths]
     return Examples(np.array(paths, object), np.array(labels, np.int32), np.array(names, object))

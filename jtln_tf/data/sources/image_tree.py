@@ -6,9 +6,8 @@ Links are followed. Hidden files, and files that systems leave in folders, are p
 import os
 import pathlib
 import stat
-import unicodedata
 
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, normalize_name
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 # Left by macOS in archives, by Windows in folders of pictures, by Synology's disks.
@@ -23,11 +22,6 @@ def is_hidden(name: str) -> bool:
 def is_image_name(name: str) -> bool:
     """Returns whether a file of that name is taken for an image."""
     return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def normalize(name: str) -> str:
-    """Returns a name in one form of Unicode: macOS stores an accent apart from its letter, other systems do not."""
-    return unicodedata.normalize("NFC", name)
 
 
 def subfolders(folder: str | os.PathLike) -> list[os.DirEntry]:
@@ -52,7 +46,7 @@ def find_class_folders(folder: str | os.PathLike, depth: int) -> tuple[dict[str,
         level = [(f"{name}/{entry.name}", entry.path) for name, path in level for entry in subfolders(path)]
     found = {}
     for name, path in sorted(level):
-        name = normalize(name[1:])
+        name = normalize_name(name[1:])
         if name in found:
             received = f"{found[name]!r} and {path!r}, which are written in two forms of Unicode"
             raise InputError(f"A class must have one folder. Received: {received}.")
@@ -82,7 +76,7 @@ def find_images(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
             else:
                 others.append(entry.path)
     # Systems list the same names in different orders and forms.
-    return sorted(images, key=lambda path: (normalize(path), path)), others
+    return sorted(images, key=lambda path: (normalize_name(path), path)), others
 
 
 def _scan(folder):

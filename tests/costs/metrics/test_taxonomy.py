@@ -105,6 +105,11 @@ def test_read_parents(tmp_path):
     path = tmp_path / "tree.csv"
     path.write_text('\ufeffchild,parent,note\r\ndog, canine,x\r\n"lynx, gray",cat\r\n\r\n,,\r\ncat,\r\n猫 ,cat\r\n')
     assert read_parents(path) == {"dog": "canine", "lynx, gray": "cat", "cat": None, "猫": "cat"}
+    for text in ("dog;canine;\ncanine;\n", "parent;child\ncanine;dog\n;canine\n", "kind;above\ndog;canine\ncanine;\n"):
+        path.write_text(text)
+        assert read_parents(path, ["dog"]) == {"dog": "canine", "canine": None}, text
+    path.write_text("dog,canine\ncat,feline\n")
+    assert read_parents(path, ["dog"]) == {"dog": "canine", "cat": "feline"}
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ import os
 import pathlib
 import random
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 
 import pytest
 from PIL import Image
@@ -118,13 +120,24 @@ def test_only_images_and_the_class_table_are_unpacked(tmp_path, suffix):
 
 
 def test_names_that_macos_and_windows_write(tmp_path):
-    # UTF-8 without the flag for it, as the Finder writes; and code page 437.
-    unmarked = make_zip({"Käse/1.png": png(1)}).replace(b"\x14\0\0\x08", b"\x14\0\0\0")
+    # UTF-8 without the flag for it, as the Finder writes it, with accents apart; and code page 437.
+    unmarked = make_zip({"Ka\u0308se/1.png": png(1)}).replace(b"\x14\0\0\x08", b"\x14\0\0\0")
     assert not any(one.flag_bits for one in zipfile.ZipFile(io.BytesIO(unmarked)).infolist())
     (tmp_path / "mac.zip").write_bytes(unmarked)
-    (tmp_path / "windows.zip").write_bytes(unmarked.replace("Käse".encode(), "Käse_".encode("cp437")))
-    for name, expected in (("mac", "Käse"), ("windows", "Käse_")):
-        assert list_domain(f"folder:{tmp_path}/{name}.zip", cache_dir=str(tmp_path)).class_names == (expected,)
+    page = "K\u00e4_se".encode("cp437")
+    coded = unmarked.replace("Ka\u0308se".encode(), page + b"_")
+    # Info-ZIP writes the name in UTF-8 beside it.
+    name = "K\u00e4se/1.png".encode()
+    told = zipfile.ZipInfo("x" * (len(page) + 7))
+    told.extra = struct.pack("<HHBI", 0x7075, len(name) + 5, 1, zlib.crc32(page + b"_/1.png")) + name
+    told = make_zip({told: png(1)}).replace(told.filename.encode(), page + b"_/1.png")
+    (tmp_path / "told.zip").write_bytes(told)
+    for archive_name in ("mac", "told"):
+        listing = list_domain(f"folder:{tmp_path}/{archive_name}.zip", cache_dir=str(tmp_path))
+        assert listing.class_names == ("K\u00e4se",), archive_name
+        assert listing.splits["train"].names[0].endswith("K\u00e4se/1.png") or archive_name == "told"
+    (tmp_path / "a").mkdir()
+    refuse(tmp_path / "a", "windows.zip", coded, r"name in UTF-8 \(else unpack it.*Received: 'K\\udc84_se_/1.png'")
 
 
 def test_an_archive_is_unpacked_once_and_again_when_it_changed(tmp_path, monkeypatch):
@@ -175,7 +188,7 @@ PLAIN, LINK = "a plain path that stays inside", r"folders only. Received: 'cat/l
 TWICE, BOMB, ZEROS = "each file once. Received: '{}' ", "at most 200 times its size. Received: '{}' ", bytes(20 * 2**20)
 ENTRIES = [
     *[(suffix, {name: b""}, PLAIN) for name in NAMES for suffix in (".zip", ".tar")],
-    (".tar", {"cat/\udce9.png": b""}, PLAIN),
+    (".tar", {"cat/\udce9.png": b""}, "must have a name in UTF-8"),
     *[(".tar", {"special": entry}, LINK) for entry in SPECIALS],
     *[(".zip", {special_in_zip(mode): b"/etc/passwd"}, LINK) for mode in (0o120777, 0o020644)],
     (".zip", {"./cat/1.png": b""}, TWICE.format("./cat/1.png")),

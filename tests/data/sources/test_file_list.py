@@ -52,6 +52,8 @@ ROWS = "path,label\nb/1.png,zebra\na/1.png,ape\na/2.png,ape\n"
         ROWS.replace("a/1.png", ".\\a\\\\1.png").replace("b/1.png", "./b/./1.png"),
         ROWS.replace(",ape", ',"ape "').replace("a/2", " a/2"),
         ROWS + "a/2.png,ape\n",
+        "\n,,\n" + ROWS.replace("\n", ",,\r\n") + "\n",
+        ROWS.partition("\n")[2],
     ],
 )
 def test_every_spelling_of_a_csv(folder, text):
@@ -111,7 +113,7 @@ def test_a_path_that_leads_outside_is_refused(folder, path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a/1.png,x\n", "begin with a row of different columns.*Received: 'a/1.png, x' in"),
+        ("a/1,x\n", "begin with a row of different columns.*Received: 'a/1, x' in"),
         ("path,label,label\na/1.png,x,y\n", "different columns.*Received: 'path, label, label'"),
         ("path,label\n", "A list must have rows. Received: none in '.*list.csv'"),
         ("path,label\na/1.png,x\na/2.png,\n", "A row must have a label. Received: none in line 3 of"),
@@ -139,6 +141,7 @@ def test_a_path_that_leads_outside_is_refused(folder, path):
         ('{"path": "a/1.png", "label": "x"}\n{"path": \n', "a JSON object. Received: line 2 of .*Expecting value"),
         ("[" * 100_000, "must be a JSON object. Received: line 1 of .*recursion"),
         ('{"path": "a/1.png", "label": "\\ud800"}\n', "must be a JSON object. Received: line 1 of .*surrogates"),
+        ('{"path": "a/1.png", "label": 1e999}\n', "`label` must be a text. Received: inf in line 1 of"),
         ('{"path": "a/1.png", "label": ["x"]}\n', r"`label` must be a text. Received: \['x'\] in line 1 of"),
     ],
 )
@@ -153,6 +156,19 @@ def test_a_list_that_is_not_there(folder):
         list_domain(f"list:{folder}/none.csv")
     with pytest.raises(InputError, match="a file that ends in .csv or .jsonl. Received: '.*list.txt'"):
         list_domain(f"list:{folder}/list.txt")
+
+
+def test_pipes_and_devices_are_refused_and_never_waited_for(folder):
+    os.mkfifo(folder / "a" / "pipe.png")
+    (folder / "a" / "zero.png").symlink_to("/dev/zero")
+    (folder / "a" / "link.png").symlink_to("pipe.png")
+    (folder / "a" / "folder.png").mkdir()
+    for name in ("pipe", "zero", "link", "folder"):
+        with pytest.raises(InputError, match=f"must lead to a plain file. Received: 'a/{name}.png' in line 3 of"):
+            list_domain(write(folder, f"path,label\na/1.png,x\na/{name}.png,x\n"))
+    os.mkfifo(folder / "list2.csv")
+    with pytest.raises(InputError, match="`list:` must name an existing file"):
+        list_domain(f"list:{folder}/list2.csv")
 
 
 def test_a_missing_file_is_a_bad_image(folder):

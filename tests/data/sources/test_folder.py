@@ -113,7 +113,14 @@ def test_classes_csv(tmp_path):
     table = "class,family,kind\nApple,Fruit,old\nLeek,Vegetables,new,surplus\nMilk,Packages\nGhost,Meat\n"
     (tmp_path / "classes.csv").write_text(table, "utf-8-sig")
     assert list_domain(f"folder:{tmp_path}?family=Fruit,Packages").class_names == ("Apple", "Milk")
-    damages = (("Leek,Gem\udcfcse\n", "must be a UTF-8 table"), ("", "a column of a classes.csv in the folder"))
+    (tmp_path / "classes.csv").rename(tmp_path / "Classes.CSV")
+    assert list_domain(f"folder:{tmp_path}?family=Fruit,Packages").class_names == ("Apple", "Milk")
+    (tmp_path / "Classes.CSV").unlink()
+    (tmp_path / "classes.csv").write_bytes("\r\n;;\r\nclass;family;\r\n Apple ;Fruit;\r\n".encode("utf-16"))
+    assert list_domain(f"folder:{tmp_path}?family=Fruit").class_names == ("Apple",)
+    wrong = (("Apple,Fruit\n", "begin with a row of column names. Received: the class 'Apple'"),)
+    wrong += (("class,kind,kind\n", "name columns once each"), ("class,a\nx,1\nx,2\n", "'x' in lines 2 and 3 of"))
+    damages = (*wrong, ("Leek,Gem\udcfcse\n", "must be a UTF-8 table"), ("", "a column of a classes.csv in the folder"))
     for text, message in damages:
         (tmp_path / "classes.csv").write_text(text, errors="surrogateescape")
         with pytest.raises(InputError, match=message):
