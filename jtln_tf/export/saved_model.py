@@ -89,7 +89,7 @@ def _build_archive(network, crop_bottom):
 
     def serve_bytes(encoded):
         decoded = tf.map_fn(
-            lambda one: decode_image(one, height, channels, crop_bottom),
+            lambda one: decode_image(one, height, channels, crop_bottom, portable=True),
             encoded,
             fn_output_signature=tf.TensorSpec((height, height, channels), tf.uint8),
         )
