@@ -7,7 +7,14 @@ import tensorflow as tf
 
 from jtln_tf.data.reading.animations import decode_gif, decode_webp_animation, decode_webp_still
 from jtln_tf.data.reading.headers import apart, big, bounded, has, little, read_header
-from jtln_tf.data.reading.orientation import may_be_turned, turn_upright
+from jtln_tf.data.reading.orientation import (
+    are_reversed,
+    find_orientation,
+    may_turn_jpeg,
+    may_turn_png,
+    may_turn_webp,
+    turn_upright,
+)
 from jtln_tf.data.reading.pillow_formats import read_square
 
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -54,16 +61,16 @@ def decode_image(
     """
     header = read_header(encoded)
     is_jpeg = has(header, _JPEG_SIGNATURE)
-    square, is_turned = tf.cond(
+    square, orientation = tf.cond(
         is_jpeg,
-        lambda: (_decode_jpeg(encoded, image_size, crop_bottom), may_be_turned(encoded, header, "jpeg")),
+        lambda: _decode_jpeg(encoded, image_size, crop_bottom),
         lambda: _decode_other(encoded, header, crop_bottom, portable),
     )
     square.set_shape([None, None, 3])
     if channels == 1:
         square = _by_rows(tf.image.rgb_to_grayscale, square)
     pixels = _resize(square[None], image_size)[0]
-    return tf.cond(is_turned, lambda: turn_upright(pixels, encoded), lambda: pixels)
+    return tf.cond(orientation > 1, lambda: turn_upright(pixels, orientation), lambda: pixels)
 
 
 def explain_error(error: tf.errors.OpError) -> str:
@@ -82,28 +89,41 @@ def resize_images(images: np.ndarray, image_size: int) -> tf.Tensor:
 
 
 def _decode_jpeg(encoded, image_size, crop_bottom):
+    """Returns a square of at least twice the wanted size, uint8 [S, S, 3], or the whole one; and the orientation."""
     whole = tf.image.extract_jpeg_shape(encoded)
     encoded, size = bounded(encoded, whole[1], whole[0]), whole[:2] - [crop_bottom, 0]
     with tf.control_dependencies([_assert_rows(size[0], crop_bottom)]):
         side = tf.reduce_min(size)
-    return tf.cond(
+    orientation = find_orientation(encoded, may_turn_jpeg(encoded))
+    square = tf.cond(
         side >= _JPEG_RATIOS[1] * image_size,
-        lambda: _decode_scaled_jpeg(encoded, size, image_size),
-        lambda: _decode_jpeg_square(encoded, size, 1),
+        lambda: _decode_scaled_jpeg(encoded, size, orientation, image_size),
+        lambda: _decode_jpeg_square(encoded, size, orientation, 1),
     )
+    return square, orientation
 
 
 @apart
-def _decode_scaled_jpeg(encoded, size, image_size):
+def _decode_scaled_jpeg(encoded, size, orientation, image_size):
     number = tf.reduce_sum(tf.cast(tf.reduce_min(size) >= [ratio * image_size for ratio in _JPEG_RATIOS], tf.int32))
-    ratios = [lambda ratio=ratio: _decode_jpeg_square(encoded, size // ratio, ratio) for ratio in _JPEG_RATIOS]
-    return tf.switch_case(number - 1, ratios)
+
+    def decode(ratio):
+        return lambda: _decode_jpeg_square(encoded, size // ratio, orientation, ratio)
+
+    return tf.switch_case(number - 1, [decode(ratio) for ratio in _JPEG_RATIOS])
 
 
-def _decode_jpeg_square(encoded, size, ratio):
-    side = tf.reduce_min(size)
-    window = tf.concat([(size - side) // 2, [side, side]], axis=0)
+def _decode_jpeg_square(encoded, size, orientation, ratio):
+    begin, side = _place_square(size, orientation)
+    window = tf.concat([begin, [side, side]], axis=0)
     return tf.image.decode_and_crop_jpeg(encoded, window, channels=3, ratio=ratio)
+
+
+def _place_square(size, orientation):
+    """Returns the first row and column, and the side, of the square that is central once the image is upright."""
+    side = tf.reduce_min(size)
+    # Of an odd margin the larger part is at the right and at the bottom.
+    return (size - side + tf.cast(are_reversed(orientation), tf.int32)) // 2, side
 
 
 def _assert_rows(rows, crop_bottom):
@@ -112,30 +132,29 @@ def _assert_rows(rows, crop_bottom):
 
 @apart
 def _decode_other(encoded, header, crop_bottom, portable):
-    """Returns the central square, uint8 [S, S, 3], and whether the file may say how to turn it."""
+    """Returns the central square, uint8 [S, S, 3], and the orientation."""
     numbers = tf.io.decode_raw(header, tf.uint8)
     is_bmp = has(header, _BMP_SIGNATURE)
 
     def read_png():
         rgba = tf.image.decode_png(bounded(encoded, big(numbers, _PNG_WIDTH, 4), big(numbers, _PNG_HEIGHT, 4)), 4)
-        rgb = _drop_png_alpha(_central_square(rgba, crop_bottom), tf.cast(numbers[_PNG_BIT_DEPTH], tf.int32))
-        return rgb, may_be_turned(encoded, header, "png")
+        orientation = find_orientation(encoded, may_turn_png(encoded))
+        square = _central_square(rgba, crop_bottom, orientation)
+        return _drop_png_alpha(square, tf.cast(numbers[_PNG_BIT_DEPTH], tf.int32)), orientation
 
     def read_webp():
-        rgba = _central_square(_decode_webp(encoded, header, numbers), crop_bottom)
-        return _lay_on_white(rgba), may_be_turned(encoded, header, "webp")
+        orientation = find_orientation(encoded, may_turn_webp(header))
+        rgba = _central_square(_decode_webp(encoded, header, numbers), crop_bottom, orientation)
+        return _lay_on_white(rgba), orientation
 
     return tf.case(
         [
             (has(header, _PNG_SIGNATURE), read_png),
-            (
-                is_bmp & _is_plain_bmp(numbers),
-                lambda: (_central_square(_decode_bmp(encoded, numbers), crop_bottom), False),
-            ),
+            (is_bmp & _is_plain_bmp(numbers), lambda: (_central_square(_decode_bmp(encoded, numbers), crop_bottom), 1)),
             (has(header, _RIFF_SIGNATURE) & has(header, _WEBP_SIGNATURE, _WEBP_OFFSET), read_webp),
-            (has(header, _GIF_SIGNATURE), lambda: (_central_square(decode_gif(encoded), crop_bottom), False)),
+            (has(header, _GIF_SIGNATURE), lambda: (_central_square(decode_gif(encoded), crop_bottom), 1)),
         ],
-        default=lambda: (_refuse(is_bmp) if portable else read_square(encoded, crop_bottom), False),
+        default=lambda: (_refuse(is_bmp) if portable else read_square(encoded, crop_bottom), 1),
     )
 
 
@@ -146,11 +165,11 @@ def _refuse(is_bmp):
         return tf.zeros([1, 1, 3], tf.uint8)
 
 
-def _central_square(image, crop_bottom):
-    height, width = tf.shape(image)[0] - crop_bottom, tf.shape(image)[1]
-    with tf.control_dependencies([_assert_rows(height, crop_bottom)]):
-        side = tf.minimum(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+def _central_square(image, crop_bottom, orientation=1):
+    size = tf.shape(image)[:2] - [crop_bottom, 0]
+    with tf.control_dependencies([_assert_rows(size[0], crop_bottom)]):
+        begin, side = _place_square(size, orientation)
+    top, left = begin[0], begin[1]
     return image[top : top + side, left : left + side]
 
 

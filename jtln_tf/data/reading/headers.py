@@ -63,6 +63,7 @@ def find_chunk(data: tf.Tensor, kind: bytes, *, is_png: bool) -> tf.Tensor:
     """
     wanted, read = tf.io.decode_raw(kind, tf.uint8), big if is_png else little
     length_at, kind_at = (0, 4) if is_png else (4, 0)
+    data = tf.pad(data, [[0, 12]])
 
     def is_here(place):
         return tf.reduce_all(data[place + kind_at : place + kind_at + 4] == wanted)
@@ -70,10 +71,10 @@ def find_chunk(data: tf.Tensor, kind: bytes, *, is_png: bool) -> tf.Tensor:
     def advance(place):
         length = read(data, place + length_at, 4)
         step = length + 12 if is_png else length + length % 2 + 8
-        return tf.cast(tf.minimum(tf.cast(place, tf.int64) + step, tf.size(data, tf.int64)), tf.int32)
+        return tf.cast(tf.minimum(tf.cast(place, tf.int64) + step, tf.size(data, tf.int64) - 12), tf.int32)
 
     def goes_on(place):
-        return (place + 8 <= tf.size(data)) & ~is_here(place)
+        return (place + 12 < tf.size(data)) & ~is_here(place)
 
     (place,) = tf.while_loop(goes_on, lambda place: (advance(place),), [tf.constant(8 if is_png else 12)])
-    return tf.where(place + 8 <= tf.size(data), place, 0)
+    return tf.where(is_here(place), place, 0)

@@ -23,7 +23,9 @@ _XMP = (
 _HEADER_BYTES, _ENTRY_BYTES, _ORIENTATION = 8, 12, 274
 # EXIF 2.32, section 4.6.4, wants a SHORT (type 3). Some programs write another type of number.
 _TYPES = {3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}
-_UNIT_BYTES = [struct.calcsize(f"={_TYPES[kind]}") if kind in _TYPES else 0 for kind in range(17)]
+# Texts and bytes name no orientation.
+_TEXTS = (1, 2, 7)
+_UNIT_BYTES = [struct.calcsize("=" + _TYPES.get(kind, "s" * (kind in _TEXTS))) for kind in range(17)]
 
 
 def _encode(order, mark, kind, value):
@@ -37,36 +39,34 @@ _ORDERS = (("<", b"II"), (">", b"MM"))
 _VALUES = [_encode(*order, kind, value) for value in range(1, 9) for order in _ORDERS for kind in _TYPES]
 
 
-def may_be_turned(encoded: tf.Tensor, header: tf.Tensor, kind: str) -> tf.Tensor:
-    """Returns whether a file of a kind, `jpeg`, `png` or `webp`, has data in which an orientation may stand.
+def find_orientation(encoded: tf.Tensor, may_be_turned: tf.Tensor) -> tf.Tensor:
+    """Returns the orientation of a file, a scalar string tensor, 1 to 8; it is 1 unless `may_be_turned`."""
+    return tf.cond(may_be_turned, lambda: read_orientation(encoded), lambda: 1)
 
-    It takes the file, a scalar string tensor, and what `read_header` returned.
-    """
+
+def may_turn_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns whether a JPEG file has data in which an orientation may stand."""
     # A search is cheaper than a walk over the segments.
-    if kind == "jpeg":
-        return contains(encoded, _APP1)
-    if kind == "png":
-        return contains(encoded, b"eXIf") | contains(encoded, _XMP_TEXT)
+    return contains(encoded, _APP1)
+
+
+def may_turn_png(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns whether a PNG file has data in which an orientation may stand."""
+    return contains(encoded, b"eXIf") | contains(encoded, _XMP_TEXT)
+
+
+def may_turn_webp(header: tf.Tensor) -> tf.Tensor:
+    """Returns whether a WebP file with this header has data in which an orientation may stand."""
     flags = tf.io.decode_raw(tf.strings.substr(header, _WEBP_FLAGS, 1), tf.uint8)[0]
     return has(header, _WEBP_EXTENDED, 12) & (flags & (_WEBP_HAS_EXIF | _WEBP_HAS_XMP) > 0)
 
 
 @apart
-def turn_upright(pixels, encoded):
-    """Turns square pixels [S, S, C] upright as their JPEG, PNG or WebP file, a scalar string tensor, says.
+def read_orientation(encoded):
+    """Returns the orientation that a JPEG, PNG or WebP file, a scalar string tensor, names, 1 to 8.
 
-    Pixels stay as they are if the file holds no valid orientation.
+    It is 1 if the file names no valid one.
     """
-    orientation = _read_orientation(encoded)
-    swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
-    is_upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
-    is_mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
-    rows = tf.cond(is_upside_down, lambda: tf.reverse(swapped, [0]), lambda: swapped)
-    return tf.cond(is_mirrored, lambda: tf.reverse(rows, [1]), lambda: rows)
-
-
-def _read_orientation(encoded):
-    """Returns the orientation that a file names, 1 to 8; it is 1 if the file names no valid one."""
     header = read_header(encoded)
     data = tf.io.decode_raw(encoded, tf.uint8)
     tiff = tf.case(
@@ -78,7 +78,22 @@ def _read_orientation(encoded):
     )
     orientation = _read_tiff(tf.strings.regex_replace(tiff, r"^(?:Exif\x00\x00){1,2}", ""))
     orientation = tf.cond(orientation < 0, lambda: _read_xmp(encoded, header), lambda: orientation)
-    return tf.where(orientation <= 8, orientation, 1)
+    return tf.where((orientation >= 1) & (orientation <= 8), orientation, 1)
+
+
+def are_reversed(orientation: tf.Tensor) -> tf.Tensor:
+    """Returns whether the rows, and the columns, of a file run against those of the upright image."""
+    return tf.stack([tf.reduce_any(orientation == [3, 4, 6, 7]), tf.reduce_any(orientation == [2, 3, 7, 8])])
+
+
+@apart
+def turn_upright(pixels, orientation):
+    """Turns the pixels [S, S, C] of a square upright."""
+    swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
+    is_upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
+    is_mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
+    rows = tf.cond(is_upside_down, lambda: tf.reverse(swapped, [0]), lambda: swapped)
+    return tf.cond(is_mirrored, lambda: tf.reverse(rows, [1]), lambda: rows)
 
 
 def _jpeg_exif(encoded, data):
