@@ -13,7 +13,7 @@ from jtln_tf.data.reading.images import Pixels
 from jtln_tf.data.reading.split import Split, decode_all
 
 # Must change if `decode_image` gives other pixels: the kept files are then made anew.
-_DECODER = 2
+_DECODER = 3
 
 
 def open_split(examples: Examples, image_size: int, channels: int, *, crop_bottom: int = 0) -> Split:

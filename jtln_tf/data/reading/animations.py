@@ -110,7 +110,7 @@ def _lay_on_canvas(image, background, left, top, canvas):
         inside = tf.pad(tf.ones(shape[:2], tf.bool), edges)
         return tf.where(inside[..., None], tf.pad(image, [*edges, [0, 0]]), background)
 
-    return tf.cond(tf.reduce_all(shape[:2] == size[::-1]), lambda: image, lay)
+    return tf.cond(tf.reduce_all(shape[:2] == tf.stack([size[1], size[0]])), lambda: image, lay)
 
 
 @apart

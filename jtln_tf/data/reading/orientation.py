@@ -154,8 +154,8 @@ def _read_tiff(tiff):
 
     def number(data, place, size):
         digits = data[..., place : place + size]
-        powers = tf.constant([256**power for power in range(size)], tf.int64)
-        return tf.reduce_sum(digits * tf.where(is_little, powers, powers[::-1]), axis=-1)
+        powers = [256**power for power in range(size)]
+        return tf.reduce_sum(digits * tf.cast(tf.where(is_little, powers, powers[::-1]), tf.int64), axis=-1)
 
     offset = tf.cast(tf.minimum(number(data, 4, 4), tf.cast(size, tf.int64)), tf.int32)
     count = tf.cast(number(data[offset:], 0, 2), tf.int32)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import BmpImagePlugin, Image, TiffImagePlugin
 
 from jtln_tf.data.reading.headers import MOST_PIXELS
+from jtln_tf.files import first_line
 
 # Not `Image.open`, which warns of large images in a way that threads share.
 _OPENERS = {
@@ -39,8 +40,12 @@ def to_png(encoded: bytes) -> bytes:
     """
     if _find_opener(encoded) is None:
         return encoded
-    with _open(encoded) as image:
-        pixels = _to_rgb(image, (0, 0, *image.size))
+    try:
+        with _open(encoded) as image:
+            pixels = _to_rgb(image, (0, 0, *image.size))
+    # A damaged file makes Pillow raise errors of many kinds.
+    except Exception as error:
+        raise ValueError(_explain(error)) from error
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -50,10 +55,12 @@ def _try_to_read(encoded, crop_bottom):
     """Returns the square and an empty text, or a pixel and the reason why there is none."""
     try:
         return _read(encoded, crop_bottom), b""
-    # A damaged file makes Pillow raise errors of many kinds.
     except Exception as error:
-        reason = str(error).strip() or type(error).__name__
-        return np.zeros((1, 1, 3), np.uint8), reason.splitlines()[0].encode()
+        return np.zeros((1, 1, 3), np.uint8), _explain(error).encode()
+
+
+def _explain(error):
+    return first_line(error).replace("[", "(").replace("]", ")")
 
 
 def _read(encoded, crop_bottom):
