@@ -91,7 +91,7 @@ def _foreign_classes(path):
         one = waiting.pop()
         if isinstance(one, dict) and "class_name" in one and "config" in one:
             is_foreign = not str(one.get("module") or "").startswith("keras")
-            if is_foreign or one["class_name"] == "Lambda":
+            if (is_foreign or one["class_name"] == "Lambda") and not str(one["class_name"]).startswith("__"):
                 found.add(str(one["class_name"]))
         waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
     return sorted(found)
