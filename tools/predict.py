@@ -5,6 +5,7 @@
 Prints one JSON line for each image: the likeliest classes of the chosen head with their probabilities.
 """
 
+import os
 import pathlib
 
 from absl import flags
@@ -23,23 +24,29 @@ def main(arguments):
     values = flags.FLAGS
     require_flags("model")
     for path in arguments:
-        if not pathlib.Path(path).is_file():
+        if not os.path.lexists(path):
             raise MissingInputError(f"`images` must name existing files. Received: {path!r}.")
+        # A pipe or a device would be waited for.
+        if not os.path.isfile(path):
+            raise InputError(f"`images` must be plain files. Received: {path!r}.")
 
     load_tensorflow()
     import tensorflow as tf
 
+    from jtln_tf.data import explain_error, to_png
     from jtln_tf.export.saved_model import load_export
+    from jtln_tf.files import first_line
 
     signatures, class_names = load_export(values.model)
     names = class_names[values.head]
     for path in arguments:
-        encoded = tf.constant([pathlib.Path(path).read_bytes()])
         try:
+            encoded = tf.constant([to_png(pathlib.Path(path).read_bytes())])
             probabilities = signatures["serve_bytes"](encoded=encoded)[values.head][0].numpy()
-        # TensorFlow's message may hold bytes of the file, which are no text.
-        except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
-            raise InputError(f"`images` must be JPEG, PNG, WebP, GIF or BMP files. Received: {path!r}.") from error
+        except (tf.errors.InvalidArgumentError, OSError, ValueError) as error:
+            reason = explain_error(error) if isinstance(error, tf.errors.OpError) else first_line(error)
+            rule = "`images` must be JPEG, PNG, WebP, GIF, BMP or TIFF files"
+            raise InputError(f"{rule}. Received: {path!r} ({reason}).") from error
         best = probabilities.argsort()[::-1][: values.top]
         classes = [{"class": names[index], "probability": round(float(probabilities[index]), 6)} for index in best]
         print(to_json({"image": path, "classes": classes}), flush=True)

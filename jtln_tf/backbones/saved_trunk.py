@@ -1,5 +1,7 @@
 """A trunk from a `.keras` file: any saved model with one image input, rebuilt at the wanted image size."""
 
+import json
+import os
 import zipfile
 
 import keras
@@ -9,6 +11,11 @@ from jtln_tf.backbones.kerashub import is_kerashub
 from jtln_tf.backbones.pixels import expand_gray, scale_pixels
 from jtln_tf.config import InputError
 from jtln_tf.files import first_line
+
+# A file that unpacks to more is not read.
+_MAX_RATIO, _HARMLESS_BYTES = 200, 16 * 2**20
+# Of the classes that are refused.
+_SHOWN_CLASSES = 3
 
 
 def is_saved_trunk(name: str) -> bool:
@@ -52,12 +59,14 @@ def saved_features(image: keras.KerasTensor, path: str, *, pixel_range: str) -> 
 def _load(path):
     if not zipfile.is_zipfile(path):
         raise InputError(f"`backbone` must be a saved Keras model (.keras). Received: {path} (not a zip archive)")
+    classes = []
     try:
+        classes = _foreign_classes(path)
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # A foreign file can fail anywhere in the reader, with any exception.
-        raise InputError(
-            f"`backbone` must be a saved Keras model (.keras). Received: {path} ({first_line(error)})"
-        ) from error
+        names = ", ".join(map(repr, classes[:_SHOWN_CLASSES]))
+        reason = f"it holds code of {names}, which is not run" if classes else first_line(error)
+        raise InputError(f"`backbone` must be a saved Keras model (.keras). Received: {path} ({reason})") from error
     # A subclassed model has neither.
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     shapes = [list(tensor.shape[1:]) for tensor in inputs]
@@ -68,6 +77,24 @@ def _load(path):
         )
     # Whatever the file holds, the rest of this module sees one class of model, with a single tensor as its input.
     return keras.Model(inputs[0], outputs[0])
+
+
+def _foreign_classes(path):
+    """Returns the names of the classes in a `.keras` file that hold code of their own; `ValueError` if it is a bomb."""
+    with zipfile.ZipFile(path) as archive:
+        num_bytes, packed_bytes = sum(one.file_size for one in archive.infolist()), os.path.getsize(path)
+        if num_bytes > max(_HARMLESS_BYTES, _MAX_RATIO * packed_bytes):
+            raise ValueError(f"it unpacks to {num_bytes:,} bytes, more than {_MAX_RATIO} times its size")
+        config = json.loads(archive.read("config.json"))
+    found, waiting = set(), [config]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict) and "class_name" in one and "config" in one:
+            is_foreign = not str(one.get("module") or "").startswith("keras")
+            if (is_foreign or one["class_name"] == "Lambda") and not str(one["class_name"]).startswith("__"):
+                found.add(str(one["class_name"]))
+        waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    return sorted(found)
 
 
 def _without_classifier(model, path):

@@ -15,7 +15,7 @@ from jtln_tf.data.reading.images import Pixels
 from jtln_tf.data.reading.split import Split, decode_all
 
 # Must change if `decode_image` gives other pixels: what is kept of them is then made anew.
-DECODER = 2
+DECODER = 3
 
 
 def open_split(examples: Examples, image_size: int, channels: int, *, crop_bottom: int = 0) -> Split:

@@ -30,8 +30,8 @@ def export_network(
     """Writes a SavedModel with two signatures, and the class names beside it.
 
     `serve_images`: `image`, float32 [B, H, W, C] in 0..255. `serve_bytes` (also `serving_default`): `encoded`, string
-    [B], the bytes of JPEG, PNG, WebP, GIF or BMP files, decoded and cropped as in training. Both return `source` [B, n]
-    and `target` [B, m], the probabilities of the two heads.
+    [B], the bytes of JPEG, PNG, WebP or GIF files, or of uncompressed BMP files of 8 or 24 bits a pixel, decoded and
+    cropped as in training. Both return `source` [B, n] and `target` [B, m], the probabilities of the two heads.
 
     Args:
         network: What `build_network` returns.
@@ -93,12 +93,13 @@ def _build_archive(network, crop_bottom):
     _, height, _, channels = network.input_shape
 
     def serve_images(image):
-        return network(image, training=False)
+        # A signature of a loaded export takes a tensor of any shape, and a convolution would abort the process.
+        return network(tf.ensure_shape(image, [None, height, height, channels]), training=False)
 
     def serve_bytes(encoded):
         decoded = tf.map_fn(
-            lambda one: decode_image(one, height, channels, crop_bottom),
-            encoded,
+            lambda one: decode_image(one, height, channels, crop_bottom, portable=True),
+            tf.ensure_shape(encoded, [None]),
             fn_output_signature=tf.TensorSpec((height, height, channels), tf.uint8),
         )
         return network(tf.cast(decoded, tf.float32), training=False)

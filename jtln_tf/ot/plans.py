@@ -71,9 +71,11 @@ def _costs_by_products(problem, log_u, log_v):
 
 @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
 def _costs_by_blocks(problem, log_u, log_v):
+    finite = _without_infinity(problem.cost_matrix)
+
     def add(indices, fresh, costs):
         plans = _plans(problem, tf.gather(log_u, indices), tf.gather(log_v, indices))
-        return [blocks.put(costs, indices, fresh, tf.reduce_sum(plans * problem.cost_matrix, axis=[1, 2]))]
+        return [blocks.put(costs, indices, fresh, tf.reduce_sum(plans * finite, axis=[1, 2]))]
 
     costs = tf.zeros_like(log_u[:, 0])
     return blocks.for_each_block(problem, tf.ones_like(costs, tf.bool), add, [costs])[0]
@@ -95,6 +97,11 @@ def _plans_by_blocks(problem, log_u, log_v, weights):
     return blocks.for_each_block(problem, tf.ones_like(weights, tf.bool), add, [tf.zeros_like(problem.cost_matrix)])[0]
 
 
+def _without_infinity(costs):
+    # No mass moves at an infinite cost, and 0 times infinity is NaN.
+    return tf.where(tf.math.is_finite(costs), costs, 0.0)
+
+
 def _plans(problem, log_u, log_v):
     return tf.exp(log_u[:, :, None] + log_v[:, None, :] - problem.cost_matrix / problem.epsilon)
 
@@ -103,26 +110,27 @@ def _plans(problem, log_u, log_v):
 def _transport_gradients(problem, log_v, upstream):
     epsilon, costs = problem.epsilon, problem.cost_matrix
     row_damping = damping(epsilon, problem.tau_a)
+    finite = _without_infinity(costs)
 
     def add(indices, fresh, a_gradient, b_gradient, cost_gradient, epsilon_gradient):
         block = blocks.gather(problem, indices)
         state = newton.evaluate(block, tf.gather(log_v, indices))
-        row_costs = tf.reduce_sum(state.shares * costs, axis=2)
+        row_costs = tf.reduce_sum(state.shares * finite, axis=2)
         plans = state.shares * state.row_masses[:, :, None]
-        right_side = tf.reduce_sum(plans * (costs - row_damping * row_costs[:, :, None]), axis=1)
+        right_side = tf.reduce_sum(plans * (finite - row_damping * row_costs[:, :, None]), axis=1)
         no_ridge = tf.zeros_like(right_side)
         z = newton.conjugate_gradients(block, state, right_side, no_ridge, _RESIDUAL, 4 * tf.shape(costs)[1] + 50)
         y = row_damping * (row_costs - tf.linalg.matvec(state.shares, z))
         # The system does not see columns of hardly any mass: one more update by where each column's mass goes.
         column_shares = tf.nn.softmax(state.log_u[:, :, None] - costs / epsilon, axis=1)
-        z = damping(epsilon, problem.tau_b) * tf.reduce_sum(column_shares * (costs - y[:, :, None]), axis=1)
+        z = damping(epsilon, problem.tau_b) * tf.reduce_sum(column_shares * (finite - y[:, :, None]), axis=1)
         y = row_damping * (row_costs - tf.linalg.matvec(state.shares, z))
         weights = tf.where(fresh, tf.gather(upstream, indices), 0.0)
         a_factor = marginal_per_mass(block.a, state.log_u * epsilon, problem.tau_a)
         b_factor = marginal_per_mass(block.b, state.log_v * epsilon, problem.tau_b)
         # Changed costs move the exponents of the plan by -dC / epsilon; a changed epsilon scales them.
-        moved = weights[:, None, None] * plans * (costs - y[:, :, None] - z[:, None, :])
-        exponents = state.log_u[:, :, None] + state.log_v[:, None, :] - costs / epsilon
+        moved = weights[:, None, None] * plans * (finite - y[:, :, None] - z[:, None, :])
+        exponents = state.log_u[:, :, None] + state.log_v[:, None, :] - finite / epsilon
         return [
             blocks.put(a_gradient, indices, fresh, weights[:, None] * y * a_factor),
             blocks.put(b_gradient, indices, fresh, weights[:, None] * z * b_factor),

@@ -14,6 +14,10 @@ from jtln_tf.ot.potentials import find_potentials
 from jtln_tf.ot.problem import Problem
 
 _EPSILON, _THRESHOLD, _MAX_ITERATIONS = 0.05, 1e-4, 2000
+# Rounding to bfloat16 changes a mass by 0.4 % at most.
+_ROUNDED_MASSES = 0.01
+# Stands for the logarithm of zero.
+_LEAST_LOG_MASS = -1e9
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +34,7 @@ class SinkhornOutput:
         marginal_error: Upper bound of the L1 distance between the marginals of the plan and the wanted ones, [B]: one
             more update was made after it was measured.
         n_iters: Updates of both potentials, or Newton steps in their place, that each problem took, [B].
-        converged: Whether `marginal_error` is at most the threshold, [B].
+        converged: Whether `marginal_error` is at most the threshold and the cost is finite, [B].
         problem: The marginals, costs and penalties, as `Problem`.
     """
 
@@ -73,6 +77,7 @@ def sinkhorn(
     `min_P <P, C> - epsilon H(P)` over `P >= 0` with row sums `a` and column sums `b`. Entries of zero mass are treated
     as the smallest positive number of the type, so that potentials and gradients stay finite. With `tau_a` the row sums
     are free, at the price `tau_a KL(row sums | a)`, and H(P) is `-sum P (log P - 1) - 1`; `tau_b` does so for columns.
+    Without a penalty, `b` is scaled to the mass of `a` if they differ by less than 1 %, as half precision rounds them.
 
     The arithmetic follows the range of the costs over epsilon: float32 up to 60 (for float32 input), float64 up to 600,
     and above that float64 in the log domain, which is tested down to an epsilon of 1e-4 of the range.
@@ -86,9 +91,10 @@ def sinkhorn(
     Args:
         a: Row marginals [B, n], each row sums to 1 (with a penalty, to any mass).
         b: Column marginals [B, m], each row sums to 1 (with a penalty, to any mass).
-        cost_matrix: Costs [n, m], finite.
+        cost_matrix: Costs [n, m]; infinity forbids a pair.
         epsilon: Entropic weight, positive, in units of cost: a number or a scalar tensor.
-        tau_a: Weight of the penalty on the row marginals, positive, in units of cost; None keeps them fixed.
+        tau_a: Weight of the penalty on the row marginals, positive, in units of cost; None or infinity keeps them
+            fixed.
         tau_b: Weight of the penalty on the column marginals, likewise.
         threshold: L1 marginal error at which a problem is solved.
         max_iterations: Updates or Newton steps after which a problem is left as it is.
@@ -99,13 +105,18 @@ def sinkhorn(
         `SinkhornOutput`. Gradients flow from `regularized_cost` and `transport_cost` to `a`, `b`, costs and epsilon.
 
     Raises:
-        ValueError: If the shapes do not fit or a number is not positive.
+        ValueError: If the shapes do not fit, a number is not positive, or a cost is NaN or minus infinity. In a graph
+            tensors have no values yet: such a problem gives NaN there, and `converged` is False.
 
     Reference:
         Cuturi, 2013, arXiv:1306.0895, with epsilon = 1 / lambda; Peyre and Cuturi, 2019, arXiv:1803.00567, section 4.4;
         with penalties Chizat, Peyre, Schmitzer, Vialard, 2018, arXiv:1607.05816.
     """
-    a, b = _as_float(a), _as_float(b)
+    a, b = _as_float(a, "a"), _as_float(b, "b")
+    cost_matrix = _as_type(cost_matrix, a.dtype, "cost_matrix")
+    _check_shapes(a, b, cost_matrix)
+    if tau_a is None and tau_b is None:
+        b = _balance(a, b)
     smallest = np.finfo(a.dtype.as_numpy_dtype).tiny
     log_a, log_b = (tf.math.log(tf.maximum(mass, smallest)) for mass in (a, b))
     return _solve(a, b, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b, threshold, max_iterations, initial_potentials)
@@ -123,8 +134,8 @@ def sinkhorn_from_logits(
         0.5
 
     Args:
-        a_logits: [B, n].
-        b_logits: [B, m].
+        a_logits: [B, n]; minus infinity is a mass of zero.
+        b_logits: [B, m], likewise.
         cost_matrix: See `sinkhorn`.
         epsilon: See `sinkhorn`.
         **options: See `sinkhorn`.
@@ -135,7 +146,9 @@ def sinkhorn_from_logits(
     Raises:
         ValueError: See `sinkhorn`.
     """
-    log_a, log_b = (tf.nn.log_softmax(_as_float(logits)) for logits in (a_logits, b_logits))
+    named = {"a_logits": a_logits, "b_logits": b_logits}
+    log_a, log_b = (tf.nn.log_softmax(_as_float(logits, name)) for name, logits in named.items())
+    log_a, log_b = (tf.maximum(log_mass, _LEAST_LOG_MASS) for log_mass in (log_a, log_b))
     return _solve(tf.exp(log_a), tf.exp(log_b), log_a, log_b, cost_matrix, epsilon, **options)
 
 
@@ -152,15 +165,21 @@ def _solve(
     max_iterations=_MAX_ITERATIONS,
     initial_potentials=None,
 ):
-    cost_matrix = _as_type(cost_matrix, a.dtype)
+    cost_matrix = _as_type(cost_matrix, a.dtype, "cost_matrix")
     _check_shapes(a, b, cost_matrix)
+    _check_costs(cost_matrix)
+    if a.shape[0] is None:
+        at_least_one = tf.debugging.assert_positive(tf.shape(a)[0], "`a` must hold at least one problem.")
+        with tf.control_dependencies([at_least_one]):
+            a = tf.identity(a)
+    tau_a, tau_b = (None if _is_infinite(tau) else tau for tau in (tau_a, tau_b))
     _check_numbers(epsilon=epsilon, tau_a=tau_a, tau_b=tau_b, threshold=threshold, max_iterations=max_iterations)
-    epsilon, tau_a, tau_b = (None if x is None else _as_type(x, a.dtype) for x in (epsilon, tau_a, tau_b))
+    epsilon, tau_a, tau_b = (None if x is None else _as_weight(x, a.dtype) for x in (epsilon, tau_a, tau_b))
     problem = Problem(a, b, log_a, log_b, cost_matrix, epsilon, tau_a, tau_b)
     fixed_epsilon = tf.stop_gradient(epsilon)
     start = [log_a, log_b]
     if initial_potentials is not None:
-        given = [_as_type(x, a.dtype) / fixed_epsilon for x in initial_potentials]
+        given = [_as_type(x, a.dtype, "initial_potentials") / fixed_epsilon for x in initial_potentials]
         if not all(x.shape.is_compatible_with(y.shape) for x, y in zip(given, (a, b), strict=True)):
             expected, received = f"[B, n], [B, m] = {a.shape}, {b.shape}", ", ".join(str(x.shape) for x in given)
             raise ValueError(f"`initial_potentials` must have shapes {expected}. Received: {received}.")
@@ -168,18 +187,49 @@ def _solve(
         start = [tf.where(tf.math.is_finite(x), x, y) for x, y in zip(given, start, strict=True)]
     log_u, log_v, error, n_iters = find_potentials(problem, *start, threshold, max_iterations)
     f, g = log_u * fixed_epsilon, log_v * fixed_epsilon
-    return SinkhornOutput(f, g, regularized_cost(problem, f, g), error, n_iters, error <= threshold, problem)
+    cost = regularized_cost(problem, f, g)
+    is_posed = tf.reduce_all(a >= 0.0, axis=1) & tf.reduce_all(b >= 0.0, axis=1)
+    converged = (error <= threshold) & tf.math.is_finite(cost) & is_posed
+    return SinkhornOutput(f, g, cost, error, n_iters, converged, problem)
 
 
-def _as_float(tensor):
-    tensor = tf.convert_to_tensor(tensor)
+def _balance(a, b):
+    """Returns `b` scaled to the mass of `a`, problem by problem, if rounding explains that they differ."""
+    ratio = tf.stop_gradient(tf.math.divide_no_nan(tf.reduce_sum(a, -1, True), tf.reduce_sum(b, -1, True)))
+    return b * tf.where(tf.abs(ratio - 1.0) < _ROUNDED_MASSES, ratio, 1.0)
+
+
+def _as_float(values, name):
+    tensor = _require_real(tf.convert_to_tensor(values), name)
     # Half precision has neither the range nor the digits for the updates.
     return tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
 
 
-def _as_type(values, dtype):
+def _as_type(values, dtype, name):
     # `tf.cast` alone would round Python numbers to float32 first.
-    return tf.cast(np.asarray(values) if isinstance(values, (int, float, list, tuple)) else values, dtype)
+    values = np.asarray(values) if isinstance(values, (int, float, list, tuple)) else values
+    return tf.cast(_require_real(values, name), dtype)
+
+
+def _as_weight(value, dtype):
+    value = tf.cast(np.asarray(value) if isinstance(value, (int, float)) else value, dtype)
+    # A negative weight may look solved.
+    return tf.where((value > 0.0) & tf.math.is_finite(value), value, np.nan)
+
+
+def _is_infinite(value):
+    return value is not None and _is_known(value) and np.ndim(value) == 0 and value == np.inf
+
+
+def _is_known(value):
+    """Returns whether a number or tensor has a value already."""
+    return not tf.is_tensor(value) or tf.executing_eagerly() and hasattr(value, "numpy")
+
+
+def _require_real(tensor, name):
+    if tf.as_dtype(tensor.dtype).is_complex:
+        raise ValueError(f"`{name}` must be real. Received: {tf.as_dtype(tensor.dtype).name}.")
+    return tensor
 
 
 def _check_shapes(a, b, cost_matrix):
@@ -190,15 +240,24 @@ def _check_shapes(a, b, cost_matrix):
     if a.dtype != b.dtype:
         raise ValueError(f"`a` and `b` must have one dtype. Received: {a.dtype.name} and {b.dtype.name}.")
     sizes = [a.shape[1], b.shape[1]]
+    if 0 in sizes:
+        raise ValueError(f"`a`, `b` must have at least one class. Received: a.shape={a.shape}, b.shape={b.shape}.")
     if not cost_matrix.shape.is_compatible_with(sizes):
         raise ValueError(f"`cost_matrix` must have shape [n, m] = {sizes}. Received: {cost_matrix.shape}.")
 
 
+def _check_costs(cost_matrix):
+    if _is_known(cost_matrix) and not bool(tf.reduce_all(cost_matrix > -np.inf)):
+        raise ValueError("`cost_matrix` must hold no NaN and no minus infinity. Received: one that does.")
+
+
 def _check_numbers(**numbers):
     for name, value in numbers.items():
-        if tf.is_tensor(value):
-            # A tensor has no value yet while a graph is built.
-            if name in ("threshold", "max_iterations"):
-                raise ValueError(f"`{name}` must be a Python number. Received: {value}.")
-        elif value is not None and not value > 0:
-            raise ValueError(f"`{name}` must be greater than 0. Received: {value}.")
+        if tf.is_tensor(value) and name in ("threshold", "max_iterations"):
+            raise ValueError(f"`{name}` must be a Python number. Received: {value}.")
+        if value is not None and value.shape.rank if tf.is_tensor(value) else np.ndim(value):
+            raise ValueError(f"`{name}` must be a single number. Received: {value}.")
+        # A tensor has no value yet while a graph is built.
+        if value is not None and _is_known(value) and not 0 < value < np.inf:
+            rule = "finite" if value == np.inf else "greater than 0"
+            raise ValueError(f"`{name}` must be {rule}. Received: {value}.")

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 
@@ -78,6 +79,12 @@ def test_layers_up_to_the_named_one_stay():
     assert not build("small_cnn", (12, 12, 1), freeze_until="all").trainable_variables
 
 
+def _datasets(file):
+    names = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return names
+
+
 def test_weights_come_back_from_their_file_and_those_of_another_model_are_refused(tmp_path):
     path, images = str(tmp_path / "rgb.weights.h5"), draw_images(2, 64, 64, 3)
     backbone = build("small_cnn", (64, 64, 3))
@@ -88,6 +95,13 @@ def test_weights_come_back_from_their_file_and_those_of_another_model_are_refuse
     with pytest.raises(InputError, match=r"`weights` must fit the backbone. Received: .*conv1.*shape") as caught:
         build("small_cnn", (64, 64, 1), weights=path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    with h5py.File(path, "a") as file:
+        name = next(name for name in _datasets(file) if name.endswith("0"))
+        del file[name]
+        # A few bytes that announce a thousand billion values.
+        file.create_dataset(name, (10**6, 10**6), "f4", chunks=(64, 64))
+    with pytest.raises(InputError, match=r"must fit the backbone. .* values, the backbone has"):
+        build("small_cnn", (64, 64, 3), weights=path)
     (tmp_path / "rgb.weights.h5").write_text("no weights")
     with pytest.raises(InputError, match=r"`weights` must be a Keras weights file"):
         build("small_cnn", (12, 12, 1), weights=path)

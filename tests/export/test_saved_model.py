@@ -58,6 +58,13 @@ def test_image_tensors_get_the_probabilities_of_both_heads(network, exported):
         export_network(network, exported, source_classes="abcd", target_classes="xy")
 
 
+@pytest.mark.parametrize("shape", [(12, 12, 3), (1, 1, 12, 12, 3), (1, 8, 8, 3)])
+def test_a_wrong_shape_is_an_error_and_no_abort(exported, shape):
+    signatures, _ = load_export(exported)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Shape of tensor image"):
+        signatures["serve_images"](image=tf.zeros(shape))
+
+
 def test_image_bytes_are_decoded_and_cropped_as_in_training(network, exported):
     shapes = [(20, 30, 3), (40, 15, 3), (9, 9, 3), (16, 16, 1)]
     pixels = [draw_pixels(*shape).squeeze() for shape in shapes]

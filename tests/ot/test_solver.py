@@ -157,6 +157,67 @@ def test_half_precision_is_solved_in_float32():
     np.testing.assert_array_equal(output.regularized_cost, rounded.regularized_cost)
 
 
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_masses_rounded_to_half_precision_are_balanced(dtype):
+    a, b = (tf.cast(x, dtype) for x in (A, B))
+    output, exact = sinkhorn(a, b, COST, 0.1), sinkhorn(A, B, COST, 0.1)
+    assert output.converged.numpy().all()
+    np.testing.assert_allclose(output.n_iters, exact.n_iters, atol=3)
+    np.testing.assert_allclose(output.regularized_cost, exact.regularized_cost, atol=0.01)
+    # Masses that differ by more than rounding have no plan.
+    assert not sinkhorn(1.1 * A, B, COST, 0.1, max_iterations=50).converged.numpy().any()
+
+
+def test_infinite_logits_are_masses_of_zero():
+    a_logits, b_logits = A_LOGITS.copy(), B_LOGITS.copy()
+    a_logits[0, :3], b_logits[0, 4] = -np.inf, -np.inf
+    names = ["regularized_cost", "transport_cost"]
+    output, *found = gradients(names, a_logits, b_logits, COST, 0.1, solve=sinkhorn_from_logits, threshold=1e-5)
+    rest = sinkhorn_from_logits(a_logits[:1, 3:], b_logits[:1, :4], COST[3:, :4], 0.1, threshold=1e-5)
+    np.testing.assert_allclose(output.regularized_cost[0], rest.regularized_cost[0], atol=1e-5)
+    assert output.converged.numpy().all() and all(np.isfinite(gradient).all() for gradient in sum(found, []))
+
+
+def test_an_infinite_cost_forbids_a_pair():
+    forbidden, dear = COST.copy(), COST.copy()
+    forbidden[0, 0], dear[0, 0] = np.inf, 100.0
+    names = ["regularized_cost", "transport_cost"]
+    # Nearly all mass of the second problem has to take this pair.
+    a, b = A[[0, 2, 3, 2]], B[[0, 2, 3, 2]]
+    output, *found = gradients(names, a, b, forbidden, 0.1)
+    _, *expected = gradients(names, a, b, dear, 0.1)
+    assert output.converged.numpy().all() and not output.plan()[:, 0, 0].numpy().any()
+    for gradient, other in zip(sum(found, []), sum(expected, []), strict=True):
+        np.testing.assert_allclose(gradient, other, atol=1e-4)
+    # All of a row's mass would have to go nowhere.
+    forbidden[0] = np.inf
+    assert not sinkhorn(A, B, forbidden, 0.1).converged.numpy().any()
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, np.nan, np.inf])
+def test_an_epsilon_out_of_range_is_never_solved(value):
+    with pytest.raises(ValueError, match="`epsilon` must be (greater than 0|finite)"):
+        sinkhorn(A, B, COST, tf.constant(value))
+    assert not tf.function(lambda epsilon: sinkhorn(A, B, COST, epsilon).converged)(tf.constant(value)).numpy().any()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_cost_that_is_no_number_is_never_solved(value):
+    cost = np.where(COST.max() == COST, np.float32(value), COST)
+    with pytest.raises(ValueError, match="`cost_matrix` must hold no NaN"):
+        sinkhorn(A, B, cost)
+    assert not tf.function(lambda costs: sinkhorn(A, B, costs).converged)(tf.constant(cost)).numpy().any()
+
+
+def test_no_problem_in_a_graph_is_refused():
+    @tf.function(input_signature=[tf.TensorSpec([None, 6]), tf.TensorSpec([None, 5])])
+    def solve(a, b):
+        return sinkhorn(a, b, COST).regularized_cost
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one problem"):
+        solve(A[:0], B[:0])
+
+
 FITTING = ((4, 6), (4, 5), (6, 5))
 
 

@@ -9,7 +9,7 @@ import stat
 
 from jtln_tf.config import InputError, normalize_name
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # Left by macOS in archives, by Windows in folders of pictures, by Synology's disks.
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 

@@ -1,6 +1,7 @@
 """Image files to pixels, against what PIL makes of them."""
 
 import io
+import re
 import struct
 import zlib
 
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from jtln_tf.data import decode_image
+from jtln_tf.data import decode_image, explain_error
 from tests import reference
 
 ROWS, COLUMNS = np.mgrid[0:32, 0:32]
@@ -160,12 +161,69 @@ def test_bottom_is_cropped_before_the_middle_is_taken():
     np.testing.assert_array_equal(result, decode(cropped, 8))
 
 
-def test_animation_of_opaque_frames_is_refused():
-    """TensorFlow's own choice of channels would write beyond its memory."""
-    encoded = encode(PICTURE, "WEBP", lossless=True, save_all=True, append_images=[PICTURE.rotate(90)])
-    for _ in range(3):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="channels"):
-            decode(encoded)
+def transparent_gif():
+    palette = PICTURE.quantize(64)
+    return encode(palette, "GIF", transparency=palette.getpixel((3, 3)), save_all=True, append_images=[palette])
+
+
+OPAQUE = PICTURE.rotate(90)
+READ_OTHERWISE = {
+    "webp_opaque_animation": encode(PICTURE, "WEBP", lossless=True, save_all=True, append_images=[OPAQUE]),
+    "gif_transparent_animation": transparent_gif(),
+    "bmp_1_bit": encode(PICTURE.convert("1"), "BMP"),
+    "bmp_32_bit": encode(transparent(PICTURE), "BMP"),
+    "tiff": encode(PICTURE, "TIFF", compression="tiff_lzw"),
+    "tiff_transparent": encode(transparent(PICTURE), "TIFF"),
+    "tiff_upright": encode(PICTURE, "TIFF", tiffinfo={274: 6}),
+}
+
+
+@pytest.mark.parametrize("name", READ_OTHERWISE)
+def test_files_that_tensorflow_alone_does_not_read_right_equal_pil(name):
+    encoded = READ_OTHERWISE[name]
+    np.testing.assert_allclose(decode(encoded), on_white(encoded), atol=1)
+    is_portable = name.startswith(("webp", "gif"))
+    try:
+        portable = decode_image(tf.constant(encoded), 32, 3, portable=True).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        portable = explain_error(error)
+    assert is_portable == (not isinstance(portable, str)) and (is_portable or "BMP" in portable)
+    assert not is_portable or np.array_equal(portable, decode(encoded))
+
+
+def header_of(name):
+    """The header of an image of 20,000 x 20,000 pixels, with nothing behind it, or not enough."""
+    side = struct.pack("<H", 20_000)
+    return {
+        "png": b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 20_000, 20_000, 8, 2, 0, 0, 0),
+        "gif": b"GIF89a" + 2 * side + b"\0\0\0,\0\0\0\0" + 2 * side + b"\0\2\2D\1\0;",
+        "webp": b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + 2 * struct.pack("<I", 19_999)[:3],
+        "bmp": b"BM" + struct.pack("<IIIIiiHHI", 99, 0, 54, 40, 20_000, -20_000, 1, 24, 0) + bytes(20),
+        "tiff": encode(PICTURE, "TIFF").replace(
+            struct.pack("<HHII", 256, 4, 1, 32), struct.pack("<HHII", 256, 4, 1, 2**23)
+        ),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["png", "gif", "webp", "bmp", "tiff"])
+def test_too_many_pixels_are_refused_by_the_header(name):
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        decode(header_of(name))
+    assert re.fullmatch(
+        r"its header names \d+ x \d+ pixels, and 1 to 134,217,728 are read", explain_error(caught.value)
+    )
+
+
+def test_orientation_is_found_behind_other_data_and_in_png_and_webp():
+    plain, tiff = encode(SEEN, "JPEG", quality=95), exif(6, kind=4)
+    xmp = b"http://ns.adobe.com/xap/1.0/\0" + b" " * 30_000
+    thumbnail = b"\xff\xe0" + struct.pack(">H", 402) + b"JFXX\0\x10" + bytes(394)
+    turned = with_exif(plain, tiff)
+    late = turned[:20] + b"\xff\xe1" + struct.pack(">H", len(xmp) + 2) + xmp + thumbnail + turned[20:]
+    files = [late, encode(SEEN, "PNG", exif=b"Exif\0\0" + tiff), encode(SEEN, "WEBP", lossless=True, exif=tiff)]
+    upright = decode(encode(SEEN.rotate(270, expand=True), "PNG")).astype(float)
+    for encoded in files:
+        assert np.abs(decode(encoded) - upright).mean() < 2
 
 
 SEEN = Image.fromarray(np.asarray(PICTURE.resize((48, 64), Image.Resampling.BICUBIC)))
@@ -203,7 +261,7 @@ def test_jpeg_is_turned_upright(orientation, little, after_jfif):
 
 UNTOLD = {
     "no such orientation": exif(9),
-    "another type": exif(6, kind=4),
+    "a text": exif(6, kind=2),
     "cut short": exif(6, before=3)[:30],
     "no header": b"I",
     "offset beyond the end": b"II*\0\xff\xff\0\0" + bytes(20),
