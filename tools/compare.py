@@ -73,7 +73,7 @@ def main():
     last = run_folder(values.output, variants[-1], seeds[-1])
     print(f"\nPlot          {values.output}/accuracy.png")
     print(f"TensorBoard   {sys.executable} -m tensorboard.main --logdir={values.output}")
-    print(f"SavedModel    {last}/export")
+    print(f"SavedModel    {sys.executable} -m tools.export --workdir={last} --output=DIR")
 
 
 def _default_methods():

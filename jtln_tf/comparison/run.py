@@ -31,14 +31,14 @@ def run_comparison(
     """Runs every variant with every seed, and writes `table.json`, `table.md` and `accuracy.png`.
 
     A comparison that was stopped can be called again: it keeps the finished runs in `output` and continues the
-    unfinished ones. The tables are written anew after each variant. Only the last run of each variant is exported.
+    unfinished ones. The tables are written anew after each variant. No run is exported.
 
     Args:
         variants: Lines of the table, in order.
         seeds: Seeds, such as `range(3)`.
         output: Folder; a run is in `VARIANT/seedN/` of it.
         overwrite: Replace runs of another configuration.
-        keep_weights: Keep the checkpoints of all runs, not of the exported ones alone.
+        keep_weights: Keep the checkpoints of all runs, not of each variant's last one alone.
 
     Returns:
         Rows of the table: dicts of JSON values.
@@ -74,7 +74,7 @@ def _tell_cell(variant, seed, num_done, num_variants, seeds):
 
 def _run_cell(variant, seed, output, is_last, workshop, overwrite, keep_weights):
     folder, config = run_folder(output, variant, seed), variant.configure(seed)
-    result = run_experiment(config, folder, resume=True, overwrite=overwrite, export=is_last, workshop=workshop)
+    result = run_experiment(config, folder, resume=True, overwrite=overwrite, export=False, workshop=workshop)
     if not (is_last or keep_weights):
         Run(folder, config).discard_weights()
     return result
