@@ -21,6 +21,7 @@ class _Bench:
     key: tuple
     network: keras.Model
     model: JointModel
+    num_nodes: list[tuple[keras.Operation, int, int]]
 
 
 class Workshop:
@@ -55,13 +56,20 @@ class Workshop:
         key = _describe_kind(config, setup)
         if self._bench is None or self._bench.key != key:
             model = JointModel(setup.trained, method=config.method, cost=config.cost, cost_matrix=costs)
-            self._bench = _Bench(key, setup.network, model)
+            self._bench = _Bench(key, setup.network, model, self._count_nodes())
             return setup, model
         network, model = self._bench.network, self._bench.model
         model.start_again(setup.trained, config.method.make_state(setup.trained, config.cost))
         if costs is not None:
             model.set_cost_matrix(costs)
+        # Keras keeps what is built on a layer as long as the layer; the networks of other runs would pile up.
+        for operation, num_inbound, num_outbound in self._bench.num_nodes:
+            del operation._inbound_nodes[num_inbound:], operation._outbound_nodes[num_outbound:]
         return dataclasses.replace(setup, network=network, trained=model.network), model
+
+    def _count_nodes(self):
+        operations = [operation for trunk in self._trunks.values() for operation in trunk.model.operations]
+        return [(one, len(one._inbound_nodes), len(one._outbound_nodes)) for one in operations]
 
 
 def _describe_kind(config, setup):

@@ -1,6 +1,6 @@
 """What runs share changes no result. Oracle: the same run alone."""
 
-import dataclasses
+import gc
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.workshop import Workshop
 from jtln_tf.methods import METHODS, find_method
+from jtln_tf.network.neck import Neck
 
 
 def configure(method, seed, folder):
@@ -66,8 +67,14 @@ def test_images_are_decoded_once_for_all_runs_on_a_frozen_trunk(tmp_path, monkey
     first = run_experiment(config, tmp_path / "first", export=False)
     assert sum(counts) == 48
     # Another process finds them too: what is known is on the disk.
-    second = run_experiment(config, tmp_path / "second")
+    workshop = Workshop()
+    second = run_experiment(config, tmp_path / "second", workshop=workshop)
     assert sum(counts) == 48 and first["target_accuracy"] == second["target_accuracy"]
+    # Networks of earlier runs do not pile up behind the trunk that they share.
+    for number in range(3):
+        run_experiment(config, tmp_path / f"again{number}", export=False, workshop=workshop)
+    gc.collect()
+    assert sum(isinstance(each, Neck) for each in gc.get_objects()) <= 3
     Image.new("RGB", (16, 16)).save(tmp_path / "target" / "class0" / "0.png")
-    run_experiment(dataclasses.replace(config), tmp_path / "third", export=False)
+    run_experiment(config, tmp_path / "third", export=False)
     assert sum(counts) > 48
