@@ -16,7 +16,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from jtln_tf.data.reading.headers import MOST_PIXELS
+from jtln_tf.data.reading.headers import MOST_PIXELS, apart
 from jtln_tf.files import first_line
 
 # The formats that an export reads in part or not at all.
@@ -41,6 +41,8 @@ _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _ROWS = 256
 
 
+# Outside of a graph a Python function would get an array.
+@apart
 def read_image(encoded: tf.Tensor) -> tf.Tensor:
     """Returns the first frame of an image file, uint8 [H, W, 3], on white; runs Python.
 
@@ -52,6 +54,7 @@ def read_image(encoded: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.identity(pixels), [None, None, 3])
 
 
+@apart
 def find_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Returns the orientation of an image file, a scalar string tensor, 1 to 8; runs Python.
 
