@@ -58,10 +58,11 @@ def decode_image(
         lambda: _decode_other(encoded, crop_bottom, portable),
     )
     square.set_shape([None, None, 3])
+    # Before it is resized, which may cut a row off at the bottom.
+    upright = tf.cond(orientation > 1, lambda: turn_upright(square, orientation), lambda: square)
     if channels == 1:
-        square = _by_rows(tf.image.rgb_to_grayscale, square)
-    pixels = _resize(square[None], image_size)[0]
-    return tf.cond(orientation > 1, lambda: turn_upright(pixels, orientation), lambda: pixels)
+        upright = _by_rows(tf.image.rgb_to_grayscale, upright)
+    return _resize(upright[None], image_size)[0]
 
 
 def explain_error(error: tf.errors.OpError) -> str:

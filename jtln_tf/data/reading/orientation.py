@@ -21,6 +21,7 @@ _XMP = (
 # TIFF 6.0, section 2: byte order, 42, offset of the first directory; each of its entries has 12 bytes: tag, type,
 # count, value, or the place of a value of more than four bytes.
 _HEADER_BYTES, _ENTRY_BYTES, _ORIENTATION = 8, 12, 274
+_TIFF_SIGNATURE = r"(?:II(?:\*\x00|\x00\*|\+\x00)|MM(?:\x00\*|\*\x00|\x00\+))\C*"
 # EXIF 2.32, section 4.6.4, wants a SHORT (type 3). Some programs write another type of number.
 _TYPES = {3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}
 # Texts and bytes name no orientation.
@@ -169,4 +170,6 @@ def _read_tiff(tiff):
         matches = tf.where(tf.constant(_VALUES) == here)[:, 0]
         return tf.cast(tf.reduce_max(tf.concat([matches // (len(_VALUES) // 8) + 1, [0]], axis=0)), tf.int32)
 
-    return tf.cond(tf.size(found) > 0, value, lambda: tf.constant(-1))
+    is_tiff = tf.strings.regex_full_match(tiff, _TIFF_SIGNATURE)
+    orientation = tf.cond(tf.size(found) > 0, value, lambda: tf.constant(-1))
+    return tf.where(is_tiff | (size == 0), orientation, 0)
