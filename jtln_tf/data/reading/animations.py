@@ -1,4 +1,4 @@
-"""First frames of GIF and WebP files, as images that TensorFlow decodes, in TensorFlow operations.
+"""First frames of GIF and animated WebP files in TensorFlow operations, for the graph of an export.
 
 TensorFlow decodes all frames of an animation, gives black for transparent pixels of a GIF, and refuses opaque frames of
 a WebP. So the first frame is cut out as a file of its own.
@@ -46,7 +46,7 @@ def decode_gif(encoded):
     pixels = tf.strings.substr(padded, start, end - start)
     frame = [b"GIF89a", *size, b"\xf7\0\0", table, b",\0\0\0\0", *size, is_interlaced, pixels, b";"]
     canvas = tf.maximum([left + width, top + height], [little(data, one, 2) for one in (_GIF_WIDTH, _GIF_HEIGHT)])
-    frame = bounded(tf.strings.join(frame), canvas[0], canvas[1])
+    frame = bounded(tf.strings.join(frame), canvas)
     image = tf.image.decode_image(frame, channels=3, expand_animations=False)
     # The screen around a frame without transparency has the first colour.
     background = tf.where(transparent >= 0, tf.constant(255, tf.uint8), tf.io.decode_raw(table, tf.uint8)[:3])
@@ -130,12 +130,7 @@ def decode_webp_animation(encoded):
     canvas = 1 + tf.stack([little(data, field, 3) for field in (_VP8X_WIDTH, _VP8X_HEIGHT)])
     is_opaque = data[_VP8X_FLAGS] & _HAS_ALPHA == 0
     background = tf.where(is_opaque, tf.constant([0, 0, 0, 255], tf.uint8), 0)
-    return _lay_on_canvas(decode_webp_still(still), background, left, top, canvas)
-
-
-def decode_webp_still(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a WebP file without animation, a scalar string tensor, to uint8 [H, W, 4]."""
     # TensorFlow 2.21 refuses 4 channels if the image has 3.
-    frame = tf.image.decode_webp(encoded, 0)[0]
+    frame = tf.image.decode_webp(still, 0)[0]
     frame = tf.pad(frame, [[0, 0], [0, 0], [0, 4 - tf.shape(frame)[-1]]], constant_values=255)
-    return tf.ensure_shape(frame, [None, None, 4])
+    return _lay_on_canvas(tf.ensure_shape(frame, [None, None, 4]), background, left, top, canvas)

@@ -5,33 +5,25 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from jtln_tf.data.reading.animations import decode_gif, decode_webp_animation, decode_webp_still
-from jtln_tf.data.reading.headers import apart, big, bounded, has, little, read_header
+from jtln_tf.data.reading.animations import decode_gif, decode_webp_animation
+from jtln_tf.data.reading.headers import apart, bounded, code, read_fields, starts
 from jtln_tf.data.reading.orientation import (
     are_reversed,
-    find_orientation,
     may_turn_jpeg,
     may_turn_png,
     may_turn_webp,
+    read_orientation,
     turn_upright,
 )
-from jtln_tf.data.reading.pillow_formats import read_square
+from jtln_tf.data.reading.pillow_formats import find_orientation, read_image
 
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 # libjpeg can divide the sides by these while it decodes, which saves most of the work.
 _JPEG_RATIOS = (1, 2, 4, 8)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Places of fields of the IHDR chunk, which is the first one (ISO/IEC 15948, section 11.2.2).
-_PNG_WIDTH, _PNG_HEIGHT, _PNG_BIT_DEPTH = 16, 20, 24
-_GIF_SIGNATURE = b"GIF8"
-_BMP_SIGNATURE = b"BM"
-# The last field of the file header is where the pixels start; the next header begins with its own size.
-_BMP_PIXEL_OFFSET, _BMP_HEADER, _BMP_WIDTH, _BMP_HEIGHT, _BMP_BIT_DEPTH, _BMP_COMPRESSION = 10, 14, 18, 22, 28, 30
-_BMP_HEADER_BYTES = 40
-# RIFF, the size of the file, WEBP, then a chunk. An animation has a VP8X chunk with this bit of its flags set (WebP
-# Container Specification, "Extended File Format"). Each kind of chunk holds the size in another way.
-_RIFF_SIGNATURE, _WEBP_SIGNATURE, _WEBP_OFFSET = b"RIFF", b"WEBP", 8
-_WEBP_EXTENDED, _WEBP_LOSSLESS, _WEBP_CHUNK, _WEBP_FLAGS, _WEBP_ANIMATED = b"VP8X", b"VP8L", 12, 20, 2
+# A header of the file comes first. An older kind of the second one is shorter.
+_BMP_FILE_HEADER_BYTES, _BMP_HEADER_BYTES = 14, 40
+_WEBP_ANIMATED = 2
 # Images of more pixels are blended, or made gray, row by row: that takes four times their memory.
 _MANY_PIXELS = 2**22
 
@@ -52,25 +44,25 @@ def decode_image(
         image_size: Side of the result in pixels.
         channels: 1 (gray) or 3 (RGB).
         crop_bottom: Rows of the file's own pixels that are first cut off at the bottom.
-        portable: Use only operations that can be saved. TIFF images, and BMP images but uncompressed ones of 8 or 24
-            bits a pixel, are refused then; otherwise Pillow decodes them.
+        portable: Use only operations that can be saved, at the price of a graph that takes a second to start. TIFF
+            images, and BMP images but uncompressed ones of 8 or 24 bits a pixel, are refused then. Otherwise Pillow
+            decodes these and animations, and finds orientations.
 
     Returns:
         uint8 tensor [image_size, image_size, channels]; `tf.errors.InvalidArgumentError` is raised if the bytes are no
         complete image, it has more than `headers.MOST_PIXELS`, or no row of it is left.
     """
-    header = read_header(encoded)
-    is_jpeg = has(header, _JPEG_SIGNATURE)
     square, orientation = tf.cond(
-        is_jpeg,
-        lambda: _decode_jpeg(encoded, image_size, crop_bottom),
-        lambda: _decode_other(encoded, header, crop_bottom, portable),
+        starts(encoded, _JPEG_SIGNATURE),
+        lambda: _decode_jpeg(encoded, image_size, crop_bottom, portable),
+        lambda: _decode_other(encoded, crop_bottom, portable),
     )
     square.set_shape([None, None, 3])
+    # Before it is resized, which may cut a row off at the bottom.
+    upright = tf.cond(orientation > 1, lambda: turn_upright(square, orientation), lambda: square)
     if channels == 1:
-        square = _by_rows(tf.image.rgb_to_grayscale, square)
-    pixels = _resize(square[None], image_size)[0]
-    return tf.cond(orientation > 1, lambda: turn_upright(pixels, orientation), lambda: pixels)
+        upright = _by_rows(tf.image.rgb_to_grayscale, upright)
+    return _resize(upright[None], image_size)[0]
 
 
 def explain_error(error: tf.errors.OpError) -> str:
@@ -88,13 +80,13 @@ def resize_images(images: np.ndarray, image_size: int) -> tf.Tensor:
     return _resize(images[:, top : top + side, left : left + side], image_size)
 
 
-def _decode_jpeg(encoded, image_size, crop_bottom):
+def _decode_jpeg(encoded, image_size, crop_bottom, portable):
     """Returns a square of at least twice the wanted size, uint8 [S, S, 3], or the whole one; and the orientation."""
     whole = tf.image.extract_jpeg_shape(encoded)
-    encoded, size = bounded(encoded, whole[1], whole[0]), whole[:2] - [crop_bottom, 0]
+    encoded, size = bounded(encoded, whole[1::-1]), whole[:2] - [crop_bottom, 0]
     with tf.control_dependencies([_assert_rows(size[0], crop_bottom)]):
         side = tf.reduce_min(size)
-    orientation = find_orientation(encoded, may_turn_jpeg(encoded))
+    orientation = _find_orientation(encoded, may_turn_jpeg(encoded), portable)
     square = tf.cond(
         side >= _JPEG_RATIOS[1] * image_size,
         lambda: _decode_scaled_jpeg(encoded, size, orientation, image_size),
@@ -130,42 +122,55 @@ def _assert_rows(rows, crop_bottom):
     return tf.Assert(rows > 0, ["the image has no row above crop_bottom"]) if crop_bottom else tf.no_op()
 
 
+def _find_orientation(encoded, may_be_turned, portable):
+    find = read_orientation if portable else find_orientation
+    return tf.cond(may_be_turned, lambda: find(encoded), lambda: 1)
+
+
 @apart
-def _decode_other(encoded, header, crop_bottom, portable):
+def _decode_other(encoded, crop_bottom, portable):
     """Returns the central square, uint8 [S, S, 3], and the orientation."""
-    numbers = tf.io.decode_raw(header, tf.uint8)
-    is_bmp = has(header, _BMP_SIGNATURE)
+    fields = read_fields(encoded)
+    is_png = fields["signature_8"] == code(_PNG_SIGNATURE)
+    is_webp = (fields["signature_4"] == code(b"RIFF")) & (fields["riff_kind"] == code(b"WEBP"))
+    is_extended = fields["webp_chunk"] == code(b"VP8X")
+    is_animated = is_webp & is_extended & (tf.bitwise.bitwise_and(fields["webp_flags"], _WEBP_ANIMATED) > 0)
+    is_bmp = _is_plain_bmp(fields)
+    # The first kind that fits; the last one has no size here, for it is decoded elsewhere.
+    kind = tf.argmax(tf.stack([is_png, is_bmp, is_webp, True]), output_type=tf.int32)
+    webp_size = _webp_size(fields, is_extended)
+    sizes = [(fields["png_width"], fields["png_height"]), _bmp_size(fields), webp_size, (1, 1)]
+    encoded = bounded(encoded, tf.stack(sizes)[kind])
+    may_be_turned = (is_png & may_turn_png(encoded)) | (is_webp & may_turn_webp(fields))
+    orientation = _find_orientation(encoded, may_be_turned, portable)
 
-    def read_png():
-        rgba = tf.image.decode_png(bounded(encoded, big(numbers, _PNG_WIDTH, 4), big(numbers, _PNG_HEIGHT, 4)), 4)
-        orientation = find_orientation(encoded, may_turn_png(encoded))
-        square = _central_square(rgba, crop_bottom, orientation)
-        return _drop_png_alpha(square, tf.cast(numbers[_PNG_BIT_DEPTH], tf.int32)), orientation
+    def decode_rest():
+        return _decode_rest(encoded, fields, is_animated) if portable else read_image(encoded)
 
-    def read_webp():
-        orientation = find_orientation(encoded, may_turn_webp(header))
-        rgba = _central_square(_decode_webp(encoded, header, numbers), crop_bottom, orientation)
-        return _lay_on_white(rgba), orientation
-
-    return tf.case(
+    image = tf.switch_case(
+        tf.where(is_animated, 3, kind),
         [
-            (has(header, _PNG_SIGNATURE), read_png),
-            (is_bmp & _is_plain_bmp(numbers), lambda: (_central_square(_decode_bmp(encoded, numbers), crop_bottom), 1)),
-            (has(header, _RIFF_SIGNATURE) & has(header, _WEBP_SIGNATURE, _WEBP_OFFSET), read_webp),
-            (has(header, _GIF_SIGNATURE), lambda: (_central_square(decode_gif(encoded), crop_bottom), 1)),
+            lambda: tf.image.decode_png(encoded, channels=4),
+            lambda: _decode_bmp(encoded, fields),
+            lambda: tf.image.decode_webp(encoded, channels=0)[0],
+            decode_rest,
         ],
-        default=lambda: (_refuse(is_bmp) if portable else read_square(encoded, crop_bottom), 1),
     )
+    bits = tf.where(is_png & (fields["png_bit_depth"] < 8), fields["png_bit_depth"], 8)
+    return _lay_on_white(_central_square(image, crop_bottom, orientation), bits), orientation
 
 
-def _refuse(is_bmp):
+def _decode_rest(encoded, fields, is_animated):
+    """Decodes an animation, or refuses the file, without Python."""
+    is_gif = fields["signature_4"] == code(b"GIF8")
+    is_bmp = fields["signature_2"] == code(b"BM")
     what = tf.where(is_bmp, "a BMP image must be uncompressed, of 8 or 24 bits a pixel; a PNG image is safe", "")
     what = tf.where(is_bmp, what, "an image must be a JPEG, PNG, WebP, GIF or BMP file")
-    with tf.control_dependencies([tf.Assert(False, [what])]):
-        return tf.zeros([1, 1, 3], tf.uint8)
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=is_gif | is_animated, data=[what])]):
+        return tf.cond(is_gif, lambda: decode_gif(encoded), lambda: decode_webp_animation(encoded))
 
 
-def _central_square(image, crop_bottom, orientation=1):
+def _central_square(image, crop_bottom, orientation):
     size = tf.shape(image)[:2] - [crop_bottom, 0]
     with tf.control_dependencies([_assert_rows(size[0], crop_bottom)]):
         begin, side = _place_square(size, orientation)
@@ -173,32 +178,22 @@ def _central_square(image, crop_bottom, orientation=1):
     return image[top : top + side, left : left + side]
 
 
-def _decode_webp(encoded, header, numbers):
-    is_extended = has(header, _WEBP_EXTENDED, _WEBP_CHUNK)
-    fields = {_WEBP_EXTENDED: (24, 27, 3), b"VP8 ": (26, 28, 2)}
-    extended, lossy = ([little(numbers, at, size) for at in places] for *places, size in fields.values())
-    bits = little(numbers, 21, 4)
+def _webp_size(fields, is_extended):
+    """Returns the width and height of a WebP file by the first chunk."""
+    bits = fields["vp8l_sides"]
     lossless = [1 + bits % 2**14, 1 + bits // 2**14 % 2**14]
-    plain = tf.where(
-        has(header, _WEBP_LOSSLESS, _WEBP_CHUNK), lossless, tf.bitwise.bitwise_and(tf.stack(lossy), 2**14 - 1)
-    )
-    size = tf.where(is_extended, 1 + tf.stack(extended), plain)
-    encoded = bounded(encoded, size[0], size[1])
-    is_animated = is_extended & (numbers[_WEBP_FLAGS] & _WEBP_ANIMATED > 0)
-    return tf.cond(is_animated, lambda: decode_webp_animation(encoded), lambda: decode_webp_still(encoded))
+    lossy = [fields["vp8_width"] % 2**14, fields["vp8_height"] % 2**14]
+    plain = tf.where(fields["webp_chunk"] == code(b"VP8L"), lossless, lossy)
+    return tf.where(is_extended, [1 + fields["vp8x_width"], 1 + fields["vp8x_height"]], plain)
 
 
-def _drop_png_alpha(rgba, bit_depth):
+def _lay_on_white(image, bits):
+    """Returns uint8 [H, W, 3] of an image with or without alpha, of samples of some bits."""
     # TensorFlow gives an opaque image of 1, 2 or 4 bits the largest sample of that depth as alpha: 1, 3 or 15.
-    opaque_alpha = tf.cast(tf.bitwise.left_shift(1, bit_depth) - 1, tf.uint8)
-    is_opaque_low_depth = (bit_depth < 8) & tf.reduce_all(rgba[..., 3] == opaque_alpha)
-    return tf.cond(is_opaque_low_depth, lambda: rgba[..., :3], lambda: _lay_on_white(rgba))
-
-
-def _lay_on_white(rgba):
+    opaque_alpha = tf.cast(tf.bitwise.left_shift(tf.constant(1, tf.int64), bits) - 1, tf.uint8)
     # Most images are opaque, and blending takes four times the memory.
-    is_opaque = tf.reduce_all(rgba[..., 3] == 255)
-    return tf.cond(is_opaque, lambda: rgba[..., :3], lambda: _by_rows(_blend_with_white, rgba))
+    is_opaque = tf.reduce_all(image[..., 3:] == opaque_alpha)
+    return tf.cond(is_opaque, lambda: image[..., :3], lambda: _by_rows(_blend_with_white, image))
 
 
 def _blend_with_white(rgba):
@@ -216,26 +211,29 @@ def _by_rows(function, image):
     )
 
 
-def _is_plain_bmp(numbers):
-    """Returns whether TensorFlow decodes a BMP image right: no bit masks, no compression, no older header."""
-    bit_depth = little(numbers, _BMP_BIT_DEPTH, 2)
-    is_known = (little(numbers, _BMP_HEADER, 4) >= _BMP_HEADER_BYTES) & (little(numbers, _BMP_COMPRESSION, 4) == 0)
-    return is_known & ((bit_depth == 8) | (bit_depth == 24))
+def _is_plain_bmp(fields):
+    """Returns whether a file is a BMP that TensorFlow decodes right: no bit masks, compression or older header."""
+    is_known = (fields["bmp_header_bytes"] >= _BMP_HEADER_BYTES) & (fields["bmp_compression"] == 0)
+    is_whole = (fields["bmp_bit_depth"] == 8) | (fields["bmp_bit_depth"] == 24)
+    return (fields["signature_2"] == code(b"BM")) & is_known & is_whole
 
 
-def _decode_bmp(encoded, numbers):
-    height = tf.cast(tf.bitcast(tf.cast(little(numbers, _BMP_HEIGHT, 4), tf.uint32), tf.int32), tf.int64)
-    encoded = bounded(encoded, little(numbers, _BMP_WIDTH, 4), tf.abs(height))
+def _bmp_size(fields):
+    # The height, of 32 bits with a sign, is negative if the first row is at the top.
+    return fields["bmp_width"], tf.minimum(fields["bmp_height"], 2**32 - fields["bmp_height"])
+
+
+def _decode_bmp(encoded, fields):
     pixels = tf.image.decode_image(encoded, channels=3, expand_animations=False)
-    is_palette = little(numbers, _BMP_BIT_DEPTH, 2) == 8
-    return tf.cond(is_palette, lambda: _look_up_bmp_palette(encoded, numbers, pixels[..., 0]), lambda: pixels)
+    is_palette = fields["bmp_bit_depth"] == 8
+    return tf.cond(is_palette, lambda: _look_up_bmp_palette(encoded, fields, pixels[..., 0]), lambda: pixels)
 
 
-def _look_up_bmp_palette(encoded, numbers, indices):
+def _look_up_bmp_palette(encoded, fields, indices):
     # TensorFlow returns the indices as gray samples.
-    first_pixel = tf.cast(little(numbers, _BMP_PIXEL_OFFSET, 4), tf.int32)
-    begin = _BMP_HEADER + tf.cast(little(numbers, _BMP_HEADER, 4), tf.int32)
-    blue_green_red = tf.io.decode_raw(tf.strings.substr(encoded, begin, first_pixel - begin), tf.uint8)
+    begin = _BMP_FILE_HEADER_BYTES + fields["bmp_header_bytes"]
+    palette = tf.strings.substr(encoded, begin, fields["bmp_first_pixel"] - begin)
+    blue_green_red = tf.io.decode_raw(palette, tf.uint8)
     palette = tf.reshape(blue_green_red[: tf.size(blue_green_red) // 4 * 4], [-1, 4])[:, 2::-1]
     return tf.gather(palette, tf.cast(indices, tf.int32))
 

@@ -4,14 +4,14 @@ import struct
 
 import tensorflow as tf
 
-from jtln_tf.data.reading.headers import apart, contains, find_chunk, has, read_header
+from jtln_tf.data.reading.headers import apart, code, contains, find_chunk, read_fields, starts
 
 # EXIF data have their own segment in a JPEG, as XMP data have.
 _APP1, _EXIF = b"\xff\xe1", b"Exif\x00\x00"
 _SEGMENTS_END = (0xD9, 0xDA)
 # Markers without data: those of the scan, and what fills up.
 _ALONE = (0x00, 0x01, *range(0xD0, 0xD9))
-_WEBP_EXTENDED, _WEBP_FLAGS, _WEBP_HAS_EXIF, _WEBP_HAS_XMP = b"VP8X", 20, 8, 4
+_HAS_EXIF, _HAS_XMP = 8, 4
 _XMP_TEXT = b"tiff:Orientation"
 # Where the text counts in a JPEG, PNG and WebP file. \C matches any byte.
 _XMP = (
@@ -21,6 +21,7 @@ _XMP = (
 # TIFF 6.0, section 2: byte order, 42, offset of the first directory; each of its entries has 12 bytes: tag, type,
 # count, value, or the place of a value of more than four bytes.
 _HEADER_BYTES, _ENTRY_BYTES, _ORIENTATION = 8, 12, 274
+_TIFF_SIGNATURE = r"(?:II(?:\*\x00|\x00\*|\+\x00)|MM(?:\x00\*|\*\x00|\x00\+))\C*"
 # EXIF 2.32, section 4.6.4, wants a SHORT (type 3). Some programs write another type of number.
 _TYPES = {3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}
 # Texts and bytes name no orientation.
@@ -35,13 +36,10 @@ def _encode(order, mark, kind, value):
 
 
 _ORDERS = (("<", b"II"), (">", b"MM"))
+# By orientation, from 0, which is none.
+_ARE_REVERSED = [[number in (3, 4, 6, 7), number in (2, 3, 7, 8)] for number in range(9)]
 # By value first.
 _VALUES = [_encode(*order, kind, value) for value in range(1, 9) for order in _ORDERS for kind in _TYPES]
-
-
-def find_orientation(encoded: tf.Tensor, may_be_turned: tf.Tensor) -> tf.Tensor:
-    """Returns the orientation of a file, a scalar string tensor, 1 to 8; it is 1 unless `may_be_turned`."""
-    return tf.cond(may_be_turned, lambda: read_orientation(encoded), lambda: 1)
 
 
 def may_turn_jpeg(encoded: tf.Tensor) -> tf.Tensor:
@@ -55,10 +53,13 @@ def may_turn_png(encoded: tf.Tensor) -> tf.Tensor:
     return contains(encoded, b"eXIf") | contains(encoded, _XMP_TEXT)
 
 
-def may_turn_webp(header: tf.Tensor) -> tf.Tensor:
-    """Returns whether a WebP file with this header has data in which an orientation may stand."""
-    flags = tf.io.decode_raw(tf.strings.substr(header, _WEBP_FLAGS, 1), tf.uint8)[0]
-    return has(header, _WEBP_EXTENDED, 12) & (flags & (_WEBP_HAS_EXIF | _WEBP_HAS_XMP) > 0)
+def may_turn_webp(fields: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Returns whether a WebP file with these fields has data in which an orientation may stand."""
+    return (fields["webp_chunk"] == code(b"VP8X")) & _has_flag(fields, _HAS_EXIF | _HAS_XMP)
+
+
+def _has_flag(fields, flags):
+    return tf.bitwise.bitwise_and(fields["webp_flags"], flags) > 0
 
 
 @apart
@@ -67,33 +68,32 @@ def read_orientation(encoded):
 
     It is 1 if the file names no valid one.
     """
-    header = read_header(encoded)
-    data = tf.io.decode_raw(encoded, tf.uint8)
+    fields, data = read_fields(encoded), tf.io.decode_raw(encoded, tf.uint8)
+    is_webp = fields["signature_4"] == code(b"RIFF")
     tiff = tf.case(
         [
-            (has(header, b"\xff\xd8"), lambda: _jpeg_exif(encoded, data)),
-            (has(header, b"RIFF"), lambda: _webp_exif(encoded, data)),
+            (starts(encoded, b"\xff\xd8"), lambda: _jpeg_exif(encoded, data)),
+            (is_webp & _has_flag(fields, _HAS_EXIF), lambda: _chunk(encoded, data, b"EXIF", is_png=False)),
+            (is_webp, lambda: tf.constant(b"")),
         ],
         default=lambda: _chunk(encoded, data, b"eXIf", is_png=True),
     )
     orientation = _read_tiff(tf.strings.regex_replace(tiff, r"^(?:Exif\x00\x00){1,2}", ""))
-    orientation = tf.cond(orientation < 0, lambda: _read_xmp(encoded, header), lambda: orientation)
+    is_hidden = is_webp & ~_has_flag(fields, _HAS_XMP)
+    orientation = tf.cond(orientation < 0, lambda: _read_xmp(encoded, is_hidden), lambda: orientation)
     return tf.where((orientation >= 1) & (orientation <= 8), orientation, 1)
 
 
 def are_reversed(orientation: tf.Tensor) -> tf.Tensor:
-    """Returns whether the rows, and the columns, of a file run against those of the upright image."""
-    return tf.stack([tf.reduce_any(orientation == [3, 4, 6, 7]), tf.reduce_any(orientation == [2, 3, 7, 8])])
+    """Returns whether the rows, and the columns, of a file run against those of the upright image, bool [2]."""
+    return tf.gather(_ARE_REVERSED, orientation)
 
 
-@apart
-def turn_upright(pixels, orientation):
+def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns the pixels [S, S, C] of a square upright."""
-    swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
-    is_upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
-    is_mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
-    rows = tf.cond(is_upside_down, lambda: tf.reverse(swapped, [0]), lambda: swapped)
-    return tf.cond(is_mirrored, lambda: tf.reverse(rows, [1]), lambda: rows)
+    reversed_sides = tf.concat([are_reversed(orientation), [False]], axis=0)
+    upright = tf.raw_ops.Reverse(tensor=pixels, dims=reversed_sides)
+    return tf.ensure_shape(tf.transpose(upright, tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2])), pixels.shape)
 
 
 def _jpeg_exif(encoded, data):
@@ -122,11 +122,6 @@ def _jpeg_exif(encoded, data):
     return tf.cond(is_exif(place), lambda: tf.strings.substr(encoded, place + 4, length), lambda: tf.constant(b""))
 
 
-def _webp_exif(encoded, data):
-    has_exif = data[_WEBP_FLAGS] & _WEBP_HAS_EXIF > 0
-    return tf.cond(has_exif, lambda: _chunk(encoded, data, b"EXIF", is_png=False), lambda: tf.constant(b""))
-
-
 def _chunk(encoded, data, kind, is_png):
     place = find_chunk(data, kind, is_png=is_png)
     begin = tf.strings.substr(encoded, place + (0 if is_png else 4), 4)
@@ -136,10 +131,8 @@ def _chunk(encoded, data, kind, is_png):
     )
 
 
-def _read_xmp(encoded, header):
+def _read_xmp(encoded, is_hidden):
     """Returns the orientation in the XMP data of a file, or 1."""
-    flags = tf.io.decode_raw(tf.strings.substr(header, _WEBP_FLAGS, 1), tf.uint8)[0]
-    is_hidden = has(header, b"RIFF") & (flags & _WEBP_HAS_XMP == 0)
     found = tf.strings.regex_replace(encoded, _XMP, r"\1", replace_global=False)
     is_found = (tf.strings.length(found) == 1) & ~is_hidden
     return tf.strings.to_number(tf.where(is_found, found, "1"), tf.int32)
@@ -177,4 +170,6 @@ def _read_tiff(tiff):
         matches = tf.where(tf.constant(_VALUES) == here)[:, 0]
         return tf.cast(tf.reduce_max(tf.concat([matches // (len(_VALUES) // 8) + 1, [0]], axis=0)), tf.int32)
 
-    return tf.cond(tf.size(found) > 0, value, lambda: tf.constant(-1))
+    is_tiff = tf.strings.regex_full_match(tiff, _TIFF_SIGNATURE)
+    orientation = tf.cond(tf.size(found) > 0, value, lambda: tf.constant(-1))
+    return tf.where(is_tiff | (size == 0), orientation, 0)

@@ -1,19 +1,39 @@
-"""Image files that Pillow decodes, because TensorFlow does not, or not right: TIFF, and most kinds of BMP."""
+"""What Pillow reads for TensorFlow, in Python: orientations, animations, TIFF, and most kinds of BMP."""
 
 import io
+import warnings
 
 import numpy as np
 import tensorflow as tf
-from PIL import BmpImagePlugin, Image, TiffImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
-from jtln_tf.data.reading.headers import MOST_PIXELS
+from jtln_tf.data.reading.headers import MOST_PIXELS, apart
 from jtln_tf.files import first_line
 
-# Not `Image.open`, which warns of large images in a way that threads share.
-_OPENERS = {
+# The formats that an export reads in part or not at all.
+_FOREIGN_OPENERS = {
     b"BM": BmpImagePlugin.BmpImageFile,
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile),
 }
+# Not `Image.open`, which warns of large images in a way that threads share.
+_OPENERS = {
+    b"\xff\xd8": JpegImagePlugin.JpegImageFile,
+    b"\x89PNG": PngImagePlugin.PngImageFile,
+    b"RIFF": WebPImagePlugin.WebPImageFile,
+    b"GIF8": GifImagePlugin.GifImageFile,
+    **_FOREIGN_OPENERS,
+}
+# It warns of damaged EXIF data, without the name of the file, and goes on.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 # Their samples have no known range.
 _WITHOUT_RANGE = ("I", "F")
 _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -21,16 +41,26 @@ _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _ROWS = 256
 
 
-def read_square(encoded: tf.Tensor, crop_bottom: int) -> tf.Tensor:
-    """Returns the central square of an image file, uint8 [S, S, 3], on white and upright; runs Python.
+# Outside of a graph a Python function would get an array.
+@apart
+def read_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the first frame of an image file, uint8 [H, W, 3], on white; runs Python.
 
-    Takes a scalar string tensor; raises `tf.errors.InvalidArgumentError` with a reason if Pillow cannot read it.
+    Takes a scalar string tensor; raises `tf.errors.InvalidArgumentError` with a reason if Pillow cannot read it. A TIFF
+    becomes upright.
     """
-    square, reason = tf.numpy_function(
-        lambda content: _try_to_read(content, crop_bottom), [encoded], [tf.uint8, tf.string], stateful=False
-    )
-    with tf.control_dependencies([tf.Assert(reason == "", [reason])]):
-        return tf.ensure_shape(tf.identity(square), [None, None, 3])
+    pixels, reason = tf.numpy_function(_try_to_read, [encoded], [tf.uint8, tf.string], stateful=False)
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=reason == "", data=[reason])]):
+        return tf.ensure_shape(tf.identity(pixels), [None, None, 3])
+
+
+@apart
+def find_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the orientation of an image file, a scalar string tensor, 1 to 8; runs Python.
+
+    It is 1 if Pillow finds none or cannot read the file.
+    """
+    return tf.ensure_shape(tf.numpy_function(_try_to_find_orientation, [encoded], tf.int32, stateful=False), [])
 
 
 def to_png(encoded: bytes) -> bytes:
@@ -38,11 +68,10 @@ def to_png(encoded: bytes) -> bytes:
 
     Raises `ValueError` with a reason if Pillow cannot read it.
     """
-    if _find_opener(encoded) is None:
+    if _find_opener(encoded, _FOREIGN_OPENERS) is None:
         return encoded
     try:
-        with _open(encoded) as image:
-            pixels = _to_rgb(image, (0, 0, *image.size))
+        pixels = _read(encoded)
     # A damaged file makes Pillow raise errors of many kinds.
     except Exception as error:
         raise ValueError(_explain(error)) from error
@@ -51,59 +80,63 @@ def to_png(encoded: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _try_to_read(encoded, crop_bottom):
-    """Returns the square and an empty text, or a pixel and the reason why there is none."""
+def _try_to_read(encoded):
+    """Returns the pixels and an empty text, or a pixel and the reason why there are none."""
     try:
-        return _read(encoded, crop_bottom), b""
+        return _read(encoded), b""
     except Exception as error:
         return np.zeros((1, 1, 3), np.uint8), _explain(error).encode()
+
+
+def _try_to_find_orientation(encoded):
+    try:
+        with _open(encoded) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return np.int32(1)
+    # It may be a number of any type, or no number.
+    return np.int32(orientation if orientation in range(1, 9) else 1)
 
 
 def _explain(error):
     return first_line(error).replace("[", "(").replace("]", ")")
 
 
-def _read(encoded, crop_bottom):
-    with _open(encoded) as image:
-        width, height = image.width, image.height - crop_bottom
-        if height <= 0:
-            raise ValueError("the image has no row above crop_bottom")
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return _to_rgb(image, (left, top, left + side, top + side))
-
-
-def _find_opener(encoded):
-    return next((opener for signature, opener in _OPENERS.items() if encoded.startswith(signature)), None)
+def _find_opener(encoded, openers):
+    return next((opener for signature, opener in openers.items() if encoded.startswith(signature)), None)
 
 
 def _open(encoded):
-    """Returns a loaded image; Pillow turns a TIFF upright while it loads it."""
-    opener = _find_opener(encoded)
+    opener = _find_opener(encoded, _OPENERS)
     if opener is None:
         raise ValueError("an image must be a JPEG, PNG, WebP, GIF, BMP or TIFF file")
     image = opener(io.BytesIO(encoded))
     width, height = image.size
     if not (width > 0 < height and width * height <= MOST_PIXELS):
         raise ValueError(f"its header names {width} x {height} pixels, and 1 to {MOST_PIXELS:,} are read")
-    if image.mode in _WITHOUT_RANGE:
-        raise ValueError("it has samples of 32 bits, whose range is not known; save it with 8 or 16 bits")
-    image.load()
     return image
 
 
-def _to_rgb(image, box):
-    """Returns the pixels in a box (left, top, right, bottom) on white, uint8 [H, W, 3]."""
-    left, top, right, bottom = box
-    pixels = np.empty((bottom - top, right - left, 3), np.uint8)
-    has_alpha = image.mode in _WITH_ALPHA or "transparency" in image.info
-    for start in range(top, bottom, _ROWS):
-        strip = image.crop((left, start, right, min(start + _ROWS, bottom)))
-        if image.mode.startswith("I;16"):
-            strip = Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8))
-        if has_alpha:
-            rgba = strip.convert("RGBA")
-            strip = Image.new("RGBA", rgba.size, "white")
-            strip.alpha_composite(rgba)
-        pixels[start - top : start - top + strip.height] = np.asarray(strip.convert("RGB"))
-    return pixels
+def _read(encoded):
+    """Returns the pixels on white, uint8 [H, W, 3]."""
+    with _open(encoded) as image:
+        if image.mode in _WITHOUT_RANGE:
+            raise ValueError("it has samples of 32 bits, whose range is not known; save it with 8 or 16 bits")
+        # Turns a TIFF upright.
+        image.load()
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for top in range(0, image.height, _ROWS):
+            bottom = min(top + _ROWS, image.height)
+            pixels[top:bottom] = _to_rgb(image, image.crop((0, top, image.width, bottom)))
+        return pixels
+
+
+def _to_rgb(image, strip):
+    """Returns the pixels of a strip of an image on white, uint8 [H, W, 3]."""
+    if image.mode.startswith("I;16"):
+        strip = Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8))
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        rgba = strip.convert("RGBA")
+        strip = Image.new("RGBA", rgba.size, "white")
+        strip.alpha_composite(rgba)
+    return np.asarray(strip.convert("RGB"))

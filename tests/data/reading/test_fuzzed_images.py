@@ -155,21 +155,21 @@ def run(function, encoded):
 
 def name_difference(encoded, is_valid):
     """What is wrong with how a file is read, or an empty text."""
-    start = time.monotonic()
+    start = time.process_time()
     (found, reason), (portable, _) = run(decode, encoded), run(decode_portably, encoded)
-    if time.monotonic() - start > 5:
+    if time.process_time() - start > 5:
         return "it takes long"
     if found is None:
         is_told = reason and len(reason.splitlines()) == 1
         return "" if is_told and not is_valid else f"refused: {reason!r}"
-    if portable is not None and not np.array_equal(found, portable):
-        return "the export reads it differently"
     with warnings.catch_warnings():
         # PIL warns of odd metadata.
         warnings.simplefilter("ignore")
         expected = read_with_pil(encoded)
     if expected is None:
         return "PIL refuses it" if is_valid else ""
+    if portable is not None and not np.array_equal(found, portable):
+        return "the export reads it differently"
     is_jpeg = encoded[:1] == b"\xff"
     if is_jpeg and not is_valid:
         # Two versions of libjpeg guess differently at what is lost.
