@@ -84,6 +84,8 @@ def test_in_a_comparison_every_method_keeps_its_last_step(repository):
         ("compare", ["--preset=digits", "--output=unused", "--method=joint"], ["methods", "--method=joint"]),
         ("compare", [*DIGITS, "--output=unused", "--cost_matrices=mkmmd,textt"], ["cost_matrix", "textt"]),
         ("compare", [*DIGITS, "--output=unused", "--cost_matrices=mkmmd", "--methods=joint"], ["jtln"]),
+        ("compare", [*DIGITS, "--output=unused", f"--label_counts={'9' * 5000}"], ["label_counts", "below"]),
+        ("train", [*DIGITS, "--workdir=unused\udcff"], ["workdir", "UTF-8", "unused\\udcff"]),
         ("build_cost_matrix", [*MATRIX, "--metric=online"], ["metric", "online"]),
         ("build_cost_matrix", [*MATRIX, "--metric=text", "--plot=a.jpg"], ["plot", "a.jpg"]),
         ("build_cost_matrix", [*MATRIX, "--metric=text", "--workdir=no/such"], ["workdir"]),

@@ -66,7 +66,8 @@ def _read_rows(path):
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise InputError(f"`list:` must name a file that ends in .csv or .jsonl. Received: {str(path)!r}.")
-    if not path.is_file():
+    # What is there but no plain file is refused by the reader, in other words.
+    if not os.path.exists(path):
         raise MissingInputError(f"`list:` must name an existing file. Received: {str(path)!r}.")
     return read(path)
 
