@@ -113,8 +113,12 @@ def mark_folder(folder: str | os.PathLike, kind: str, version: int = 1) -> None:
 
 def marked_version(folder: str | os.PathLike, kind: str) -> int | None:
     """Returns the version of a folder marked as of a kind, or None if it carries no such mark."""
+    path = pathlib.Path(folder) / MARK_FILE
+    # A pipe would be waited for.
+    if not os.path.isfile(path):
+        return None
     try:
-        mark = json.loads((pathlib.Path(folder) / MARK_FILE).read_text("utf-8"))
+        mark = json.loads(path.read_text("utf-8"))
         is_ours = mark["program"] == "jtln_tf" and mark["kind"] == kind
         return int(mark["version"]) if is_ours else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -13,6 +13,7 @@ from absl import flags
 
 from flags import config_from_flags, define_config_flags
 from jtln_tf.config import InputError
+from jtln_tf.config.domain_spec import MOST_IMAGES
 from jtln_tf.costs.spec import parse_cost_spec
 from jtln_tf.methods import COMPARED_METHODS, METHODS
 from tools.program import load_tensorflow, require_flags, run_program
@@ -32,6 +33,10 @@ flags.DEFINE_string("output", "", "Folder of the comparison.")
 flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in --output.")
 flags.DEFINE_bool("keep_weights", False, "Keep the weights of all seeds, not of the last one alone.")
 flags.DEFINE_bool("json", False, "Print the rows as JSON only.")
+
+
+# Letters of a bad value in its message.
+_SHOWN = 100
 
 
 def main():
@@ -82,8 +87,11 @@ def _default_methods():
 
 
 def _parse_counts(texts):
-    if not all(text.isdecimal() and int(text) for text in texts):
-        raise InputError(f"`label_counts` must be whole numbers of at least 1. Received: {','.join(texts)!r}.")
+    if not all(text.isdecimal() and len(text) < len(str(MOST_IMAGES)) and int(text) for text in texts):
+        received = f"{','.join(texts)[:_SHOWN]!r}"
+        raise InputError(
+            f"`label_counts` must be whole numbers of at least 1, below {MOST_IMAGES:,}. Received: {received}."
+        )
     return tuple(map(int, texts))
 
 

@@ -2,7 +2,8 @@
 
     python -m tools.predict --model=runs/digits/export image.png another.jpg
 
-Prints one JSON line for each image: the likeliest classes of the chosen head with their probabilities.
+Prints one JSON line for each image: the likeliest classes of the chosen head with their probabilities. Images that
+cannot be read are named at the end.
 """
 
 import os
@@ -13,6 +14,9 @@ from absl import flags
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.files import to_json
 from tools.program import load_tensorflow, require_flags, run_program
+
+# Bad images that the error names.
+_NAMED = 20
 
 flags.DEFINE_string("model", "", "Folder of the export.")
 flags.DEFINE_enum("head", "target", ["source", "target"], "Head whose classes are predicted.")
@@ -39,17 +43,22 @@ def main(arguments):
 
     signatures, class_names = load_export(values.model)
     names = class_names[values.head]
+    refused = []
     for path in arguments:
         try:
             encoded = tf.constant([to_png(pathlib.Path(path).read_bytes())])
             probabilities = signatures["serve_bytes"](encoded=encoded)[values.head][0].numpy()
         except (tf.errors.InvalidArgumentError, OSError, ValueError) as error:
             reason = explain_error(error) if isinstance(error, tf.errors.OpError) else first_line(error)
-            rule = "`images` must be JPEG, PNG, WebP, GIF, BMP or TIFF files"
-            raise InputError(f"{rule}. Received: {path!r} ({reason}).") from error
+            refused.append(f"{path!r} ({reason})")
+            continue
         best = probabilities.argsort()[::-1][: values.top]
         classes = [{"class": names[index], "probability": round(float(probabilities[index]), 6)} for index in best]
         print(to_json({"image": path, "classes": classes}), flush=True)
+    if refused:
+        more = f" and {len(refused) - _NAMED} more" if refused[_NAMED:] else ""
+        rule = "`images` must be JPEG, PNG, WebP, GIF, BMP or TIFF files"
+        raise InputError(f"{rule}. Received: {', '.join(refused[:_NAMED])}{more}.")
 
 
 if __name__ == "__main__":

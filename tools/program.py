@@ -104,6 +104,11 @@ def _parse_flags(description):
         raise InputError(
             f"`preset` must be written --preset=NAME on the command line. Received: {flag_values.preset!r}."
         )
+    for name in flag_values:
+        value = flag_values[name].value
+        # TensorFlow and ArrayRecord raise errors of their own for such paths.
+        if isinstance(value, str) and value.encode("utf-8", "replace").decode() != value:
+            raise InputError(f"`{name}` must be UTF-8. Received: {value!r}. Hint: rename the file or folder.")
     if flag_values.help:
         print(description.strip())
         # Without absl's own logging flags.

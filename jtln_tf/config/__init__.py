@@ -11,6 +11,7 @@ from jtln_tf.config.sections import (
     CACHES,
     MOST_SEED,
     MOST_SIDE,
+    MOST_STEPS,
     PIXEL_RANGES,
     DataConfig,
     NetworkConfig,

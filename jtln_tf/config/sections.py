@@ -15,8 +15,8 @@ CACHES = ("memory", "disk", "none")
 AUTO_EARLY_STOPPING = -1
 FEATURE_CACHES = ("auto", "memory", "disk", "none")
 # Far above what anybody means, so that a slip of the hand is told in one line and not by the memory or a library.
-MOST_SEED, MOST_SIDE = 2**32 - 1, 4096
-_MOST_STEPS, _MOST_BATCH, _WIDEST_LAYER, _MOST_LAYERS = 10**9, 2**16, 2**16, 20
+MOST_SEED, MOST_SIDE, MOST_STEPS = 2**32 - 1, 4096, 10**9
+_MOST_BATCH, _WIDEST_LAYER, _MOST_LAYERS = 2**16, 2**16, 20
 
 
 def _parse_domain(text, name):
@@ -183,13 +183,13 @@ class TrainingConfig(Section):
         "Training steps, over all stages of the method; 0: by the number of images, 50 to 500 for a frozen backbone "
         "with the strong start, else 500 to 5000.",
         minimum=0,
-        maximum=_MOST_STEPS,
+        maximum=MOST_STEPS,
     )
     steps_per_epoch: int = option(
         0,
         "Steps between two validations and checkpoints; 0: a fifth of the steps, from 25 to 100.",
         minimum=0,
-        maximum=_MOST_STEPS,
+        maximum=MOST_STEPS,
     )
     optimizer: str = option("adamw", "Optimizer.", choices=("adamw", "sgd"))
     head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0)
@@ -206,7 +206,7 @@ class TrainingConfig(Section):
     )
     step_factor: float = option(0.1, "Factor of each decay of --schedule=step.", above=0.0, maximum=1.0)
     warmup_steps: int = option(
-        0, "Steps over which the learning rate grows from 0 to its peak.", minimum=0, maximum=_MOST_STEPS
+        0, "Steps over which the learning rate grows from 0 to its peak.", minimum=0, maximum=MOST_STEPS
     )
     clip_norm: float = option(0.0, "Largest global norm of the gradient; 0 does not clip.", minimum=0.0)
     early_stopping_epochs: int = option(
@@ -214,10 +214,10 @@ class TrainingConfig(Section):
         "Stop after this many epochs without a better target validation accuracy, keep the best; 0: never, keep the "
         "last; -1: keep the last unless, on at least 50 images, it is worse than the best by more than chance.",
         minimum=AUTO_EARLY_STOPPING,
-        maximum=_MOST_STEPS,
+        maximum=MOST_STEPS,
     )
     log_steps: int = option(
-        10, "Steps between two entries of metrics.jsonl and TensorBoard.", minimum=1, maximum=_MOST_STEPS
+        10, "Steps between two entries of metrics.jsonl and TensorBoard.", minimum=1, maximum=MOST_STEPS
     )
     seed: int = option(
         0, "Seed of the label draw, the initial weights, the order and the augmentation.", minimum=0, maximum=MOST_SEED

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import typing
 
-from jtln_tf.config import InputError, MissingInputError, Section, option
+from jtln_tf.config import MOST_STEPS, InputError, MissingInputError, Section, option
 from jtln_tf.costs.matrix import load_cost_matrix
 from jtln_tf.costs.spec import COST_METRICS, CostSpec, parse_cost_spec
 from jtln_tf.tables import is_table_name
@@ -27,11 +27,13 @@ class CostConfig(Section):
         "Steps between two estimates of the matrix while training, by the source head's predictions; 0: one estimate, "
         "before training, by the backbone.",
         minimum=0,
+        maximum=MOST_STEPS,
     )
     images_per_class: int = option(
         50,
         "Most images of a class that a metric looks at; a smaller class is filled up with augmented views.",
         minimum=1,
+        maximum=100_000,
     )
     layer: str = option("", "Backbone layer whose output the metrics compare; empty: its last.")
     estimator: str = option(

@@ -118,6 +118,9 @@ def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
     if not folder.is_dir():
         raise MissingInputError(f"`model` must name an existing folder. Received: {str(folder)!r}.")
     try:
+        # A pipe would be waited for.
+        if not (folder / CLASSES_FILE).is_file():
+            raise FileNotFoundError(CLASSES_FILE)
         class_names = json.loads((folder / CLASSES_FILE).read_text("utf-8"))
         class_names = {side: list(class_names[side]) for side in SIDES}
         with tempfile.TemporaryDirectory() as plain:

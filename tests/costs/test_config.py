@@ -15,6 +15,7 @@ from jtln_tf.costs.matrix import CostMatrix
         ),
         ({"matrix": "text", "refresh_steps": 10}, "`cost_refresh_steps` needs .* Received: cost_matrix='text'"),
         ({"matrix": "online"}, "`cost_matrix`=online needs `cost_refresh_steps` above 0. Received: 0"),
+        ({"images_per_class": 10**18}, "`cost_images_per_class` must be at most 100000. Received: 10{18}"),
         ({"matrix": "mkmmd+taxonomy"}, "`cost_matrix`=taxonomy needs `cost_taxonomy`. Received: nothing"),
     ],
 )

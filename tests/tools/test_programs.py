@@ -84,6 +84,8 @@ def test_in_a_comparison_every_method_keeps_its_last_step(repository):
         ("compare", ["--preset=digits", "--output=unused", "--method=joint"], ["methods", "--method=joint"]),
         ("compare", [*DIGITS, "--output=unused", "--cost_matrices=mkmmd,textt"], ["cost_matrix", "textt"]),
         ("compare", [*DIGITS, "--output=unused", "--cost_matrices=mkmmd", "--methods=joint"], ["jtln"]),
+        ("compare", [*DIGITS, "--output=unused", f"--label_counts={'9' * 5000}"], ["label_counts", "below"]),
+        ("train", [*DIGITS, "--workdir=unused\udcff"], ["workdir", "UTF-8", "unused\\udcff"]),
         ("build_cost_matrix", [*MATRIX, "--metric=online"], ["metric", "online"]),
         ("build_cost_matrix", [*MATRIX, "--metric=text", "--plot=a.jpg"], ["plot", "a.jpg"]),
         ("build_cost_matrix", [*MATRIX, "--metric=text", "--workdir=no/such"], ["workdir"]),
@@ -207,8 +209,8 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     image, broken = next((bars / "target" / "t1").glob("*.png")), tmp_path / "broken.bmp"
     # TensorFlow's message quotes such bytes, which are no text.
     broken.write_bytes(b"BM\xff\xff")
-    predicted = run(repository, "predict", f"--model={tmp_path / 'out'}", image, broken)
-    assert_refused(predicted, "`images` must be JPEG, PNG, WebP, GIF or BMP files", "broken.bmp")
+    predicted = run(repository, "predict", f"--model={tmp_path / 'out'}", broken, image)
+    assert_refused(predicted, "`images` must be JPEG, PNG, WebP, GIF, BMP or TIFF files", "broken.bmp")
     line = json.loads(predicted.stdout)
     assert line["image"] == str(image) and {row["class"] for row in line["classes"]} == {"t0", "t1", "t2"}
     assert sum(row["probability"] for row in line["classes"]) == pytest.approx(1, abs=1e-4)

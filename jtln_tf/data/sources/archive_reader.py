@@ -96,9 +96,10 @@ def _read_tar(stream):
     # tarfile takes a damaged header for the end.
     if stream.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it breaks off")
-    # The checksum of a compressed file stands at its very end.
-    while stream.read(_READ_BYTES):
-        pass
+    # The checksum of a compressed file stands at its very end. A block of zeros in the middle is damage.
+    while block := stream.read(_READ_BYTES):
+        if block.strip(b"\0"):
+            raise tarfile.ReadError("there is more after its end")
 
 
 class _ForwardStream:

@@ -16,7 +16,7 @@ from jtln_tf.config import DomainSpec, InputError, MissingInputError, normalize_
 from jtln_tf.data.examples import Examples
 from jtln_tf.data.sources.class_table import shared_columns
 from jtln_tf.data.sources.image_tree import is_image_name
-from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, require_known_class, select_classes
+from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, find_split_name, require_known_class, select_classes
 from jtln_tf.tables import TABLE_SUFFIXES, open_text, read_rows
 
 _COLUMNS = ("path", "label", "split")
@@ -66,7 +66,8 @@ def _read_rows(path):
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise InputError(f"`list:` must name a file that ends in .csv or .jsonl. Received: {str(path)!r}.")
-    if not path.is_file():
+    # What is there but no plain file is refused by the reader, in other words.
+    if not os.path.exists(path):
         raise MissingInputError(f"`list:` must name an existing file. Received: {str(path)!r}.")
     return read(path)
 
@@ -83,9 +84,9 @@ def _check_rows(numbered_rows, path):
         name = _check_path(name, place)
         if not label:
             raise InputError(f"A row must have a label. Received: none {place}.")
-        if split and split.lower() not in SPLIT_NAMES:
+        if split and not find_split_name(split):
             raise InputError(f"A split must be one of {', '.join(SPLIT_NAMES)}. Received: {split!r} {place}.")
-        split = SPLIT_NAMES.get(split.lower(), "")
+        split = find_split_name(split) or ""
         row = {"line": line, "path": name, "label": normalize_name(label), "split": split, "columns": values}
         first = rows.setdefault(name, row)
         if (first["label"], first["split"]) != (row["label"], row["split"]):
@@ -166,7 +167,7 @@ def _read_table(path):
 def _guess_columns(cells):
     """Returns the columns of a list without a header, or nothing if its first row does not tell them."""
     columns = ["path" if is_image_name(cell) else "label" for cell in cells]
-    if len(cells) == 3 and cells[2].lower() in SPLIT_NAMES:
+    if len(cells) == 3 and find_split_name(cells[2]):
         columns[2] = "split"
     return columns if sorted(columns) in (["label", "path"], ["label", "path", "split"]) else []
 

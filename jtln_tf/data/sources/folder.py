@@ -12,7 +12,7 @@ from jtln_tf.data.sources.archive import unpack_archive
 from jtln_tf.data.sources.archive_reader import ARCHIVE_SUFFIXES
 from jtln_tf.data.sources.class_table import find_class_table, level_columns, read_class_table
 from jtln_tf.data.sources.image_tree import IMAGE_SUFFIXES, find_class_folders, find_images, subfolders
-from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, require_known_class, select_classes
+from jtln_tf.data.sources.listing import Listing, find_split_name, require_known_class, select_classes
 
 
 def list_folder(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
@@ -56,7 +56,7 @@ def _find_root(place, class_depth, cache_dir):
     if place.is_file() and place.name.lower().endswith(ARCHIVE_SUFFIXES):
         top = root = unpack_archive(place, cache_dir)
         # A folder around everything else is taken off.
-        while len(folders := subfolders(root)) == 1 and folders[0].name.lower() not in SPLIT_NAMES:
+        while len(folders := subfolders(root)) == 1 and not find_split_name(folders[0].name):
             if not find_class_folders(folders[0].path, class_depth)[0]:
                 break
             root = pathlib.Path(folders[0].path)
@@ -71,7 +71,7 @@ def _find_splits(root):
     """Returns the folder of each split by its name, and the other folders beside them, which are left out."""
     found, beside = {}, []
     for entry in subfolders(root):
-        split_name = SPLIT_NAMES.get(entry.name.lower())
+        split_name = find_split_name(entry.name)
         if split_name is None:
             beside.append(entry.path)
         else:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import fnmatch
+import re
 from collections.abc import Collection
 
 import numpy as np
@@ -19,6 +20,8 @@ SPLIT_NAMES = {
     "dev": "validation",
     "testing": "test",
 }
+# What people write behind it: `training_set`, `Test Images`.
+_SPLIT_ENDING = re.compile(r"[ _-]*(set|data|images)$")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +43,11 @@ class Listing:
     image_size: int = 224
     channels: int = 3
     class_table: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+
+def find_split_name(name: str) -> str | None:
+    """Returns the split that a folder, or a text in a list, names; None if it names none."""
+    return SPLIT_NAMES.get(_SPLIT_ENDING.sub("", name.strip().lower()))
 
 
 def select_classes(listing: Listing, spec: DomainSpec) -> Listing:

@@ -106,8 +106,12 @@ def _check_groups(groups, count):
 def _read_labels(folder, name, count, num_classes):
     if name not in ("train", "validation", "test"):
         raise ValueError(f"{name!r} is not a split")
+    path = folder / f"labels_{name}.npy"
+    # A pipe would be waited for.
+    if not path.is_file():
+        raise ValueError(f"{path.name} is missing")
     # Mapped: no more is read than the file has, whatever its header says.
-    labels = np.load(folder / f"labels_{name}.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(path, mmap_mode="r", allow_pickle=False)
     does_fit = labels.shape == (count,) and labels.dtype.kind in "iu"
     if not does_fit or (count and not 0 <= labels.min() <= labels.max() < num_classes):
         raise ValueError(f"labels_{name}.npy does not fit")

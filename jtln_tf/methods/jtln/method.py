@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jtln_tf.config import InputError, option
+from jtln_tf.config import MOST_STEPS, InputError, option
 from jtln_tf.methods.joint import Joint
 
 
@@ -54,13 +54,15 @@ class Jtln(Joint):
         "clearly than by chance, for each source class; none: fully.",
         choices=("agreement", "none"),
     )
-    transport_start_step: int = option(0, "Step at which the transport loss sets in.", minimum=0)
-    transport_ramp_steps: int = option(0, "Steps over which its weight then grows linearly.", minimum=0)
+    transport_start_step: int = option(0, "Step at which the transport loss sets in.", minimum=0, maximum=MOST_STEPS)
+    transport_ramp_steps: int = option(
+        0, "Steps over which its weight then grows linearly.", minimum=0, maximum=MOST_STEPS
+    )
     epsilon: float = option(
         0.03, "Entropic regularization, in units of the cost matrix: mkmmd and uniform span 0 to 1.", above=0.0
     )
     sinkhorn_threshold: float = option(1e-3, "L1 error of the marginals at which Sinkhorn stops.", above=0.0)
-    sinkhorn_max_iterations: int = option(1000, "Most Sinkhorn iterations in a step.", minimum=1)
+    sinkhorn_max_iterations: int = option(1000, "Most Sinkhorn iterations in a step.", minimum=1, maximum=10**6)
 
     def __post_init__(self):
         super().__post_init__()

@@ -226,6 +226,7 @@ CONTENTS = {
     "header.tgz": (gzip.compress(damage(TAR, 0, HUGE_HEADER) + ZEROS), "must be whole.*a header has 1073741824 bytes"),
     "endless.tgz": (gzip.compress(TAR + bytes(2**26)), "must be whole.*unpacks to more than"),
     "header.tar": (TAR[:1024] + b"x" * 512 + TAR[1024:], "must be whole.*it breaks off"),
+    "zeros.tar": (TAR[:1024] + bytes(512) + TAR[1024:], "must be whole.*more after its end"),
     "size.zip": (ZIP.replace((5000).to_bytes(4, "little"), (4000).to_bytes(4, "little")), "must be whole.*CRC"),
     "none.tar": (make_tar({"notes.txt": b"x", "classes.csv": b"class\n"}), r"must hold images \(.jpg, "),
 }

@@ -59,7 +59,9 @@ def test_images_are_known_by_their_suffix_and_litter_is_passed_over(tmp_path, ca
     assert "left out 1 images outside the class folders" in cover and "cover.png'." in cover
 
 
-@pytest.mark.parametrize("names", [("Training", "Testing", "dev"), ("TRAIN", "test", "Validation")])
+@pytest.mark.parametrize(
+    "names", [("Training", "Testing", "dev"), ("TRAIN", "test", "Validation"), ("training_set", "Test Set", "valset")]
+)
 def test_splits_are_called_as_people_call_them(tmp_path, names):
     train, test, validation = names
     write_images(tmp_path, f"{train}/cat/1.png", f"{test}/cat/2.png", f"{validation}/cat/3.png")
