@@ -52,7 +52,7 @@ def test_images_are_known_by_their_suffix_and_litter_is_passed_over(tmp_path, ca
         # What may be the user's is told.
         os.mkfifo(tmp_path / "cat" / "pipe.png")
         (tmp_path / "cat" / "zero.png").symlink_to("/dev/zero")
-        write_images(tmp_path, "cover.png", "cat/x\x1b[31m\n.tiff")
+        write_images(tmp_path, "cover.png", "cat/x\x1b[31m\n.heic")
         assert listed(tmp_path) == {"train": [f"cat:cat/{name}" for name in names]}
     more, cover = (record.getMessage() for record in caplog.records)
     assert more.startswith("left out 3 files and folders that are not images, for example") and more.isprintable()
