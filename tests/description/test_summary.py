@@ -63,7 +63,7 @@ validation has no images of 2 classes: Käse 数, cat
 test has no images of 1 class: Käse 数
 
 Bad files     2 (a run stops at them; --skip_bad_images leaves them out)
-  train/dog/bad.jpg (train): Unknown image file format. One of JPEG, JPEG XL, PNG, GIF, BMP, WebP required.
+  train/dog/bad.jpg (train): an image must be a JPEG, PNG, WebP, GIF, BMP or TIFF file
   test/dog/cut.png (test): Invalid PNG data, size 300
 
 Duplicates    3 images in two or more places (same pixels at 224 x 224)

@@ -167,7 +167,7 @@ def test_pipes_and_devices_are_refused_and_never_waited_for(folder):
         with pytest.raises(InputError, match=f"must lead to a plain file. Received: 'a/{name}.png' in line 3 of"):
             list_domain(write(folder, f"path,label\na/1.png,x\na/{name}.png,x\n"))
     os.mkfifo(folder / "list2.csv")
-    with pytest.raises(InputError, match="`list:` must name an existing file"):
+    with pytest.raises(InputError, match="must be a plain file|must name a plain file"):
         list_domain(f"list:{folder}/list2.csv")
 
 
