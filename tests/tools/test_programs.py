@@ -203,7 +203,7 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     assert resumed.endswith(f" -m tools.predict '--model={workdir}/export' IMAGE ...\n")
     table = json.loads(succeed(repository, "evaluate", f"--workdir={workdir}", "--json"))
     assert table["accuracy"] == pytest.approx(result["target_accuracy"])
-    assert table["images"] == 3 * 6
+    assert table["images"] == result["target_test_images"] > 0
 
     succeed(repository, "export", f"--workdir={workdir}", f"--output={tmp_path / 'out'}")
     image, broken = next((bars / "target" / "t1").glob("*.png")), tmp_path / "broken.bmp"
