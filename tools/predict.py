@@ -48,7 +48,7 @@ def main(arguments):
         try:
             encoded = tf.constant([to_png(pathlib.Path(path).read_bytes())])
             probabilities = signatures["serve_bytes"](encoded=encoded)[values.head][0].numpy()
-        except (tf.errors.InvalidArgumentError, OSError, ValueError) as error:
+        except (tf.errors.OpError, OSError, ValueError) as error:
             reason = explain_error(error) if isinstance(error, tf.errors.OpError) else first_line(error)
             refused.append(f"{path!r} ({reason})")
             continue

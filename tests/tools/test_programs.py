@@ -250,7 +250,7 @@ def test_describe_data_prints_and_draws_what_a_run_would_use(repository, tmp_pat
     flags = ["--domain=folder:source?per_class=2", f"--data_root={tmp_path / 'bars'}", "--against=folder:target"]
     shown = succeed(repository, "describe_data", *flags, f"--output={tmp_path / 'new' / 'sheet.png'}")
     assert shown.startswith(
-        "Domain        folder:source?per_class=2\nImages        20: train 8, validation 4, test 8\n"
+        "Domain        folder:source?per_class=2\nImages        25: train 8, validation 6, test 11\n"
     )
     assert "\n  source/s3/009.png (test): an image must be a JPEG, PNG, WebP, GIF, BMP or TIFF file" in shown
     assert "\nShared        no images also in folder:target\n" in shown

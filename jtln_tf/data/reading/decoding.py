@@ -67,6 +67,9 @@ def decode_image(
 
 def explain_error(error: tf.errors.OpError) -> str:
     """Returns TensorFlow's reason for an error in one line, without the place in its graph."""
+    if isinstance(error, tf.errors.CancelledError):
+        # Of two operations that end at once, TensorFlow may report the loop that was stopped, not what stopped it.
+        return "the file is damaged"
     message = error.message.partition("\n\t [[")[0].strip().splitlines()[-1].split("}} ")[-1].split(" [Op:")[0]
     checked = re.search(r"assertion failed: \[(.*)\]", message)
     return checked[1].replace("] [", " ") if checked else message

@@ -149,7 +149,7 @@ def run(function, encoded):
     """The pixels and no reason, or nothing and the reason why there are none."""
     try:
         return function(tf.constant(encoded)).numpy().astype(float), ""
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, tf.errors.CancelledError) as error:
         return None, explain_error(error)
 
 
