@@ -7,6 +7,7 @@ it goes on where it was stopped.
 """
 
 import json
+import logging
 import sys
 
 from absl import flags
@@ -60,6 +61,8 @@ def main():
     configs = [config_from_flags(method) for method in methods]
     configs[0].require_domains()
 
+    # Which run begins is a note; what each run notes itself would be too much.
+    logging.getLogger("jtln_tf.comparison").setLevel(logging.INFO)
     load_tensorflow()
     from jtln_tf.comparison.plan import plan_variants
     from jtln_tf.comparison.run import run_comparison, run_folder
@@ -73,7 +76,9 @@ def main():
         print(json.dumps(rows))
         return
     data = configs[0].data
-    print(f"\n{data.source.text} -> {data.target.text}, {rows[0]['steps']} steps, {len(seeds)} seed(s)\n")
+    print(
+        f"\n{data.source.text} -> {data.target.text}, {max(row['steps'] for row in rows)} steps, {len(seeds)} seed(s)\n"
+    )
     print(format_table(rows))
     last = run_folder(values.output, variants[-1], seeds[-1])
     print(f"\nPlot          {values.output}/accuracy.png")

@@ -1,10 +1,9 @@
 """Several methods under one protocol: the same data, steps and seeds."""
 
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
-
-from absl import logging
 
 from jtln_tf import files
 from jtln_tf.comparison.plan import Variant, check_variant
@@ -16,6 +15,7 @@ from jtln_tf.experiment.workshop import Workshop
 from jtln_tf.monitoring import read_curve
 from jtln_tf.report.accuracy import save_accuracy_plot
 
+_LOG = logging.getLogger("jtln_tf.comparison")
 _KIND = "comparison"
 _OWN_FILES = ("table.json", "table.md", "accuracy.png")
 
@@ -69,7 +69,7 @@ def run_comparison(
 def _tell_cell(variant, seed, num_done, num_variants, seeds):
     cell, cells = num_done * len(seeds) + list(seeds).index(seed) + 1, num_variants * len(seeds)
     labels = "" if variant.label_count is None else f", {variant.label_count} label(s) a class"
-    logging.info("Run %d of %d: %s%s, seed %d.", cell, cells, variant.title, labels, seed)
+    _LOG.info("Run %d of %d: %s%s, seed %d.", cell, cells, variant.title, labels, seed)
 
 
 def _run_cell(variant, seed, output, is_last, workshop, overwrite, keep_weights):
