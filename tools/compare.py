@@ -75,10 +75,8 @@ def main():
     if values.json:
         print(json.dumps(rows))
         return
-    data = configs[0].data
-    print(
-        f"\n{data.source.text} -> {data.target.text}, {max(row['steps'] for row in rows)} steps, {len(seeds)} seed(s)\n"
-    )
+    data, steps = configs[0].data, max(row["steps"] for row in rows)
+    print(f"\n{data.source.text} -> {data.target.text}, {steps} steps, {len(seeds)} seed(s)\n")
     print(format_table(rows))
     last = run_folder(values.output, variants[-1], seeds[-1])
     print(f"\nPlot          {values.output}/accuracy.png")

@@ -62,7 +62,7 @@ def run_experiment(
     finished = run.read_result() if run.is_resumed else None
     if finished and (not export or run.export.is_dir()):
         return finished
-    assembly = assemble(run, workshop or Workshop())
+    assembly = assemble(run, workshop or Workshop(keeps_models=False))
     with run.begin(class_names(assembly.setup.domains), _needed_bytes(assembly.setup.network)):
         with tell_lost_images(*assembly.setup.domains.values()):
             state = train(run, assembly)

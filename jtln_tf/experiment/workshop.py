@@ -31,8 +31,9 @@ class Workshop:
     training step that differs from the last run's in nothing but data and weights. Its result is that of a run alone.
     """
 
-    def __init__(self):
-        self._trunks, self._bench = {}, None
+    def __init__(self, *, keeps_models: bool = True):
+        """Makes an empty workshop; one for a single run need not keep the model that it is trained on."""
+        self._trunks, self._bench, self._keeps_models = {}, None, keeps_models
 
     def trunk(self, config: ExperimentConfig, image_shape: tuple[int, int, int]) -> FrozenTrunk | None:
         """Returns the backbone of a configuration for images of a shape; None if a run changes it."""
@@ -56,6 +57,9 @@ class Workshop:
         key = _describe_kind(config, setup)
         if self._bench is None or self._bench.key != key:
             model = JointModel(setup.trained, method=config.method, cost=config.cost, cost_matrix=costs)
+            if not self._keeps_models:
+                return setup, model
+            model.keep_stages()
             self._bench = _Bench(key, setup.network, model, self._count_nodes())
             return setup, model
         network, model = self._bench.network, self._bench.model

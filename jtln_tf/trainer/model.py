@@ -92,7 +92,7 @@ class JointModel(keras.Model):
         terms = ("loss", *self.method.reports)
         self.health = Health(terms)
         names = (*terms, *(f"{side}_{kind}accuracy" for side in SIDES for kind in ("train_", "")))
-        self._compiled = {}
+        self._compiled = None
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         # All variables exist now, so a callback may save the model before its first step.
         self.built = True
@@ -144,15 +144,21 @@ class JointModel(keras.Model):
         self._clip_norm = clip_norm
         self.optimizer.build(backbone + heads)
 
+    def keep_stages(self) -> None:
+        """Keeps from now on what the model is compiled to for each stage, for runs that follow; it takes memory."""
+        self._compiled = {}
+
     def keep_compiled(self, stage: Stage) -> None:
-        """Keeps what the model was compiled to for a stage, so that `take_up` finds it again."""
+        """Keeps what the model was compiled to for a stage, if stages are kept, so that `take_up` finds it again."""
+        if self._compiled is None:
+            return
         self.make_train_function()
         values = {name: getattr(self, name) for name in ("optimizer", "_optimizers", "_clip_norm", "train_function")}
         self._compiled[stage] = _Compiled(values, [keras.ops.copy(one) for one in self.optimizer.variables])
 
     def take_up(self, stage: Stage) -> bool:
         """Takes up what was kept for a stage, with its optimizers as they were; returns whether there was any."""
-        if stage not in self._compiled:
+        if stage not in (self._compiled or {}):
             return False
         kept = self._compiled[stage]
         for name, value in kept.values.items():
