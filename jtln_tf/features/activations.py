@@ -50,7 +50,11 @@ class FrozenTrunk:
 
     def knows(self, split: Split, folder: str) -> bool:
         """Returns whether the activations of all images of a split are known, in a cache folder or in memory."""
-        keys = image_keys(split)
+        try:
+            keys = image_keys(split)
+        except OSError:
+            # Whoever decodes it will say which file cannot be read.
+            return False
         return any(self.store(place).find(keys).all() for place in (folder, None))
 
 

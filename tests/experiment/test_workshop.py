@@ -1,12 +1,13 @@
 """What runs share changes no result. Oracle: the same run alone."""
 
+import dataclasses
 import gc
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jtln_tf.config import DataConfig, NetworkConfig, TrainingConfig
+from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.data import decoded
 from jtln_tf.experiment.config import ExperimentConfig
@@ -75,6 +76,10 @@ def test_images_are_decoded_once_for_all_runs_on_a_frozen_trunk(tmp_path, monkey
         run_experiment(config, tmp_path / f"again{number}", export=False, workshop=workshop)
     gc.collect()
     assert sum(isinstance(each, Neck) for each in gc.get_objects()) <= 3
+    (tmp_path / "list.csv").write_text("path,label\nsource/class0/0.png,a\nsource/class1/0.png,b\nsource/gone.png,a\n")
+    lost = dataclasses.replace(config, data=dataclasses.replace(data, source="list:list.csv"))
+    with pytest.raises(InputError, match="Every image must be readable. Received: 'source/gone.png"):
+        run_experiment(lost, tmp_path / "lost")
     Image.new("RGB", (16, 16)).save(tmp_path / "target" / "class0" / "0.png")
     run_experiment(config, tmp_path / "third", export=False)
     assert sum(counts) > 48

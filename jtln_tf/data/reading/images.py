@@ -18,8 +18,6 @@ _COPIED_BYTES = 2**28
 _RECORDS_AT_ONCE = 256
 # Keys of records by number, by what identifies their files.
 _known_records = {}
-# Rows of pixels, spread over an image, and last bytes of a file: most images differ in them.
-_SAMPLED_ROWS, _SAMPLED_BYTES = 4, 512
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,12 +75,6 @@ class Pixels(Images):
         """Yields the bytes of the arrays at `rows`."""
         return (np.ascontiguousarray(self.values[row]).data.cast("B") for row in rows)
 
-    def samples(self) -> list:
-        """Returns a cheap value for each image, which is the same for equal images."""
-        # Borders are often blank.
-        lines = np.linspace(0, self.values.shape[1] - 1, _SAMPLED_ROWS + 2)[1:-1].astype(int)
-        return [hash(image[lines].tobytes()) for image in self.values]
-
     def stream(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the arrays [b, ...] for batches of rows."""
         if isinstance(self.values, np.memmap) or self.values.nbytes > _COPIED_BYTES:
@@ -114,10 +106,6 @@ class Files(Images):
     def keys(self) -> np.ndarray:
         """Returns a number for the content of each file; a process reads a file once for it."""
         return keys_of_files(self.values)
-
-    def samples(self) -> list:
-        """Returns the size and the last bytes of each file."""
-        return list(map(_sample_file, self.values))
 
     def entries(self, rows: Sequence[int]) -> list[str]:
         """Returns the texts that `to_bytes` takes."""
@@ -168,10 +156,6 @@ class Records(Images):
         contents = dataclasses.replace(self, values=np.array(numbers, np.int64)).contents(range(len(numbers)))
         known.update(zip(numbers, keys_of_bytes(contents).tolist(), strict=True))
         return np.array([known[number] for number in self.values.tolist()], "u8")
-
-    def samples(self) -> list:
-        """Returns the size and the last bytes of each record."""
-        return [(len(encoded), encoded[-_SAMPLED_BYTES:]) for encoded in self.contents(range(len(self)))]
 
     def entries(self, rows: Sequence[int]) -> list[bytes]:
         """Returns the encoded images at `rows`."""
@@ -228,13 +212,6 @@ def _version(path):
 def _digest_file(path, size, time):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def _sample_file(path):
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - _SAMPLED_BYTES))
-        return size, file.read()
 
 
 def _identify_files(paths):
