@@ -1,17 +1,16 @@
 """Which pretrained backbone stands for `--backbone=auto` on this machine. Imports no TensorFlow."""
 
 import dataclasses
-import functools
 import importlib.util
 import math
 import os
 import pathlib
-import urllib.request
 
 from absl import logging
 
 from jtln_tf.config.domain_spec import SIDES
 from jtln_tf.config.errors import InputError
+from jtln_tf.config.network_access import has_file
 from jtln_tf.config.sections import DataConfig, NetworkConfig, TrainingConfig
 
 AUTO = "auto"
@@ -21,7 +20,6 @@ _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 # A keras.applications model and its weights: where keras looks for them, and where it downloads them.
 _FALLBACK, _FALLBACK_FILE = "EfficientNetV2B0", "efficientnetv2-b0_notop.h5"
 _FALLBACK_URL = "https://storage.googleapis.com/tensorflow/keras-applications/efficientnet_v2/"
-_MOST_SECONDS = 10
 
 
 def find_lite0_weights() -> pathlib.Path | None:
@@ -120,14 +118,6 @@ def _choose(network, name, weights, reason):
     return dataclasses.replace(network, backbone=name, weights=weights)
 
 
-@functools.cache
 def _has_fallback():
     """Returns whether keras has the weights, or a server answers that it has them."""
-    if os.path.isfile(keras_weights_folder() / _FALLBACK_FILE):
-        return True
-    try:
-        request = urllib.request.Request(_FALLBACK_URL + _FALLBACK_FILE, method="HEAD")
-        with urllib.request.urlopen(request, timeout=_MOST_SECONDS):
-            return True
-    except OSError:
-        return False
+    return os.path.isfile(keras_weights_folder() / _FALLBACK_FILE) or has_file(_FALLBACK_URL + _FALLBACK_FILE)

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig, pretrained
+from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig, network_access, pretrained
 from jtln_tf.config.pretrained import resolve_backbone, resolve_learning_rate, resolve_start
 
 PHOTOS = DataConfig(source="folder:many", target="folder:few")
@@ -16,9 +16,9 @@ def bare_machine(monkeypatch, tmp_path):
     monkeypatch.setattr(pretrained, "_LITE0_MODULE", "no_such_package")
     monkeypatch.setattr(pretrained, "_FALLBACK_URL", "http://127.0.0.1:9/")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    pretrained._has_fallback.cache_clear()
+    network_access._ask.cache_clear()
     yield
-    pretrained._has_fallback.cache_clear()
+    network_access._ask.cache_clear()
 
 
 def choice(data=PHOTOS, begun=None, **options):
@@ -37,7 +37,6 @@ def install(folder, monkeypatch):
 def test_the_best_that_is_at_hand_is_chosen(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="Hint: pip install .*-model==0.1.0; or .*PATH.keras; or --backbone=small_cnn"):
         choice()
-    pretrained._has_fallback.cache_clear()
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "efficientnetv2-b0_notop.h5").touch()
     assert choice() == ("EfficientNetV2B0", "imagenet")
@@ -69,7 +68,6 @@ def test_a_download_is_possible_if_a_server_has_the_file(monkeypatch):
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setattr(pretrained, "_FALLBACK_URL", f"http://127.0.0.1:{server.server_port}/")
         assert choice() == ("EfficientNetV2B0", "imagenet")
-        pretrained._has_fallback.cache_clear()
         monkeypatch.setattr(pretrained, "_FALLBACK_FILE", "other.h5")
         with pytest.raises(InputError, match="`backbone`=auto found no pretrained network"):
             choice()
