@@ -181,6 +181,7 @@ def name_difference(encoded, is_valid):
 @pytest.mark.slow
 def test_fuzzed_images():
     rng, faults = np.random.default_rng(7), []
+    peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for encoded in (b"", b"BM"):
         # Builds both graphs.
         run(decode, encoded), run(decode_portably, encoded)
@@ -191,4 +192,5 @@ def test_fuzzed_images():
         if fault := name_difference(encoded, is_valid):
             faults.append(f"{number} {name} {'valid' if is_valid else 'damaged'}: {fault}")
     assert not faults, "\n".join(faults)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2 * 2**20
+    # Earlier tests of this process have had a peak of their own.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before < 2 * 2**20
