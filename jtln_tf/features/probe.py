@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from jtln_tf.data import Domain
-from jtln_tf.features.start import stream_features
+from jtln_tf.features.start import stream_features, to_unit
 from jtln_tf.network import features_before_neck, find_neck
 
 # Inverse strengths of the penalty; the first is for one image a class, where there is nothing to choose by.
@@ -19,7 +19,7 @@ def fit_probe(network: keras.Model, domain: Domain) -> None:
     """Sets neck and target head of a network to a logistic regression on the features |x| = 1 of a target domain."""
     batches = list(stream_features(features_before_neck(network), domain.train))
     features, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    features = to_unit(features)
     weights, bias = fit_logistic_regression(features, labels)
     width = features.shape[1]
     find_neck(network).set_start(np.zeros(width), np.zeros(width), np.eye(width))

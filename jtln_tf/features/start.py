@@ -35,7 +35,7 @@ def start_neck(
     sums = {side: _ClassSums(domain.num_classes, width) for side, domain in domains.items()}
     for side, domain in domains.items():
         for features, labels in stream_features(domain_view(raw, side), domain.train):
-            sums[side].add(features, labels)
+            sums[side].add(to_unit(features), labels)
     source = sums["source"]
     kernel = fit_map(source.within_covariance(), shrinkage) if is_whitened else np.eye(width)
     # Of the length of features, so that a step of the optimizer changes every map by as much.
@@ -54,9 +54,12 @@ def imprint_heads(network: keras.Model, domains: dict[str, Domain]) -> None:
         sums = _ClassSums(domain.num_classes, features_model(network).output.shape[-1], has_products=False)
         for features, labels in stream_features(domain_view(features_model(network), side), domain.train):
             sums.add(features, labels)
-        means = sums.class_means()
-        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        network.get_layer(f"{side}_logits").set_classes(means)
+        network.get_layer(f"{side}_logits").set_classes(to_unit(sums.class_means()))
+
+
+def to_unit(vectors: np.ndarray) -> np.ndarray:
+    """Returns vectors [N, D] with length 1; zeros stay zeros."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def stream_features(model: keras.Model, split: Split):

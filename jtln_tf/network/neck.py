@@ -10,9 +10,9 @@ from jtln_tf.config import SIDES
 
 @keras.saving.register_keras_serializable(package="jtln_tf")
 class Neck(keras.layers.Layer):
-    """Centres each domain's features by its own mean, maps them by one shared matrix and normalizes them.
+    """Normalizes features, centres each domain by its own mean, maps both by one shared matrix and normalizes again.
 
-        z = (x - mean of its domain) W / |(x - mean of its domain) W|
+        u = x / |x|,    z = (u - mean of its domain) W / |(u - mean of its domain) W|
 
     W is trained. It begins as the identity, and the means as zeros, until `set_start` is called.
     """
@@ -32,7 +32,8 @@ class Neck(keras.layers.Layer):
 
     def call(self, features):
         """Returns unit vectors [B, D]; features are of the domains that `images_of` names."""
-        return tf.math.l2_normalize(tf.matmul(features - self._mean(), self.kernel), axis=-1)
+        units = tf.math.l2_normalize(features, axis=-1)
+        return tf.math.l2_normalize(tf.matmul(units - self._mean(), self.kernel), axis=-1)
 
     def _mean(self):
         domain, means = current_domain(), {side: tf.convert_to_tensor(mean) for side, mean in self.means.items()}
@@ -41,7 +42,7 @@ class Neck(keras.layers.Layer):
         return tf.where(domain[:, None], means["target"], means["source"])
 
     def set_start(self, source_mean, target_mean, kernel) -> None:
-        """Sets the means [D] of both domains and the map [D, D]."""
+        """Sets the means [D] of both domains' normalized features, and the map [D, D]."""
         for side, mean in zip(SIDES, (source_mean, target_mean), strict=True):
             self.means[side].assign(mean)
         self.kernel.assign(kernel)
