@@ -30,6 +30,9 @@ flags.DEFINE_list(
 flags.DEFINE_list("cost_matrices", [], "Run methods with class costs once with each of these, not --cost_matrix.")
 flags.DEFINE_list("label_counts", [], "Run all methods with each of these, not with --labels_per_class.")
 flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1, upper_bound=10_000)
+flags.DEFINE_integer(
+    "jobs", 0, "Runs at once; 0: one a core as far as memory goes, or one on a GPU.", lower_bound=0, upper_bound=256
+)
 flags.DEFINE_string("output", "", "Folder of the comparison.")
 flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in --output.")
 flags.DEFINE_bool("keep_weights", False, "Keep the weights of all seeds, not of the last one alone.")
@@ -70,7 +73,7 @@ def main():
 
     variants = plan_variants(configs, tuple(values.cost_matrices), label_counts)
     seeds = range(values.seed, values.seed + values.seeds)
-    options = {"overwrite": values.overwrite, "keep_weights": values.keep_weights}
+    options = {"overwrite": values.overwrite, "keep_weights": values.keep_weights, "jobs": values.jobs}
     rows = run_comparison(variants, seeds, values.output, **options)
     if values.json:
         print(json.dumps(rows))

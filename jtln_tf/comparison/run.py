@@ -1,11 +1,13 @@
 """Several methods under one protocol: the same data, steps and seeds."""
 
+import functools
 import logging
 import os
 import pathlib
 from collections.abc import Sequence
 
 from jtln_tf import files
+from jtln_tf.comparison.jobs import Cell, choose_jobs, run_cells
 from jtln_tf.comparison.plan import Variant, check_variant
 from jtln_tf.comparison.table import format_table, sort_rows, summarize
 from jtln_tf.config import InputError
@@ -27,11 +29,12 @@ def run_comparison(
     *,
     overwrite: bool = False,
     keep_weights: bool = False,
+    jobs: int = 1,
 ) -> list[dict]:
     """Runs every variant with every seed, and writes `table.json`, `table.md` and `accuracy.png`.
 
     A comparison that was stopped can be called again: it keeps the finished runs in `output` and continues the
-    unfinished ones. The tables are written anew after each variant. No run is exported.
+    unfinished ones. The tables are written anew after each variant that is complete. No run is exported.
 
     Args:
         variants: Lines of the table, in order.
@@ -39,6 +42,7 @@ def run_comparison(
         output: Folder; a run is in `VARIANT/seedN/` of it.
         overwrite: Replace runs of another configuration.
         keep_weights: Keep the checkpoints of all runs, not of each variant's last one alone.
+        jobs: Runs at once, each in a process of its own; 0 chooses by cores and memory.
 
     Returns:
         Rows of the table: dicts of JSON values.
@@ -46,6 +50,7 @@ def run_comparison(
     Raises:
         InputError: If a run may not use its folder, the tables would replace files of somebody else's, or a cost file
             does not fit; before the first run.
+        RunStoppedError: If a run cannot go on.
     """
     output = pathlib.Path(output)
     # Looks at all folders before the first run: a refusal after an hour would be late.
@@ -54,30 +59,42 @@ def run_comparison(
         check_variant(variant, len(seeds))
         for seed in seeds:
             Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
-    workshop, results = Workshop(), {}
-    for variant in variants:
-        results[variant] = []
-        for seed in seeds:
-            _tell_cell(variant, seed, len(results) - 1, len(variants), seeds)
-            results[variant].append(
-                _run_cell(variant, seed, output, seed == seeds[-1], workshop, overwrite, keep_weights)
-            )
-        rows = _write_tables(output, results, seeds)
+    cells = [Cell(variant, seed) for variant in variants for seed in seeds]
+    kept = None if keep_weights else seeds[-1]
+    make_runner = functools.partial(_make_runner, output, overwrite, kept)
+    results = {variant: {} for variant in variants}
+    rows = []
+    for number, (cell, result) in enumerate(run_cells(cells, make_runner, jobs or choose_jobs(len(cells))), 1):
+        own = results[cell.variant]
+        own[cell.seed] = result
+        _tell_cell(cell, result, number, len(cells))
+        if len(own) == len(seeds):
+            complete = {
+                variant: [own[seed] for seed in seeds] for variant, own in results.items() if len(own) == len(seeds)
+            }
+            rows = _write_tables(output, complete, seeds)
     return rows
 
 
-def _tell_cell(variant, seed, num_done, num_variants, seeds):
-    cell, cells = num_done * len(seeds) + list(seeds).index(seed) + 1, num_variants * len(seeds)
+def _tell_cell(cell, result, number, num_cells):
+    variant = cell.variant
     labels = "" if variant.label_count is None else f", {variant.label_count} label(s) a class"
-    _LOG.info("Run %d of %d: %s%s, seed %d.", cell, cells, variant.title, labels, seed)
+    accuracy = 100 * result["target_accuracy"]
+    _LOG.info("Run %d of %d: %s%s, seed %d: %.1f %%", number, num_cells, variant.title, labels, cell.seed, accuracy)
 
 
-def _run_cell(variant, seed, output, is_last, workshop, overwrite, keep_weights):
-    folder, config = run_folder(output, variant, seed), variant.configure(seed)
-    result = run_experiment(config, folder, resume=True, overwrite=overwrite, export=False, workshop=workshop)
-    if not (is_last or keep_weights):
-        Run(folder, config).discard_weights()
-    return result
+def _make_runner(output, overwrite, kept_seed):
+    """Returns what runs one cell after the other; `kept_seed` is the seed whose weights are kept, or None for all."""
+    workshop = Workshop()
+
+    def run(cell):
+        folder, config = run_folder(output, cell.variant, cell.seed), cell.variant.configure(cell.seed)
+        result = run_experiment(config, folder, resume=True, overwrite=overwrite, export=False, workshop=workshop)
+        if kept_seed not in (None, cell.seed):
+            Run(folder, config).discard_weights()
+        return result
+
+    return run
 
 
 def _write_tables(output, results, seeds):

@@ -14,9 +14,9 @@ from jtln_tf.methods import find_method
 DATA = DataConfig(source="builtin:mnist5k", target="builtin:optdigits")
 
 
-def variants(*methods, label_counts=(), **training):
+def variants(*methods, label_counts=(), data=DATA, **training):
     network = NetworkConfig(neck="identity") if methods else NetworkConfig()
-    config = {"data": DATA, "network": network, "training": TrainingConfig(**training)}
+    config = {"data": data, "network": network, "training": TrainingConfig(**training)}
     configs = [ExperimentConfig(method=find_method(name)(), **config) for name in methods or ("joint", "l2_sp")]
     return plan_variants(configs, label_counts=label_counts)
 

@@ -1,0 +1,66 @@
+import logging
+import os
+import signal
+
+import pytest
+
+from jtln_tf.comparison.jobs import Cell, choose_cell, run_cells
+from jtln_tf.comparison.run import run_comparison
+from jtln_tf.config import DataConfig, InputError, RunStoppedError
+from tests.comparison.test_run import variants
+
+JOINT, L2_SP, JTLN = variants("joint", "l2_sp", "jtln", steps=2)
+REFUSED, KILLED = 98, 99
+
+
+@pytest.mark.parametrize(
+    ("waiting", "last", "others", "expected"),
+    [
+        ([JOINT, L2_SP], None, [], 0),
+        ([JOINT, L2_SP], L2_SP, [], 1),
+        ([JOINT, L2_SP], None, [JOINT], 1),
+        ([JOINT, JOINT], L2_SP, [JOINT], 1),
+        ([JOINT, JTLN, L2_SP], L2_SP, [L2_SP], 2),
+    ],
+)
+def test_a_process_stays_with_its_method_and_else_takes_one_that_is_free(waiting, last, others, expected):
+    others = [Cell(other, 1) for other in others]
+    assert choose_cell([Cell(one, 0) for one in waiting], last and Cell(last, 1), others) == expected
+
+
+def make_stand_in():
+    """Returns what takes no time, and fails for two seeds."""
+
+    def run(cell):
+        if cell.seed == REFUSED:
+            raise InputError("`labels` must be many. Received: few.")
+        if cell.seed == KILLED:
+            os.kill(os.getpid(), signal.SIGKILL)
+        logging.getLogger("jtln_tf").warning("process %d is at work", os.getpid())
+        return {"process": os.getpid(), "seed": cell.seed}
+
+    return run
+
+
+@pytest.mark.slow
+def test_cells_run_in_several_processes_and_a_fault_of_one_ends_all(caplog):
+    cells = [Cell(JOINT, seed) for seed in range(8)]
+    ended = list(run_cells(cells, make_stand_in, 2))
+    assert sorted(result["seed"] for _, result in ended) == list(range(8))
+    assert all(cell.seed == result["seed"] for cell, result in ended)
+    processes = {result["process"] for _, result in ended}
+    assert len(processes) == 3 and os.getpid() in processes
+    assert sum("is at work" in record.getMessage() for record in caplog.records) == 8
+    with pytest.raises(InputError, match="`labels` must be many. Received: few."):
+        list(run_cells([*cells, Cell(JOINT, REFUSED)], make_stand_in, 2))
+    with pytest.raises(RunStoppedError, match=r"one ended with status -9.* Hint: fewer --jobs"):
+        list(run_cells([*cells, Cell(JOINT, KILLED)], make_stand_in, 2))
+
+
+@pytest.mark.slow
+def test_runs_at_once_end_as_runs_in_a_row(tmp_path):
+    few = DataConfig(source="builtin:mnist5k?per_class=5", target="builtin:optdigits?per_class=3")
+    lines = variants("joint", "jtln", label_counts=(1, 2), data=few, steps=3)
+    rows = [run_comparison(lines, range(2), tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2)]
+    accuracies = [[(row["title"], row["label_count"], row["target_accuracies"]) for row in one] for one in rows]
+    assert accuracies[0] == accuracies[1]
