@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from jtln_tf.config import InputError, parse_augmentation
-from tools.program import load_tensorflow, run_program
+from jtln_tf.tools.program import load_tensorflow, run_program
 
 BASE = "crop,flip"
 POLICIES = (

@@ -22,7 +22,7 @@ from jtln_tf.config import InputError
 from jtln_tf.costs.metrics.mkmmd import mkmmd_cost
 from jtln_tf.costs.numerics.kernel import BANDWIDTH_FACTORS, median_squared_distance
 from jtln_tf.costs.numerics.kernel_features import NUM_FREQUENCIES, draw_frequencies, mkmmd_of_sums, sum_embeddings
-from tools.program import run_program
+from jtln_tf.tools.program import run_program
 
 METHODS = ("exact", "linear")
 # What the processes of the sizes are told.

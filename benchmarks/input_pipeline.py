@@ -14,7 +14,7 @@ import time
 from absl import flags
 
 from jtln_tf.config import InputError
-from tools.program import load_tensorflow, run_program
+from jtln_tf.tools.program import load_tensorflow, run_program
 
 flags.DEFINE_string("domain", "", "folder: or list: domain of JPEG files.")
 flags.DEFINE_string("data_root", "", "Folder that relative paths are looked up in.")

@@ -17,7 +17,7 @@ import time
 import numpy as np
 from absl import flags
 
-from tools.program import run_program
+from jtln_tf.tools.program import run_program
 
 NUM_CLASSES, TARGET_CLASSES, TARGET_IMAGES, SIDE = 100, 10, 50, 32
 

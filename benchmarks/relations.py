@@ -15,10 +15,10 @@ import pathlib
 
 from absl import flags
 
-from flags import config_from_flags, define_config_flags
+from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.config import InputError
 from jtln_tf.costs.spec import COST_METRICS, parse_cost_spec
-from tools.program import load_tensorflow, run_program
+from jtln_tf.tools.program import load_tensorflow, run_program
 
 define_config_flags()
 flags.DEFINE_list("metrics", ["mkmmd"], f"Of {', '.join(COST_METRICS)}, and combinations.")

@@ -24,7 +24,7 @@ from benchmarks.problems import EPSILONS, SIZES, make_problem, marginal_error
 from benchmarks.report import format_table, plot, summarize
 from benchmarks.solvers import OURS, PACKAGES, SOLVERS
 from jtln_tf.config import InputError
-from tools.program import run_program
+from jtln_tf.tools.program import run_program
 
 # If the first solve, which compiles, takes more of the limit, it counts; else the median of the solves of some seconds.
 ONCE_SHARE = 1 / 3

@@ -18,9 +18,9 @@ from absl import flags
 
 from benchmarks.parts import compiled_model, prepare_setup, training_batches
 from benchmarks.plain_sinkhorn import count_plain_updates
-from flags import config_from_flags, define_config_flags
+from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.config import InputError
-from tools.program import load_tensorflow, run_program
+from jtln_tf.tools.program import load_tensorflow, run_program
 
 define_config_flags()
 flags.DEFINE_integer("warm_steps", 100, "Steps with the transport before anything is measured.", lower_bound=1)

@@ -1,7 +1,7 @@
 import pytest
 from absl import flags
 
-from flags import config_from_flags, define_config_flags, preset_path, with_given_flags
+from jtln_tf.flags import config_from_flags, define_config_flags, preset_path, with_given_flags
 from jtln_tf.config import InputError, options_of
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.methods import METHODS

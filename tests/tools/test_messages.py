@@ -5,7 +5,7 @@ import sys
 
 import tqdm
 
-from tools.messages import MessageHandler
+from jtln_tf.tools.messages import MessageHandler
 
 
 def test_notes_are_plain_warnings_are_marked_and_a_bar_stays_whole(capsys):

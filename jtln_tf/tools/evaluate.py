@@ -10,7 +10,7 @@ import json
 from absl import flags
 
 from jtln_tf.experiment.workdir import Run
-from tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to evaluate on.")

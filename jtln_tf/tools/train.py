@@ -13,10 +13,10 @@ import sys
 
 from absl import flags
 
-from flags import config_from_flags, define_config_flags, with_given_flags
+from jtln_tf.flags import config_from_flags, define_config_flags, with_given_flags
 from jtln_tf.config import InputError
 from jtln_tf.experiment.workdir import Run
-from tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 define_config_flags()
 flags.DEFINE_string("workdir", "", "Folder of the run.")

@@ -14,8 +14,8 @@ import pathlib
 from absl import flags
 
 from jtln_tf.config import MOST_SEED, parse_domain_spec
-from tools.program import check_output, load_tensorflow, require_flags, run_program
-from tools.progress import show_progress
+from jtln_tf.tools.program import check_output, load_tensorflow, require_flags, run_program
+from jtln_tf.tools.progress import show_progress
 
 flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train.")
 flags.DEFINE_string("against", "", "Another domain, in which images of the first are looked for.")

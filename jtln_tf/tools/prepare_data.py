@@ -12,7 +12,7 @@ import sys
 from absl import flags
 
 from jtln_tf.config import MOST_IMAGES, InputError, parse_domain_spec
-from tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 _OPTIONS_OF_RUNS = ("per_class", "test_fraction", "validation_fraction", "crop_bottom")
 

@@ -14,7 +14,7 @@ from absl import flags
 
 from jtln_tf.features.cache_folder import clear_cache, describe_cache
 from jtln_tf.files import default_cache_folder
-from tools.program import run_program
+from jtln_tf.tools.program import run_program
 
 flags.DEFINE_string("cache_dir", "", "Cache folder; empty: .jtln_cache in --data_root.")
 flags.DEFINE_string("data_root", "", "Folder of the data, whose cache folder is meant.")

@@ -12,13 +12,13 @@ import pathlib
 
 from absl import flags
 
-from flags import config_from_flags, define_config_flags
+from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.config import InputError
 from jtln_tf.costs.spec import COST_METRICS, parse_cost_spec
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.files import write_whole
-from tools.program import check_output, load_tensorflow, run_program
-from tools.progress import show_progress
+from jtln_tf.tools.program import check_output, load_tensorflow, run_program
+from jtln_tf.tools.progress import show_progress
 
 define_config_flags()
 flags.DEFINE_string("metric", "", f"{', '.join(COST_METRICS)}, a file, or several: 0.7*mkmmd+0.3*text.")

@@ -12,7 +12,7 @@ import json
 from absl import flags
 
 from jtln_tf.config import MOST_SIDE, NetworkConfig
-from tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 _SIDE = 224
 

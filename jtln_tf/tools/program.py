@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from absl import flags, logging
 
-from flags import preset_path
+from jtln_tf.flags import preset_path
 from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError
 from jtln_tf.files import escape_name, first_line
-from tools.messages import show_messages
+from jtln_tf.tools.messages import show_messages
 
 # Exit statuses.
 _STOPPED, _DIVERGED, _INTERRUPTED = 2, 1, 130

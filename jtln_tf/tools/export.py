@@ -11,7 +11,7 @@ from absl import flags
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.export import layout
 from jtln_tf.files import check_marked
-from tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
 flags.DEFINE_string("output", "", "Folder of the export; an earlier export there is replaced.")

@@ -12,11 +12,11 @@ import sys
 
 from absl import flags
 
-from flags import config_from_flags, define_config_flags
+from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.config import MOST_IMAGES, InputError
 from jtln_tf.costs.spec import parse_cost_spec
 from jtln_tf.methods import COMPARED_METHODS, METHODS
-from tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 define_config_flags()
 # Validation images are labelled too, and methods that take no steps could not choose a step by them.

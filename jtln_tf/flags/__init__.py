@@ -3,6 +3,6 @@
 Flags are read here and nowhere else; what runs gets an `ExperimentConfig`.
 """
 
-from flags.options import config_from_flags, define_config_flags, preset_path, with_given_flags
+from jtln_tf.flags.options import config_from_flags, define_config_flags, preset_path, with_given_flags
 
 __all__ = ["config_from_flags", "define_config_flags", "preset_path", "with_given_flags"]

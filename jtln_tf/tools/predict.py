@@ -13,7 +13,7 @@ from absl import flags
 
 from jtln_tf.config import InputError, MissingInputError, NonFiniteLossError
 from jtln_tf.files import to_json
-from tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 # Bad images that the error names.
 _NAMED = 20

@@ -11,7 +11,7 @@ import os
 from absl import flags
 
 from jtln_tf.config import MissingInputError
-from tools.program import check_output, load_tensorflow, run_program
+from jtln_tf.tools.program import check_output, load_tensorflow, run_program
 
 flags.DEFINE_string("input", "", "File of the weights: .npy of {'conv1': [weights, biases], ...}, or .npz.")
 flags.DEFINE_string("output", "", "File to write, .weights.h5.")
