@@ -9,7 +9,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_
 
 # Trains JTLN and its baselines on embedded real data and prints the table.
 demo: $(VENV)/installed
-	$(BIN)/python -m tools.compare --preset=digits --seeds=$(SEEDS) --output=demo/seeds$(SEEDS)
+	$(BIN)/jtln compare --preset=digits --seeds=$(SEEDS) --output=demo/seeds$(SEEDS)
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal
@@ -29,10 +29,10 @@ bench-solver: .venv-bench/installed
 clean:
 	rm -rf $(VENV) .venv-bench demo benchmarks/solver.json benchmarks/solver.png
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt pyproject.toml
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt

@@ -3,7 +3,7 @@
     python -m benchmarks.large_folder --images=200000
 
 Makes the folder if it does not exist: 32 x 32 JPEGs in 100 classes, and 10 more classes as the target. Then runs
-`tools.train --cache=none` on it in its own process.
+`jtln train --cache=none` on it in its own process.
 """
 
 import json
@@ -44,7 +44,7 @@ def main():
 def measure(folder, workdir, steps):
     """Returns the figures of a run on the images, a dict."""
     command = [
-        *(sys.executable, "-m", "tools.train", "--cache=none", f"--source=folder:{folder}/source"),
+        *(sys.executable, "-m", "jtln train", "--cache=none", f"--source=folder:{folder}/source"),
         *(f"--target=folder:{folder}/target", f"--image_size={SIDE}", "--backbone=small_cnn", "--method=joint"),
         *(f"--steps={steps}", "--log_steps=1", "--noexport", f"--workdir={workdir}"),
     ]
@@ -56,7 +56,7 @@ def measure(folder, workdir, steps):
             seconds = time.perf_counter() - begun
         time.sleep(0.05)
     if process.returncode or seconds is None:
-        raise RuntimeError(f"tools.train ended with status {process.returncode}")
+        raise RuntimeError(f"jtln train ended with status {process.returncode}")
     # Kibibytes, on Linux.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
     return {"seconds_to_first_step": seconds, "peak_mib": peak}

@@ -15,9 +15,9 @@ import pathlib
 
 from absl import flags
 
-from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.config import InputError
 from jtln_tf.costs.spec import COST_METRICS, parse_cost_spec
+from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.tools.program import load_tensorflow, run_program
 
 define_config_flags()

@@ -18,8 +18,8 @@ from absl import flags
 
 from benchmarks.parts import compiled_model, prepare_setup, training_batches
 from benchmarks.plain_sinkhorn import count_plain_updates
-from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.config import InputError
+from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.tools.program import load_tensorflow, run_program
 
 define_config_flags()

@@ -10,12 +10,13 @@ import types
 
 import pytest
 
+from jtln_tf.tools.command import VERBS
 from tests.conftest import REPOSITORY
 
 README, BUILD = REPOSITORY / "README.md", REPOSITORY / "BUILD.md"
 DOCUMENTS = [README, BUILD, *sorted((REPOSITORY / "docs").glob("*.md"))]
-FILES = [path for folder in ("tools", "benchmarks") for path in sorted((REPOSITORY / folder).glob("*.py"))]
-PROGRAMS = [f"{path.parent.name}.{path.stem}" for path in FILES if "__main__" in path.read_text()]
+FILES = sorted((REPOSITORY / "benchmarks").glob("*.py"))
+PROGRAMS = [*VERBS, *(f"benchmarks.{path.stem}" for path in FILES if "__main__" in path.read_text())]
 
 
 def blocks(document, language):
@@ -31,16 +32,17 @@ def run(*arguments, **options):
 
 @functools.cache
 def flags_of(program):
-    found = re.findall(r"^ .*?--(?:\[no\])?(\w+):", run("-m", program, "--help"), re.MULTILINE)
+    module = ["jtln_tf", program] if program in VERBS else [program]
+    found = re.findall(r"^ .*?--(?:\[no\])?(\w+):", run("-m", *module, "--helpfull"), re.MULTILINE)
     return {*found, *(f"no{name}" for name in found), "preset", "flagfile"}
 
 
 def test_documented_commands_name_programs_and_flags_that_exist():
     texts = [block.replace("\\\n", " ") for document in DOCUMENTS for block in blocks(document, "bash")]
-    lines = re.findall(r".* -m (?:tools|benchmarks)\..*", "\n".join(texts))
+    lines = re.findall(r".*(?:\bjtln [a-z]| -m benchmarks\.).*", "\n".join(texts))
     assert len(lines) > 20
     for line in lines:
-        program, *arguments = re.split(r"\s-m\s", line)[1].split()[:1] + shlex.split(line, comments=True)
+        program, *arguments = shlex.split(re.split(r"\bjtln | -m ", line, maxsplit=1)[1], comments=True)
         given = {argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--")}
         assert not given - flags_of(program), line
 
@@ -53,7 +55,7 @@ def test_flags_named_in_the_text_exist():
 def test_presets_hold_valid_options_and_stand_in_the_docs():
     presets = sorted((REPOSITORY / "flags" / "presets").glob("*.flags"))
     code = (
-        "import sys, absl.flags, flags\n"
+        "import sys, absl.flags\nfrom jtln_tf import flags\n"
         "for preset in sys.argv[1:]:\n"
         "    values = absl.flags.FlagValues()\n"
         "    flags.define_config_flags(values)\n"

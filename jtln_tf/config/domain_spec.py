@@ -54,6 +54,7 @@ _NUMBERS = {
     "class_depth": _whole_number(1, 20),
 }
 _LONGEST_NUMBER = 20
+_LISTS = (".csv", ".tsv", ".txt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +146,18 @@ def parse_domain_spec(text: str | DomainSpec) -> DomainSpec:
                 f"A domain option must be one of {', '.join(domain_options(kind))}. Received: {key!r} in {text!r}."
             )
     return DomainSpec(**values, filters=tuple(filters))
+
+
+def domain_of_path(text: str) -> str:
+    """Returns the specification of a domain that is named by a path alone: of a list, or of a folder or an archive.
+
+    A text that is a specification already is returned as it is.
+    """
+    if text.partition(":")[0] in KINDS:
+        return text
+    path, question, options = text.partition("?")
+    kind = "list" if path.lower().endswith(_LISTS) else "folder"
+    return f"{kind}:{path}{question}{options}"
 
 
 def _split_names(value):

@@ -94,7 +94,7 @@ class NetworkConfig(Section):
     weights: str = option(
         "none",
         "Weights of a named backbone: none, imagenet, or the path of a .weights.h5 file (of alexnet: see "
-        "tools.import_alexnet_weights). PATH.keras and kerashub: bring their own.",
+        "jtln import-alexnet). PATH.keras and kerashub: bring their own.",
     )
     pixel_range: str = option("0_255", "Input range that a PATH.keras backbone was trained on.", choices=PIXEL_RANGES)
     start: str = option(
@@ -112,7 +112,7 @@ class NetworkConfig(Section):
     )
     freeze_until: str = option(
         "auto",
-        "Name of the last backbone layer that is not trained (tools.layers lists them); all: no layer is; empty: every "
+        "Name of the last backbone layer that is not trained (jtln layers lists them); all: no layer is; empty: every "
         "layer is; auto: all for a pretrained backbone on a machine without a GPU, else empty.",
     )
     batchnorm: str = option(

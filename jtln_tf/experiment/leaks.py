@@ -20,7 +20,7 @@ def count_leaks(source: Domain, target: Domain) -> dict[str, int | None]:
         elif len(rows):
             logging.warning(
                 "%d of %d target test images also stand in the %s's training images, one of class %r among them. "
-                "`tools.describe_data --domain=TARGET%s` names them.",
+                "`jtln describe --domain=TARGET%s` names them.",
                 *(len(rows), len(target.test), side, target.class_names[target.test.labels[rows[0]]]),
                 " --against=SOURCE" if side == "source" else "",
             )

@@ -1,8 +1,22 @@
-"""Command line flags of the programs in `tools/`, made from the options of the configuration.
+"""Command line flags of the programs in `jtln_tf/tools/`, made from the options of the configuration.
 
 Flags are read here and nowhere else; what runs gets an `ExperimentConfig`.
 """
 
-from jtln_tf.flags.options import config_from_flags, define_config_flags, preset_path, with_given_flags
+from jtln_tf.flags.options import (
+    config_from_flags,
+    define_config_flags,
+    flag_sections,
+    preset_names,
+    preset_path,
+    with_given_flags,
+)
 
-__all__ = ["config_from_flags", "define_config_flags", "preset_path", "with_given_flags"]
+__all__ = [
+    "config_from_flags",
+    "define_config_flags",
+    "flag_sections",
+    "preset_names",
+    "preset_path",
+    "with_given_flags",
+]

@@ -42,12 +42,28 @@ def with_given_flags(config: ExperimentConfig, flag_values: flags.FlagValues = f
     return ExperimentConfig(**sections, method=dataclasses.replace(method, **given))
 
 
+def flag_sections() -> dict[str, list[str]]:
+    """Returns the names of the flags of each section of a configuration, by its title."""
+    titles = {name: name for name in SECTIONS} | {"cost": "cost matrix"}
+    sections = {titles[name]: _names(section) for name, section in SECTIONS.items()}
+    of_methods = [name for method in METHODS.values() for name in _names(method)]
+    return sections | {"method": ["method", *dict.fromkeys(of_methods)]}
+
+
+def preset_names() -> list[str]:
+    """Returns the names of all presets."""
+    return sorted(path.stem for path in _PRESETS.glob("*.flags"))
+
+
 def preset_path(name: str) -> pathlib.Path:
     """Returns the flag file of a preset; raises `InputError` if there is none of that name."""
-    presets = sorted(path.stem for path in _PRESETS.glob("*.flags"))
-    if name not in presets:
-        raise InputError(f"`preset` must be one of {', '.join(presets)}. Received: {name!r}.")
+    if name not in preset_names():
+        raise InputError(f"`preset` must be one of {', '.join(preset_names())}. Received: {name!r}.")
     return _PRESETS / f"{name}.flags"
+
+
+def _names(section):
+    return [section.prefix + field.name for field in options_of(section)]
 
 
 def _define_section(section, flag_values):

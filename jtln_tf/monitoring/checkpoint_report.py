@@ -80,7 +80,7 @@ class CheckpointReport:
             logging.WARNING,
             f"{self.bar.title} has a target validation accuracy of {100 * validation:.1f} % at step {self.state.step}, "
             f"no better than guessing (up to {100 * level:.1f} % for {len(labels)} images of {classes} classes). Hint: "
-            "tools.describe_data shows images and labels; --pixel_range must fit a PATH.keras; another learning rate, "
+            "jtln describe shows images and labels; --pixel_range must fit a PATH.keras; another learning rate, "
             "or a pretrained --backbone.",
         )
 

@@ -1,6 +1,6 @@
 """Builds the class cost matrix of two domains, and shows it.
 
-    python -m tools.build_cost_matrix --source=SPEC --target=SPEC --metric=mkmmd --backbone=NAME --output=cost.npz
+    jtln cost --source=SPEC --target=SPEC --metric=mkmmd --backbone=NAME --output=cost.npz
 
 Writes --output (.npz, or .csv for a spreadsheet) and NAME.nearest.md beside it: the nearest source classes of each
 target class; with --plot, a picture. Features are kept in --feature_cache: a call that was stopped, or that asks for
@@ -12,11 +12,11 @@ import pathlib
 
 from absl import flags
 
-from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.config import InputError
 from jtln_tf.costs.spec import COST_METRICS, parse_cost_spec
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.files import write_whole
+from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.tools.program import check_output, load_tensorflow, run_program
 from jtln_tf.tools.progress import show_progress
 
@@ -77,5 +77,26 @@ def main():
         print(f"Picture       {plot}")
 
 
+def run():
+    """Runs the program."""
+    run_program(
+        main,
+        __doc__,
+        domains=("source", "target"),
+        main_flags=(
+            "source",
+            "target",
+            "data_root",
+            "metric",
+            "output",
+            "plot",
+            "backbone",
+            "workdir",
+            "cost_images_per_class",
+            "preset",
+        ),
+    )
+
+
 if __name__ == "__main__":
-    run_program(main, __doc__)
+    run()

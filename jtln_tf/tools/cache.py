@@ -1,6 +1,6 @@
 """Shows what is kept in a cache folder, and empties it.
 
-    python -m tools.cache --data_root=DIR
+    jtln cache --data_root=DIR
 
 Lists the activations of each frozen trunk (`--cache_features`), decoded images (`--cache=disk`) and unpacked archives.
 --clear removes them: only what this program wrote and marked, and nothing else in the folder. A run that is reading
@@ -51,5 +51,10 @@ def _format(entry):
     return f"{entry['bytes'] / 2**20:11,.1f} MiB  last used {used:%Y-%m-%d %H:%M}"
 
 
-if __name__ == "__main__":
+def run():
+    """Runs the program."""
     run_program(main, __doc__)
+
+
+if __name__ == "__main__":
+    run()

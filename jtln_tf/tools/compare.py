@@ -1,6 +1,6 @@
 """Compares JTLN with its baselines: the same data, steps and seeds for each.
 
-    python -m tools.compare --preset=digits --seeds=3 --output=runs/digits
+    jtln compare --preset=digits --seeds=3 --output=runs/digits
 
 Prints a table and writes table.json, table.md and accuracy.png into --output, which also holds every run. Called again
 it goes on where it was stopped.
@@ -12,11 +12,12 @@ import sys
 
 from absl import flags
 
-from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.config import MOST_IMAGES, InputError
 from jtln_tf.costs.spec import parse_cost_spec
+from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.methods import COMPARED_METHODS, METHODS
-from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.tools.command import command_line
+from jtln_tf.tools.program import default_folder, load_tensorflow, run_program
 
 define_config_flags()
 # Validation images are labelled too, and methods that take no steps could not choose a step by them.
@@ -32,7 +33,7 @@ flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed
 flags.DEFINE_integer(
     "jobs", 0, "Runs at once; 0: one a core as far as memory goes, or one on a GPU.", lower_bound=0, upper_bound=256
 )
-flags.DEFINE_string("output", "", "Folder of the comparison.")
+flags.DEFINE_string("output", "", "Folder of the comparison; empty: runs/SOURCE_to_TARGET_compared.")
 flags.DEFINE_bool("overwrite", False, "Replace runs of another configuration in --output.")
 flags.DEFINE_bool("keep_weights", False, "Keep the weights of all seeds, not of the last one alone.")
 flags.DEFINE_bool("json", False, "Print the rows as JSON only.")
@@ -50,7 +51,6 @@ def main():
         raise InputError(f"`methods` must be of {', '.join(METHODS)}. Received: {', '.join(unknown)}.")
     if values["method"].present:
         raise InputError(f"`methods` must name the methods to compare. Received: --method={values.method}.")
-    require_flags("output")
     methods = values.methods or _default_methods()
     label_counts = _parse_counts(values.label_counts)
     for text in values.cost_matrices:
@@ -62,6 +62,7 @@ def main():
         )
     configs = [config_from_flags(method) for method in methods]
     configs[0].require_domains()
+    output = values.output or default_folder(configs[0].data, "_compared")
 
     # Which run begins is a note; what each run notes itself would be too much.
     logging.getLogger("jtln_tf.comparison").setLevel(logging.INFO)
@@ -73,17 +74,17 @@ def main():
     variants = plan_variants(configs, tuple(values.cost_matrices), label_counts)
     seeds = range(values.seed, values.seed + values.seeds)
     options = {"overwrite": values.overwrite, "keep_weights": values.keep_weights, "jobs": values.jobs}
-    rows = run_comparison(variants, seeds, values.output, **options)
+    rows = run_comparison(variants, seeds, output, **options)
     if values.json:
         print(json.dumps(rows))
         return
     data, steps = configs[0].data, max(row["steps"] for row in rows)
     print(f"\n{data.source.text} -> {data.target.text}, {steps} steps, {len(seeds)} seed(s)\n")
     print(format_table(rows))
-    last = run_folder(values.output, variants[-1], seeds[-1])
-    print(f"\nPlot          {values.output}/accuracy.png")
-    print(f"TensorBoard   {sys.executable} -m tensorboard.main --logdir={values.output}")
-    print(f"SavedModel    {sys.executable} -m tools.export --workdir={last} --output=DIR")
+    last = run_folder(output, variants[-1], seeds[-1])
+    print(f"\nPlot          {output}/accuracy.png")
+    print(f"TensorBoard   {sys.executable} -m tensorboard.main --logdir={output}")
+    print(f"SavedModel    {command_line()} export --workdir={last} --output=DIR")
 
 
 def _default_methods():
@@ -100,5 +101,28 @@ def _parse_counts(texts):
     return tuple(map(int, texts))
 
 
+def run():
+    """Runs the program."""
+    run_program(
+        main,
+        __doc__,
+        domains=("source", "target"),
+        main_flags=(
+            "source",
+            "target",
+            "data_root",
+            "output",
+            "methods",
+            "seeds",
+            "label_counts",
+            "backbone",
+            "image_size",
+            "steps",
+            "jobs",
+            "preset",
+        ),
+    )
+
+
 if __name__ == "__main__":
-    run_program(main, __doc__)
+    run()

@@ -1,6 +1,6 @@
 """Shows what a domain holds, before a run trains on it.
 
-    python -m tools.describe_data --domain=folder:photos --output=photos.png
+    jtln describe --domain=folder:photos --output=photos.png
 
 Prints classes, counts, sizes and formats; files that cannot be decoded; images that stand in two places: twice in a
 split, in training and test (a leak), under two labels. --against=SPEC looks for the domain's images in another one,
@@ -17,7 +17,7 @@ from jtln_tf.config import MOST_SEED, parse_domain_spec
 from jtln_tf.tools.program import check_output, load_tensorflow, require_flags, run_program
 from jtln_tf.tools.progress import show_progress
 
-flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train.")
+flags.DEFINE_string("domain", "", "Domain, written like --source of jtln train.")
 flags.DEFINE_string("against", "", "Another domain, in which images of the first are looked for.")
 flags.DEFINE_string("data_root", "", "Folder that relative paths, and tfds: data, are looked up in.")
 flags.DEFINE_string("cache_dir", "", "Folder that archives are unpacked in; empty: .jtln_cache in --data_root.")
@@ -59,5 +59,10 @@ def main():
         print(f"\n{'Picture':14}{values.output}")
 
 
+def run():
+    """Runs the program."""
+    run_program(main, __doc__, domains=("domain",))
+
+
 if __name__ == "__main__":
-    run_program(main, __doc__)
+    run()

@@ -1,6 +1,6 @@
 """Evaluates a trained run on a split of its domains.
 
-    python -m tools.evaluate --workdir=runs/digits --split=test
+    jtln evaluate --workdir=runs/digits --split=test
 
 Prints accuracy, macro accuracy and a row for each class of the target; --json adds the confusion matrix.
 """
@@ -44,5 +44,10 @@ def main():
     print(f"({result.num_images} {values.split} images of {domain.name})")
 
 
-if __name__ == "__main__":
+def run():
+    """Runs the program."""
     run_program(main, __doc__)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,6 +1,6 @@
 """Exports the network of a trained run as a SavedModel.
 
-    python -m tools.export --workdir=runs/digits --output=exports/digits
+    jtln export --workdir=runs/digits --output=exports/digits
 
 The export takes encoded image bytes (signature serve_bytes) or image tensors (serve_images) to the probabilities of
 both heads; classes.json beside it names the classes.
@@ -32,5 +32,10 @@ def main():
     print(f"{values.output}: reloaded, largest difference of a probability {difference:.1g}")
 
 
-if __name__ == "__main__":
+def run():
+    """Runs the program."""
     run_program(main, __doc__)
+
+
+if __name__ == "__main__":
+    run()

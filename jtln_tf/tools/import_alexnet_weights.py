@@ -1,6 +1,6 @@
 """Brings the published weights of Caffe's AlexNet to --backbone=alexnet.
 
-    python -m tools.import_alexnet_weights --input=bvlc_alexnet.npy --output=alexnet.weights.h5
+    jtln import-alexnet --input=bvlc_alexnet.npy --output=alexnet.weights.h5
 
 Use the result as --backbone=alexnet --weights=alexnet.weights.h5, with images of 227 pixels. --input is the dict of
 arrays that converters from Caffe write: a .npy file, which is read without unpickling it, or a .npz file.
@@ -33,5 +33,10 @@ def main():
     print(f"{values.output}  for --backbone=alexnet --image_size=227")
 
 
-if __name__ == "__main__":
+def run():
+    """Runs the program."""
     run_program(main, __doc__)
+
+
+if __name__ == "__main__":
+    run()

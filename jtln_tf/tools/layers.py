@@ -1,6 +1,6 @@
 """Lists the layers of a backbone, for --freeze_until.
 
-    python -m tools.layers --backbone=efficientnet_lite0
+    jtln layers --backbone=efficientnet_lite0
 
 Prints each layer with the shape of its output and the number of its weights. With --cache_features, --freeze_until
 takes the layers that are marked `cut`: all layers behind them see of an image is their output. Without it, any layer
@@ -16,7 +16,7 @@ from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 _SIDE = 224
 
-flags.DEFINE_string("backbone", "", "As in tools.train: a name, or PATH.keras.")
+flags.DEFINE_string("backbone", "", "As in jtln train: a name, or PATH.keras.")
 flags.DEFINE_integer(
     "image_size",
     0,
@@ -50,5 +50,10 @@ def main():
         print(f"{layer['name']:{width}}  {shape:16}{layer['num_weights']:12,}{'  cut' * layer['can_cut']}")
 
 
-if __name__ == "__main__":
+def run():
+    """Runs the program."""
     run_program(main, __doc__)
+
+
+if __name__ == "__main__":
+    run()

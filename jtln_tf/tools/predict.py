@@ -1,6 +1,6 @@
 """Predicts the classes of image files with an exported network.
 
-    python -m tools.predict --model=runs/digits/export image.png another.jpg
+    jtln predict --model=runs/digits/export image.png another.jpg
 
 Prints one JSON line for each image: the likeliest classes of the chosen head with their probabilities. Images that
 cannot be read are named at the end.
@@ -64,5 +64,10 @@ def main(arguments):
         raise InputError(f"{rule}. Received: {', '.join(refused[:_NAMED])}{more}.")
 
 
-if __name__ == "__main__":
+def run():
+    """Runs the program."""
     run_program(main, __doc__, positional="images")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,6 +1,6 @@
 """Packs the images of a domain into a few large files, any image of which is read at once.
 
-    python -m tools.prepare_data --domain=folder:photos --output=shards/photos
+    jtln prepare --domain=folder:photos --output=shards/photos
 
 Use the result as --source=records:shards/photos: for sets whose many small files are slow to open, such as on a network
 disk. The images' files are kept as they are, with all splits, classes and the class table.
@@ -16,7 +16,7 @@ from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 _OPTIONS_OF_RUNS = ("per_class", "test_fraction", "validation_fraction", "crop_bottom")
 
-flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train; but for what draws or crops.")
+flags.DEFINE_string("domain", "", "Domain, written like --source of jtln train; but for what draws or crops.")
 flags.DEFINE_string("data_root", "", "Folder that relative paths, and tfds: data, are looked up in.")
 flags.DEFINE_string("cache_dir", "", "Folder that archives are unpacked in; empty: .jtln_cache in --data_root.")
 flags.DEFINE_string("output", "", "Folder of the records.")
@@ -48,5 +48,10 @@ def main():
     print(f"records:{values.output}  {total} images, {len(listing.class_names)} classes, {splits}")
 
 
+def run():
+    """Runs the program."""
+    run_program(main, __doc__, domains=("domain",))
+
+
 if __name__ == "__main__":
-    run_program(main, __doc__)
+    run()

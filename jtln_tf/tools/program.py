@@ -1,21 +1,42 @@
 """What every program does around its one call: read the flags, and say in one line what is wrong with the input."""
 
 import os
+import pathlib
+import re
 import sys
 from collections.abc import Callable
 
 from absl import flags, logging
 
-from jtln_tf.flags import preset_path
-from jtln_tf.config import InputError, NonFiniteLossError, RunStoppedError
+from jtln_tf.config import DataConfig, InputError, NonFiniteLossError, RunStoppedError, domain_of_path
 from jtln_tf.files import escape_name, first_line
+from jtln_tf.flags import preset_path
+from jtln_tf.tools.help import describe_flags
 from jtln_tf.tools.messages import show_messages
 
 # Exit statuses.
 _STOPPED, _DIVERGED, _INTERRUPTED = 2, 1, 130
 
 
-def run_program(main: Callable, description: str, *, positional: str | None = None) -> None:
+# What people who know other programs try, and what it is called here.
+_OTHER_NAMES = {
+    "epochs": "--steps counts steps; by default it follows the number of images",
+    "batch_size": "--source_batch and --target_batch",
+    "lr": "--head_learning_rate and --backbone_learning_rate",
+    "learning_rate": "--head_learning_rate and --backbone_learning_rate",
+    "output_dir": "--workdir",
+    "gpus": "--strategy",
+}
+
+
+def run_program(
+    main: Callable,
+    description: str,
+    *,
+    positional: str | None = None,
+    domains: tuple[str, ...] = (),
+    main_flags: tuple[str, ...] = (),
+) -> None:
     """Parses the flags, calls `main`, and exits the process.
 
     Bad input and a full disk exit with status 2, a loss that is no longer finite with 1: each with one line on stderr
@@ -25,13 +46,18 @@ def run_program(main: Callable, description: str, *, positional: str | None = No
         main: Called without arguments, or with the list of what is no flag if `positional` names it.
         description: Shown by `--help`, before the flags.
         positional: What the arguments that are no flags are called in messages; None allows none.
+        domains: Flags of domains that such arguments may stand for, in this order.
+        main_flags: Flags that `--help` shows; empty shows all.
     """
     show_messages()
     logging.set_verbosity(logging.WARNING)
     # File names that are not UTF-8, or letters that the terminal does not have, become codes.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parse_flags(description)
+        arguments = _parse_flags(description, main_flags)
+        if domains:
+            _take_domains(arguments, domains)
+            arguments = []
         if arguments and positional is None:
             raise InputError(f"Arguments must be flags, written --name=value. Received: {arguments[0]!r}.")
         if positional is not None and not arguments:
@@ -47,7 +73,7 @@ def run_program(main: Callable, description: str, *, positional: str | None = No
     except KeyboardInterrupt:
         _exit(
             _INTERRUPTED,
-            "interrupted; `tools.train --resume` goes on from the last checkpoint (one every --steps_per_epoch); "
+            "interrupted; `jtln train --resume` goes on from the last checkpoint (one every --steps_per_epoch); "
             "any other program, called again, goes on from what it saved.",
         )
 
@@ -57,6 +83,12 @@ def require_flags(*names: str) -> None:
     for name in names:
         if not flags.FLAGS[name].value:
             raise InputError(f"`{name}` must be given. Received: nothing.")
+
+
+def default_folder(data: DataConfig, ending: str = "") -> str:
+    """Returns the folder `runs/SOURCE_to_TARGETending`, named after both domains, for a program that is given none."""
+    names = [re.sub(r"[^\w.-]+", "_", pathlib.PurePath(spec.name).stem) for spec in (data.source, data.target)]
+    return os.path.join("runs", "_to_".join(names) + ending)
 
 
 def check_output(path: str | os.PathLike, endings: tuple[str, ...], *, option: str = "output") -> None:
@@ -95,11 +127,34 @@ def load_tensorflow() -> None:
         os.close(nowhere)
 
 
-def _parse_flags(description):
+def _take_domains(arguments, names):
+    """Sets the flags of domains from arguments: specifications, or plain paths of folders, archives and lists."""
+    if len(arguments) > len(names):
+        raise InputError(
+            f"Arguments must be flags, written --name=value, or {' and '.join(names)}. "
+            f"Received: {arguments[len(names)]!r}."
+        )
+    for name, text in zip(names, arguments, strict=False):
+        if flags.FLAGS[name].present:
+            raise InputError(f"`{name}` must be given once. Received: {text!r} and --{name}={flags.FLAGS[name].value}.")
+        flags.FLAGS[name].value = domain_of_path(text)
+        flags.FLAGS[name].present += 1
+
+
+def _parse_flags(description, main_flags):
     flag_values = flags.FLAGS
-    flags.DEFINE_string("preset", None, "Use the flags of flags/presets/NAME.flags; flags given after it win.")
+    flags.DEFINE_string("preset", None, "Use the flags of a preset, which --help lists; flags given after it win.")
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", allow_override=True)
-    arguments = flag_values([_expand_preset(argument) for argument in sys.argv])[1:]
+    flags.DEFINE_bool("helpfull", False, "Show the help with all flags.", allow_override=True)
+    try:
+        arguments = flag_values([_expand_preset(argument) for argument in sys.argv])[1:]
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname not in _OTHER_NAMES:
+            raise
+        raise InputError(
+            f"A flag must be one that --helpfull describes. Received: --{error.flagname}. Hint: "
+            f"{_OTHER_NAMES[error.flagname]}."
+        ) from error
     if flag_values.preset is not None:
         raise InputError(
             f"`preset` must be written --preset=NAME on the command line. Received: {flag_values.preset!r}."
@@ -109,12 +164,8 @@ def _parse_flags(description):
         # TensorFlow and ArrayRecord raise errors of their own for such paths.
         if isinstance(value, str) and value.encode("utf-8", "replace").decode() != value:
             raise InputError(f"`{name}` must be UTF-8. Received: {value!r}. Hint: rename the file or folder.")
-    if flag_values.help:
-        print(description.strip())
-        # Without absl's own logging flags.
-        for module, members in sorted(flag_values.flags_by_module_dict().items()):
-            if not module.startswith("absl."):
-                print(flag_values.module_help(module) if len(members) else "", end="")
+    if flag_values.help or flag_values.helpfull:
+        print(describe_flags(description, main_flags, is_full=flag_values.helpfull))
         sys.exit(0)
     return arguments
 

@@ -1,6 +1,6 @@
 """Trains one network and evaluates it.
 
-    python -m tools.train --flagfile=flags/presets/digits.flags --workdir=runs/digits
+    jtln train --flagfile=flags/presets/digits.flags --workdir=runs/digits
 
 Writes config.json, classes.json, cost_matrix.npz, checkpoints/, tensorboard/, metrics.jsonl, evaluation.json,
 result.json and export/ into --workdir, and prints the result.
@@ -13,13 +13,14 @@ import sys
 
 from absl import flags
 
-from jtln_tf.flags import config_from_flags, define_config_flags, with_given_flags
 from jtln_tf.config import InputError
 from jtln_tf.experiment.workdir import Run
-from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.flags import config_from_flags, define_config_flags, with_given_flags
+from jtln_tf.tools.command import command_line
+from jtln_tf.tools.program import default_folder, load_tensorflow, run_program
 
 define_config_flags()
-flags.DEFINE_string("workdir", "", "Folder of the run.")
+flags.DEFINE_string("workdir", "", "Folder of the run; empty: runs/SOURCE_to_TARGET.")
 flags.DEFINE_bool("resume", False, "Go on with the run in --workdir where it was stopped; no other flag is needed.")
 flags.DEFINE_bool("overwrite", False, "Replace the run in --workdir.")
 flags.DEFINE_bool("export", True, "Write a SavedModel to WORKDIR/export.")
@@ -37,7 +38,7 @@ def main():
         # --resume alone goes on with the run as it was begun.
         config = config if config.data.source or config.data.target else with_given_flags(begun)
     config.require_domains()
-    require_flags("workdir")
+    workdir = values.workdir or default_folder(config.data)
 
     # What each checkpoint measured is a note.
     logging.getLogger("jtln_tf").setLevel(logging.INFO)
@@ -45,8 +46,8 @@ def main():
     from jtln_tf.experiment.run import run_experiment
 
     options = {"resume": values.resume, "overwrite": values.overwrite, "export": values.export}
-    result = run_experiment(config, values.workdir, **options)
-    print(json.dumps(result) if values.json else describe_result(result, values.workdir, has_export=values.export))
+    result = run_experiment(config, workdir, **options)
+    print(json.dumps(result) if values.json else describe_result(result, workdir, has_export=values.export))
 
 
 def describe_result(result: dict, workdir: str, *, has_export: bool) -> str:
@@ -63,13 +64,36 @@ def describe_result(result: dict, workdir: str, *, has_export: bool) -> str:
         lines["validation"] = f"{accuracy:.1f} %  ({count} validation images)"
     lines["training time"] = f"{result['train_seconds']:.0f} s for {result['steps']} steps"
     lines["TensorBoard"] = f"{sys.executable} -m tensorboard.main --logdir={workdir}/tensorboard"
-    module, flag = ("predict", f"--model={workdir}/export") if has_export else ("export", f"--workdir={workdir}")
+    verb, flag = ("predict", f"--model={workdir}/export") if has_export else ("export", f"--workdir={workdir}")
     if has_export:
         lines["SavedModel"] = f"{workdir}/export"
     images = " IMAGE ..." if has_export else f" --output={workdir}/export"
-    lines["next"] = f"{sys.executable} -m tools.{module} {shlex.quote(flag)}{images}"
+    lines["next"] = f"{command_line()} {verb} {shlex.quote(flag)}{images}"
     return "\n".join(f"{name:<17} {text}" for name, text in lines.items())
 
 
+def run():
+    """Runs the program."""
+    run_program(
+        main,
+        __doc__,
+        domains=("source", "target"),
+        main_flags=(
+            "source",
+            "target",
+            "data_root",
+            "workdir",
+            "labels_per_class",
+            "method",
+            "backbone",
+            "image_size",
+            "steps",
+            "seed",
+            "resume",
+            "preset",
+        ),
+    )
+
+
 if __name__ == "__main__":
-    run_program(main, __doc__)
+    run()

@@ -88,6 +88,6 @@ def test_differences_are_named_as_flags_are():
 
 
 def test_flags_are_read_and_checked_without_tensorflow():
-    modules = "jtln_tf, flags, tools.program, jtln_tf.config, jtln_tf.experiment.workdir"
+    modules = "jtln_tf, jtln_tf.flags, jtln_tf.tools.program, jtln_tf.config, jtln_tf.experiment.workdir"
     program = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -32,8 +32,8 @@ def test_test_images_that_are_trained_on_are_counted_and_told(bars, tmp_path, ca
     assert leaks == dict(zip(COUNTS, (2, 1), strict=True))
     told = "{} of 6 target test images also stand in the {}'s training images, one of class 't0' among them. {}"
     assert [record.getMessage() for record in caplog.records] == [
-        told.format(2, "target", "`tools.describe_data --domain=TARGET` names them."),
-        told.format(1, "source", "`tools.describe_data --domain=TARGET --against=SOURCE` names them."),
+        told.format(2, "target", "`jtln describe --domain=TARGET` names them."),
+        told.format(1, "source", "`jtln describe --domain=TARGET --against=SOURCE` names them."),
     ]
 
 

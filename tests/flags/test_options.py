@@ -1,9 +1,9 @@
 import pytest
 from absl import flags
 
-from jtln_tf.flags import config_from_flags, define_config_flags, preset_path, with_given_flags
 from jtln_tf.config import InputError, options_of
 from jtln_tf.experiment.config import ExperimentConfig
+from jtln_tf.flags import config_from_flags, define_config_flags, preset_path, with_given_flags
 from jtln_tf.methods import METHODS
 from tests.conftest import REPOSITORY
 
@@ -27,7 +27,7 @@ def test_a_preset_is_a_configuration_that_says_how_to_run_it_and_what_to_expect(
     config = config_from_flags(flag_values=parse(f"--flagfile={path}"))
     config.require_domains()
     assert ExperimentConfig.from_json(config.to_json()) == config
-    assert "# Command: python -m tools." in path.read_text() and "\n# Expected: " in path.read_text()
+    assert "# Command: jtln " in path.read_text() and "\n# Expected: " in path.read_text()
 
 
 ABSURD = ("nan", "inf", "-inf", "1e300", "-1e300", str(2**70), str(-(2**70)), "-7", "many", "0x", "9" * 5000)

@@ -12,18 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jtln_tf.config import DataConfig
+from jtln_tf.config import DataConfig, domain_of_path, parse_domain_spec
 from jtln_tf.costs.matrix import load_cost_matrix
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.features.cache_folder import mark_cache
 from jtln_tf.features.store import ActivationStore
+from jtln_tf.tools.command import VERBS
 from tests.conftest import make_image_folder
 
-PROGRAMS = (
-    *("train", "evaluate", "export", "predict", "compare"),
-    *("build_cost_matrix", "describe_data", "layers", "import_alexnet_weights", "prepare_data", "cache"),
-)
 CROP = ["--source_augmentation=crop", "--target_augmentation=crop"]
 DIGITS = ["--source=builtin:mnist5k", "--target=builtin:optdigits"]
 MATRIX = [*DIGITS, "--output=unused.npz"]
@@ -31,7 +28,7 @@ DOMAIN = "--domain=builtin:optdigits"
 
 
 def run(repository, program, *arguments, timeout=600):
-    command = [sys.executable, "-m", f"tools.{program}", *map(str, arguments)]
+    command = [sys.executable, "-m", "jtln_tf", program, *map(str, arguments)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=timeout)
 
@@ -53,18 +50,18 @@ def content(folder):
     return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", VERBS)
 def test_help_names_the_flags_without_loading_tensorflow(repository, program):
     before = os.times()
     shown = succeed(repository, program, "--help")
     # Of the processor, whatever else runs on it. Loading TensorFlow alone takes several times this long.
     assert os.times().children_user - before.children_user < 2
-    assert f"python -m tools.{program}" in shown and "\n  --" in shown.split("python -m", 1)[1]
+    assert f"    jtln {program} " in shown and "\n  --" in shown
 
 
 def test_in_a_comparison_every_method_keeps_its_last_step(repository):
-    shown = succeed(repository, "compare", "--help").split("--early_stopping_epochs: ", 1)[1]
-    assert shown.split("(default: ", 1)[1].startswith("'0')")
+    shown = succeed(repository, "compare", "--helpfull").split("--early_stopping_epochs: ", 1)[1]
+    assert " ".join(shown.split()).split("(default: ", 1)[1].startswith("'0')")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +73,9 @@ def test_in_a_comparison_every_method_keeps_its_last_step(repository):
         ("train", ["--preset=nothing"], ["preset", "digits", "grocery", "nothing"]),
         ("train", ["--preset", "digits"], ["--preset=NAME"]),
         ("train", ["--source=builtin:mnist5k"], ["target"]),
-        ("train", ["--preset=digits"], ["workdir"]),
+        ("train", ["one", "two", "three"], ["source and target", "'three'"]),
+        ("train", ["one", "two", "--target=folder:two"], ["`target` must be given once", "folder:two"]),
+        ("train", ["--epochs=3"], ["--epochs", "--steps"]),
         ("train", ["--preset=digits", "stray"], ["stray"]),
         ("train", ["--preset=digits", "--labels_per_class=5", "--workdir=unused"], ["labels_per_class"]),
         ("train", ["--preset=digits", "--resume", "--overwrite", "--workdir=unused"], ["resume", "overwrite"]),
@@ -87,18 +86,18 @@ def test_in_a_comparison_every_method_keeps_its_last_step(repository):
         ("compare", [*DIGITS, "--output=unused", "--cost_matrices=mkmmd", "--methods=joint"], ["jtln"]),
         ("compare", [*DIGITS, "--output=unused", f"--label_counts={'9' * 5000}"], ["label_counts", "below"]),
         ("train", [*DIGITS, "--workdir=unused\udcff"], ["workdir", "UTF-8", "unused\\udcff"]),
-        ("build_cost_matrix", [*MATRIX, "--metric=online"], ["metric", "online"]),
-        ("build_cost_matrix", [*MATRIX, "--metric=text", "--plot=a.jpg"], ["plot", "a.jpg"]),
-        ("build_cost_matrix", [*MATRIX, "--metric=text", "--workdir=no/such"], ["workdir"]),
-        ("describe_data", [DOMAIN, "--against=photos"], ["KIND:NAME", "photos"]),
-        ("describe_data", [DOMAIN, "--output=docs/images/digits.png"], ["output", "digits.png", "--overwrite"]),
+        ("cost", [*MATRIX, "--metric=online"], ["metric", "online"]),
+        ("cost", [*MATRIX, "--metric=text", "--plot=a.jpg"], ["plot", "a.jpg"]),
+        ("cost", [*MATRIX, "--metric=text", "--workdir=no/such"], ["workdir"]),
+        ("describe", [DOMAIN, "--against=photos"], ["KIND:NAME", "photos"]),
+        ("describe", [DOMAIN, "--output=docs/images/digits.png"], ["output", "digits.png", "--overwrite"]),
         ("layers", [], ["backbone"]),
         ("predict", ["--model=no/such"], ["images"]),
         ("predict", ["--model=unused", "no_such.png"], ["images", "no_such.png"]),
         # A message is not what colours the terminal.
-        ("import_alexnet_weights", ["--no\x1b[31m"], ["no\\x1b[31m"]),
-        ("import_alexnet_weights", ["--input=README.md", "--output=a.h5"], ["output", ".weights.h5"]),
-        ("prepare_data", ["--domain=folder:x?test_fraction=0.5", "--output=unused"], ["a run does", "test_fraction"]),
+        ("import-alexnet", ["--no\x1b[31m"], ["no\\x1b[31m"]),
+        ("import-alexnet", ["--input=README.md", "--output=a.h5"], ["output", ".weights.h5"]),
+        ("prepare", ["--domain=folder:x?test_fraction=0.5", "--output=unused"], ["a run does", "test_fraction"]),
     ],
 )
 def test_bad_flags_are_refused_before_tensorflow_is_loaded(repository, program, flags, words):
@@ -201,7 +200,7 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     resumed = succeed(repository, "train", f"--workdir={workdir}", "--resume")
     assert f"SavedModel        {workdir}/export\n" in resumed
     assert f"validation        {100 * result['validation_accuracy']:.1f} %" in resumed
-    assert resumed.endswith(f" -m tools.predict '--model={workdir}/export' IMAGE ...\n")
+    assert resumed.endswith(f" predict '--model={workdir}/export' IMAGE ...\n")
     table = json.loads(succeed(repository, "evaluate", f"--workdir={workdir}", "--json"))
     assert table["accuracy"] == pytest.approx(result["target_accuracy"])
     assert table["images"] == result["target_test_images"] > 0
@@ -218,14 +217,14 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
 
     build = [*data, *CROP, "--metric=0.8*prediction+0.2*text", f"--output={tmp_path / 'cost.npz'}"]
     build += [f"--plot={tmp_path / 'cost.png'}", f"--workdir={workdir}"]
-    shown = succeed(repository, "build_cost_matrix", *build)
+    shown = succeed(repository, "cost", *build)
     assert shown.startswith((tmp_path / "cost.nearest.md").read_text())
     matrix = load_cost_matrix(tmp_path / "cost.npz")
     assert matrix.values.shape == (4, 3) and matrix.metric == "0.8*prediction+0.2*text"
     with Image.open(tmp_path / "cost.png") as picture:
         assert min(picture.size) > 200
     before = content(tmp_path)
-    assert_refused(run(repository, "build_cost_matrix", *build), "output", "cost.npz", "--overwrite")
+    assert_refused(run(repository, "cost", *build), "output", "cost.npz", "--overwrite")
     assert content(tmp_path) == before and list((tmp_path / "features").iterdir())
 
 
@@ -249,7 +248,7 @@ def test_describe_data_prints_and_draws_what_a_run_would_use(repository, tmp_pat
     shutil.copytree(bars, tmp_path / "bars")
     (tmp_path / "bars" / "source" / "s3" / "009.png").write_bytes(b"no image")
     flags = ["--domain=folder:source?per_class=2", f"--data_root={tmp_path / 'bars'}", "--against=folder:target"]
-    shown = succeed(repository, "describe_data", *flags, f"--output={tmp_path / 'new' / 'sheet.png'}")
+    shown = succeed(repository, "describe", *flags, f"--output={tmp_path / 'new' / 'sheet.png'}")
     assert shown.startswith(
         "Domain        folder:source?per_class=2\nImages        25: train 8, validation 6, test 11\n"
     )
@@ -265,8 +264,24 @@ def test_prepare_data_writes_whole_or_not_at_all(repository, tmp_path, small_dis
     make_image_folder(tmp_path / "photos" / "train", ["a", "b", "c"], 7, side=300, mode="RGB")
     make_image_folder(tmp_path / "photos" / "test", ["a", "b", "c"], 5, side=300, mode="RGB")
     flags = [f"--domain=folder:{tmp_path}/photos", "--images_per_shard=5"]
-    shown = succeed(repository, "prepare_data", *flags, f"--output={tmp_path}/out")
+    shown = succeed(repository, "prepare", *flags, f"--output={tmp_path}/out")
     assert "36 images, 3 classes, test, train" in shown
-    assert_refused(run(repository, "prepare_data", *flags, f"--output={small_disk}/out"))
+    assert_refused(run(repository, "prepare", *flags, f"--output={small_disk}/out"))
     left = [os.path.relpath(path, small_disk) for path in small_disk.rglob("*") if path.is_file()]
     assert left == [".out.prepare_data/lock"]
+
+
+def test_the_command_names_its_verbs_and_what_was_meant(repository):
+    shown = run(repository, "--help")
+    assert shown.returncode == 0 and all(f"\n  {verb} " in shown.stdout for verb in VERBS)
+    assert_refused(run(repository, "trian"), "'trian'", "`jtln train`?")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("photos/few", "folder:photos/few"), ("few.zip?per_class=3", "folder:few.zip?per_class=3")]
+    + [("labels.CSV", "list:labels.CSV"), ("builtin:mnist5k", "builtin:mnist5k")],
+)
+def test_a_plain_path_names_a_domain(text, expected):
+    assert domain_of_path(text) == expected
+    assert parse_domain_spec(domain_of_path(text)).text == expected
