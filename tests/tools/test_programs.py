@@ -60,7 +60,7 @@ def test_help_names_the_flags_without_loading_tensorflow(repository, program):
 
 
 def test_in_a_comparison_every_method_keeps_its_last_step(repository):
-    shown = succeed(repository, "compare", "--helpfull").split("--early_stopping_epochs: ", 1)[1]
+    shown = succeed(repository, "compare", "--helpfull").split("--early_stopping_epochs:", 1)[1]
     assert " ".join(shown.split()).split("(default: ", 1)[1].startswith("'0')")
 
 
