@@ -4,8 +4,8 @@
 
 Blocks of --block_steps steps of the whole network, and --cached_steps behind the trunk, take turns. Prints the images a
 second of both, the time to fill the cache, and the share of a step's time that it waits for its batch. Then times a
-plain pass of all images of both domains through the trunk, a run that fills an empty cache folder, and a second run
-that finds everything there.
+plain pass of all images of both domains through the trunk, a run that fills an empty cache folder, a second run that
+finds everything there and, with --compared_methods, a comparison that begins with an empty one.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from absl import flags
 from benchmarks.parts import compiled_model, prepare_setup, training_batches
 from jtln_tf.config import InputError
 from jtln_tf.flags import config_from_flags, define_config_flags
+from jtln_tf.methods import find_method
 from jtln_tf.tools.program import load_tensorflow, run_program
 
 define_config_flags()
@@ -27,6 +28,9 @@ flags.DEFINE_integer("warm_steps", 5, "Steps at the start of each block that are
 flags.DEFINE_integer("rounds", 5, "Blocks of each.", lower_bound=1)
 flags.DEFINE_integer("block_steps", 10, "Steps of a block of the whole network.", lower_bound=1)
 flags.DEFINE_integer("cached_steps", 100, "Steps of a block behind the trunk.", lower_bound=1)
+flags.DEFINE_list("compared_methods", [], "Methods of a comparison that is timed too.")
+flags.DEFINE_integer("compared_seeds", 5, "Its seeds.", lower_bound=1)
+flags.DEFINE_list("compared_labels", ["1", "3", "10"], "Its labels a class.")
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 
@@ -40,7 +44,7 @@ def main():
     if any(len(stage.domains) < 2 for stage in config.method.stages(config.training.steps or 2)):
         raise InputError(f"`method` must train on both domains at once. Received: {config.method.name!r}.")
     load_tensorflow()
-    figures = {**measure(config, values), **measure_runs(config)}
+    figures = {**measure(config, values), **measure_runs(config, values)}
     print(f"whole network       {figures['images_per_second']:9,.1f} images a second")
     print(f"behind the trunk    {figures['cached_images_per_second']:9,.1f} images a second")
     print(
@@ -52,9 +56,10 @@ def main():
         f"{100 * figures['data_wait_most']:.2f} %"
     )
     print(f"a plain pass of {figures['images']:,} images through the trunk {figures['seconds_of_pass']:.1f} s")
-    for name in ("first", "second"):
-        seconds, passes = (figures[text.format(name)] for text in ("seconds_of_{}_run", "{}_run_in_passes"))
-        print(f"the {name} run {seconds:.1f} s, {passes:.2f} times the pass")
+    for name in ("first_run", "second_run", "comparison"):
+        if f"seconds_of_{name}" in figures:
+            seconds, passes = figures[f"seconds_of_{name}"], figures[f"{name}_in_passes"]
+            print(f"the {name.replace('_', ' ')} {seconds:.1f} s, {passes:.2f} times the pass")
     if values.json:
         pathlib.Path(values.json).write_text(json.dumps(figures, indent=1))
 
@@ -103,8 +108,11 @@ def measure(config, values):
     }
 
 
-def measure_runs(config):
-    """Returns the seconds of a pass of all images through the trunk, of a run with an empty cache, and of the next."""
+def measure_runs(config, values):
+    """Returns the seconds of a pass of all images through the trunk, of a run with an empty cache, and of the next.
+
+    If methods are to be compared, also those of the comparison.
+    """
     from jtln_tf.experiment.run import run_experiment
 
     _, setup, trunk = prepare_setup(config, cached=True)
@@ -122,11 +130,26 @@ def measure_runs(config):
             begun = time.perf_counter()
             run_experiment(kept, f"{folder}/{name}", export=False)
             seconds[name] = time.perf_counter() - begun
+        if values.compared_methods:
+            seconds["comparison"] = _compare(kept, values, folder)
     return {
         "images": sum(map(len, splits)),
         **{f"seconds_of_{name}": one for name, one in seconds.items()},
-        **{f"{name}_in_passes": seconds[name] / seconds["pass"] for name in ("first_run", "second_run")},
+        **{f"{name}_in_passes": one / seconds["pass"] for name, one in seconds.items() if name != "pass"},
     }
+
+
+def _compare(config, values, folder):
+    """Runs a comparison that begins with an empty cache; returns the seconds."""
+    from jtln_tf.comparison.plan import plan_variants
+    from jtln_tf.comparison.run import run_comparison
+
+    data = dataclasses.replace(config.data, cache_dir=f"{folder}/cache_of_comparison", labels_per_class=0)
+    configs = [dataclasses.replace(config, data=data, method=find_method(name)()) for name in values.compared_methods]
+    variants = plan_variants(configs, label_counts=tuple(map(int, values.compared_labels)))
+    begun = time.perf_counter()
+    run_comparison(variants, range(values.compared_seeds), f"{folder}/comparison", jobs=0)
+    return time.perf_counter() - begun
 
 
 def _pass_images(trunk, splits):
