@@ -36,6 +36,7 @@ class CostMatrix:
         parameters: What else is needed to find them again (JSON values).
         backbone: What the features came from; empty if there are none, or it is not known.
         data: Fingerprint, name and number of the training images that were looked at, by side; empty if none were.
+        trust: How far the images confirm the costs, in [0, 1]; not kept in files.
 
     Example:
         >>> import jtln_tf as jt
@@ -51,6 +52,7 @@ class CostMatrix:
     parameters: dict = dataclasses.field(default_factory=dict)
     backbone: str = ""
     data: dict = dataclasses.field(default_factory=dict)
+    trust: float = 1.0
 
     def __post_init__(self) -> None:
         for kind in ("source_classes", "target_classes"):

@@ -1,14 +1,19 @@
 """The start of JTLN: neck and target head follow how far the classes of the two domains agree."""
 
+import dataclasses
+import logging
+
 import keras
 import numpy as np
 
+from jtln_tf.config import SIDES
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.features.start import SHRINKAGE, imprint_heads, start_neck
 from jtln_tf.methods.base import Setup
-from jtln_tf.methods.jtln.agreement import Agreement, find_agreement
+from jtln_tf.methods.jtln.agreement import Agreement, find_agreement, find_support
 from jtln_tf.methods.jtln.costs import prior_costs
 
+_LOG = logging.getLogger("jtln_tf")
 # Weight of agreeing source classes beside the target class itself. 1 to 4 were tried on images that no table is made
 # with, 1 to 10 labels a class: with few labels more helps, with 10 less does.
 _SOURCE_WEIGHT = 2.0
@@ -21,17 +26,26 @@ def follow_agreement(setup: Setup, costs: CostMatrix) -> CostMatrix:
     """Lets a strong start follow the agreement of the classes, and returns the costs as they are after that.
 
     The more the classes agree, the less the neck whitens, and the more each target class takes over from the source
-    classes that agree with it. Without a strong start nothing changes.
+    classes that agree with it. Costs that the images do not confirm are trusted less, or not at all. Without a strong
+    start nothing changes.
     """
     agreement = find_agreement(costs.values)
     if not setup.has_strong_start or not agreement.strength:
         return costs
+    source, target = _class_means(setup.trained)
+    trust = find_support(agreement.shares, source @ target.T)
+    if trust < 1:
+        _LOG.warning(
+            "the images do not confirm which classes belong together by --cost_matrix=%s, so it is trusted by %.0f %%.",
+            *(setup.cost.matrix.text, 100 * trust),
+        )
+    costs, agreement = dataclasses.replace(costs, trust=trust), agreement.trusted(trust)
     if setup.neck == "whitened":
         shrinkage = SHRINKAGE + agreement.strength * (_SHRINKAGE_IF_AGREED - SHRINKAGE)
         start_neck(setup.trained, setup.inputs, is_whitened=True, shrinkage=shrinkage)
         imprint_heads(setup.trained, setup.inputs)
-        costs = prior_costs(setup)
-        agreement = find_agreement(costs.values)
+        costs = dataclasses.replace(prior_costs(setup), trust=trust)
+        agreement = find_agreement(costs.values).trusted(trust)
     take_over_classes(setup.trained, agreement)
     return costs
 
@@ -41,6 +55,11 @@ def take_over_classes(network: keras.Model, agreement: Agreement) -> None:
 
     Both heads must hold class means.
     """
-    source, target = (np.asarray(network.get_layer(f"{side}_logits").kernel).T for side in ("source", "target"))
+    source, target = _class_means(network)
     taken = _SOURCE_WEIGHT * agreement.strength * agreement.shares.T @ source
     network.get_layer("target_logits").set_classes(target + taken)
+
+
+def _class_means(network):
+    """Returns the weights of the classes of both heads, [n, D] and [m, D]."""
+    return [np.asarray(network.get_layer(f"{side}_logits").kernel).T for side in SIDES]

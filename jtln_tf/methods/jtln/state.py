@@ -52,7 +52,7 @@ class TransportState(keras.layers.Layer):
             )
         self.cost_values.assign(cost_matrix.values)
         if self._is_gated:
-            self.source_weights.assign(find_agreement(cost_matrix.values).source_weights)
+            self.source_weights.assign(find_agreement(cost_matrix.values).trusted(cost_matrix.trust).source_weights)
         self.has_costs.assign(1.0)
 
     def costs_in_use(self) -> np.ndarray | None:

@@ -1,7 +1,9 @@
+import itertools
+
 import numpy as np
 import pytest
 
-from jtln_tf.methods.jtln.agreement import find_agreement
+from jtln_tf.methods.jtln.agreement import find_agreement, find_support
 
 RNG = np.random.default_rng(3)
 
@@ -33,3 +35,16 @@ def test_constants_of_rows_and_columns_and_the_unit_do_not_matter():
     costs = related_costs(8, 6)
     other = 40 * costs + RNG.normal(size=(8, 1)) + RNG.normal(size=(1, 6))
     np.testing.assert_allclose(find_agreement(costs).shares, find_agreement(other).shares, atol=1e-12)
+
+
+@pytest.mark.parametrize("push", [0.0, 0.5, 1.0, 1.5, 2.0, 8.0])
+def test_support_counts_standard_deviations_over_all_orders_of_the_target_classes(push):
+    rng = np.random.default_rng(2)
+    shares = rng.random(size=(7, 5))
+    nearness = push * shares + 0.3 * rng.normal(size=(7, 5)) + rng.normal(size=(7, 1))
+    centred = nearness - nearness.mean(0) - nearness.mean(1, keepdims=True) + nearness.mean()
+    # The first order is the given one.
+    sums = [np.sum(shares * centred[:, order]) for order in itertools.permutations(range(5))]
+    deviations = (sums[0] - np.mean(sums)) / np.std(sums)
+    assert find_support(shares, nearness) == pytest.approx(np.clip(deviations - 2, 0, 1), abs=1e-9)
+    assert deviations > 3 or push < 8

@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 
@@ -8,6 +10,7 @@ from jtln_tf.features.start import imprint_heads, start_neck
 from jtln_tf.methods.base import Setup
 from jtln_tf.methods.jtln.agreement import find_agreement
 from jtln_tf.methods.jtln.method import Jtln
+from jtln_tf.methods.jtln.state import TransportState
 from jtln_tf.network import build_network, find_neck
 
 WIDTH, CLASSES = 12, 5
@@ -62,3 +65,16 @@ def test_where_classes_agree_the_neck_whitens_less_and_the_target_takes_over_the
     before = weights(other)
     Jtln(transport_gate="none").prepare(other)
     assert all((old == new).all() for old, new in zip(before, weights(other), strict=True))
+
+
+def test_costs_that_the_images_contradict_leave_the_start_as_it_is(caplog):
+    setup = started(MEANS[0], MEANS[0] + 30)
+    setup = dataclasses.replace(setup, cost=CostConfig(matrix="shuffled:class_means"))
+    before = weights(setup)
+    costs = Jtln().prepare(setup)
+    assert find_agreement(costs.values).strength == 1 and costs.trust == 0
+    assert "--cost_matrix=shuffled:class_means, so it is trusted by 0 %" in caplog.text
+    assert all((old == new).all() for old, new in zip(before, weights(setup), strict=True))
+    state = TransportState(setup.trained, is_gated=True)
+    state.set_costs(costs)
+    assert not np.any(state.source_weights)
