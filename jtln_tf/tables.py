@@ -26,6 +26,9 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_ENDS = b"\r\n\t;,"
+# One in so many bytes at least.
+_LEAST_ZEROS = 32
 # The first wins if several fit: names hold commas more often than tabs.
 _DELIMITERS = "\t;,"
 _SAMPLE_CHARACTERS, _SAMPLE_ROWS = 2**16, 50
@@ -64,8 +67,7 @@ def is_table_name(path: str | os.PathLike) -> bool:
 def read_rows(path: str | os.PathLike, what: str) -> Iterator[Row]:
     """Yields the rows of a table that are not blank.
 
-    Columns are separated by commas, semicolons or tabs. The encoding is UTF-8, or UTF-16 or UTF-32 as its byte order
-    mark says. Quotes are those of spreadsheets: a quote inside of quotes is doubled.
+    Columns are separated by commas, semicolons or tabs. The encoding is UTF-8, UTF-16, or UTF-32 with a byte order mark. Quotes are those of spreadsheets: a quote inside of quotes is doubled.
 
     Args:
         path: The file.
@@ -127,11 +129,17 @@ def _find_encoding(start):
     for mark, encoding in _MARKS.items():
         if start.startswith(mark):
             return encoding
-    # Without a mark, every second byte of western UTF-16 is a zero, the first or second of all among them.
-    even, odd = start[::2].count(0), start[1::2].count(0)
-    if max(even, odd) * 4 > len(start) and max(even, odd) > 4 * min(even, odd) and 0 in start[:2]:
-        return "utf-16-le" if odd > even else "utf-16-be"
-    return "utf-8"
+    # Whatever the script, in UTF-16 what ends lines and cells is of two bytes, one of them a zero.
+    even, odd = start[::2], start[1::2]
+    counts = {"utf-16-le": _count_wide_ends(even, odd), "utf-16-be": _count_wide_ends(odd, even)}
+    encoding = max(counts, key=counts.get)
+    # UTF-8 with a stray zero.
+    is_stray = start.count(0) * _LEAST_ZEROS < len(start)
+    return "utf-8" if is_stray or not counts[encoding] else encoding
+
+
+def _count_wide_ends(low, high):
+    return sum(first in _ENDS and not second for first, second in zip(low, high, strict=False))
 
 
 def _is_filled(cells):

@@ -62,6 +62,13 @@ def test_blanks_and_quotes(tmp_path, line, cells):
     assert rows_of(write(tmp_path / "a.csv", f"x,y,\n{line}\n"))[1] == cells
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-8"])
+@pytest.mark.parametrize("words", ["类猫狗一", "котпёс", "ねこ", "cat\u4e0a", "Ā\u0a0a\u2c2c", "ਬਲੀਸ"])
+def test_two_byte_letters_of_any_script_without_a_mark(tmp_path, encoding, words):
+    rows = [[words[::-1], words], *([word * 9, words + word] for word in words)] * 5
+    assert rows_of(write(tmp_path / "a.csv", as_csv(rows), encoding)) == rows
+
+
 def test_what_is_no_table(tmp_path):
     for content, reason in (('a,b\n"x\n', "unexpected end"), (b"K\xe4se,b\n", "Hint: save"), ("a\0,b\n", "zero byte")):
         with pytest.raises(InputError, match=rf"A list must be a UTF-8 table\. Received: .*{reason}"):

@@ -1,6 +1,7 @@
 """Images that a table lists: rows of `path,label[,split]` in a CSV or JSONL file beside them."""
 
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -20,6 +21,13 @@ from jtln_tf.data.sources.listing import SPLIT_NAMES, Listing, find_split_name, 
 from jtln_tf.tables import TABLE_SUFFIXES, open_text, read_rows
 
 _COLUMNS = ("path", "label", "split")
+# What else these may be called, in any case, with blanks, `_`, `-` or nothing between the words.
+_OTHER_TITLES = {
+    "path": ("file", "filename", "filepath", "image", "imagename", "imagepath", "imagefile", "img", "imgpath"),
+    "label": ("class", "classname", "labelname", "category", "target"),
+    "split": ("set", "subset", "partition", "usage", "phase"),
+}
+_BETWEEN_WORDS = re.compile(r"[ _-]+")
 # Images with the same text in this column are held out together.
 _GROUP = "group"
 _DRIVE_OR_URL = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
@@ -28,7 +36,8 @@ _DRIVE_OR_URL = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 def list_file_list(spec: DomainSpec, data_root: str = "", cache_dir: str = "") -> Listing:
     """Lists a `list:PATH.csv` or `list:PATH.jsonl` domain; opens no image.
 
-    Paths are relative to the file's own folder and stay below it (links in it are followed). Classes are numbered in
+    The columns of paths, labels and splits may have other usual names (`_OTHER_TITLES`). Paths are relative to the
+    file's own folder and stay below it (links in it are followed). Classes are numbered in
     the order of their sorted names. Columns beside `path`, `label` and `split` whose text is the same in all rows of a
     class become the class table. Images with the same text in a column `group` are held out together. A missing file
     counts as an image that cannot be read.
@@ -77,7 +86,8 @@ def _check_rows(numbered_rows, path):
 
     A row that repeats another is passed over.
     """
-    rows, columns = {}, {}
+    numbered_rows, rows, columns = list(numbered_rows), {}, {}
+    _name_splits(numbered_rows, path)
     for line, values in numbered_rows:
         place = f"in line {line} of {str(path)!r}"
         name, label, split = (values.pop(column, "").strip() for column in _COLUMNS)
@@ -145,7 +155,7 @@ def _read_table(path):
     rows = read_rows(path, "A list")
     first = next(rows, None)
     names = first.trim(1) if first else []
-    columns = [name.lower() if name.lower() in _COLUMNS else name for name in names]
+    columns = _name_columns(names, f"in {str(path)!r}")
     if not {"path", "label"} <= set(columns):
         columns = _guess_columns(names)
         rows = itertools.chain([first], rows)
@@ -162,6 +172,41 @@ def _read_table(path):
                 f"line {row.line} of {str(path)!r}. Hint: put a text with a {row.delimiter!r} in quotes."
             )
         yield row.line, {name: cell for name, cell in zip(columns, cells, strict=False) if name}
+
+
+def _name_columns(names, place):
+    """Returns the names of columns, the path and the label by our names; `InputError` if two do for one of them."""
+    names, columns = tuple(names), []
+    for column in ("path", "label"):
+        found = _find_titles(names, column)
+        if len(found) > 1:
+            received = f"{' and '.join(map(repr, found))} {place}. Hint: name one of them {column}"
+            raise InputError(f"A list must have one column of the {column}. Received: {received}.")
+        columns += [(name, column) for name in found]
+    return [dict(columns).get(name, name) for name in names]
+
+
+@functools.lru_cache(maxsize=256)
+def _find_titles(names, column):
+    """Returns which names of columns say what a column of ours does: those that are its own, or else like it."""
+    words = {name: _BETWEEN_WORDS.sub("", name.lower()) for name in names}
+    own = [name for name in words if words[name] == column]
+    return own or [name for name in words if words[name] in _OTHER_TITLES[column]]
+
+
+def _name_splits(numbered_rows, path):
+    """Calls the column of the splits `split`; a column of another name is taken for it only if it names a split."""
+    names = tuple(dict.fromkeys(name for _, values in numbered_rows for name in values))
+    found = [
+        name
+        for name in _find_titles(names, "split")
+        if name.lower() == "split" or any(find_split_name(values.get(name, "")) for _, values in numbered_rows)
+    ]
+    if len(found) > 1:
+        received = f"{' and '.join(map(repr, found))} in {str(path)!r}"
+        raise InputError(f"A list must have one column of the split. Received: {received}.")
+    for _, values in numbered_rows if found else ():
+        values["split"] = values.pop(found[0], "")
 
 
 def _guess_columns(cells):
@@ -188,6 +233,7 @@ def _parse_object(text, place):
         raise InputError(f"Each line of a list must be a JSON object. Received: {place} ({error}).") from error
     if not isinstance(values, dict):
         raise InputError(f"Each line of a list must be a JSON object. Received: {place}.")
+    values = dict(zip(_name_columns(map(normalize_name, values), f"in {place}"), values.values(), strict=True))
     for column in _COLUMNS:
         value = values.get(column)
         if isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value)):
@@ -195,7 +241,7 @@ def _parse_object(text, place):
     # Classes cannot be chosen by a list or an object, so such columns are left out.
     texts = {key: value for key, value in values.items() if not isinstance(value, dict | list)}
     return {
-        normalize_name(key): "" if value is None else normalize_name(str(value).strip()) for key, value in texts.items()
+        key: "" if value is None else normalize_name(str(value).strip()) for key, value in texts.items()
     }
 
 

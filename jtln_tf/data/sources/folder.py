@@ -81,7 +81,8 @@ def _find_splits(root):
         return {"train": str(root)}, []
     for paths in found.values():
         if len(paths) > 1:
-            raise InputError(f"A folder must have each split once. Received: {paths[1]!r} and {paths[0]!r}.")
+            received = f"{paths[1]!r} and {paths[0]!r}. Hint: name the folders train, val and test"
+            raise InputError(f"A folder must have each split once. Received: {received}.")
     return {name: paths[0] for name, paths in found.items()}, beside
 
 

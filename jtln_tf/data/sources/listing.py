@@ -17,11 +17,14 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "validation", "valid"), "validation"),
     "test": "test",
     "training": "train",
-    "dev": "validation",
-    "testing": "test",
+    **dict.fromkeys(("dev", "develop", "development"), "validation"),
+    # As Hugging Face's image folders take them.
+    **dict.fromkeys(("testing", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("holdout", "heldout"), "test"),
 }
 # What people write behind it: `training_set`, `Test Images`.
 _SPLIT_ENDING = re.compile(r"[ _-]*(set|data|images)$")
+_BETWEEN_WORDS = re.compile(r"[ _-]+")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,7 +50,8 @@ class Listing:
 
 def find_split_name(name: str) -> str | None:
     """Returns the split that a folder, or a text in a list, names; None if it names none."""
-    return SPLIT_NAMES.get(_SPLIT_ENDING.sub("", name.strip().lower()))
+    name = _SPLIT_ENDING.sub("", name.strip().lower())
+    return SPLIT_NAMES.get(_BETWEEN_WORDS.sub("", name))
 
 
 def select_classes(listing: Listing, spec: DomainSpec) -> Listing:

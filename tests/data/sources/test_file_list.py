@@ -61,6 +61,20 @@ def test_every_spelling_of_a_csv(folder, text):
     assert listed(write(folder, text), folder) == {"train": expected}
 
 
+@pytest.mark.parametrize("header", ["filename,class", "Image,Label", "FILE NAME,target", "img_path,Category"])
+def test_columns_have_the_names_that_people_give(folder, header):
+    text = f"{header},Subset\nb/1.png,zebra,train\na/1.png,zebra,Held_Out\n"
+    expected = {"train": [("zebra", "b/1.png")], "test": [("zebra", "a/1.png")]}
+    assert listed(write(folder, text), folder) == expected
+    objects = [dict(zip(f"{header},Subset".split(","), row.split(","), strict=True)) for row in text.splitlines()[1:]]
+    assert listed(write_objects(folder, *objects), folder) == expected
+    # Our own names go first, and such a column holds something else if it names no split.
+    listing = list_domain(write(folder, "path,label,class,set\na/1.png,x,X,1\nb/1.png,y,Y,2\n"))
+    assert listing.class_table["x"] == {"label": "x", "class": "X", "set": "1"} and set(listing.splits) == {"train"}
+    with pytest.raises(InputError, match="one column of the path. Received: 'image' and 'file' in .*Hint: name one"):
+        list_domain(write(folder, "image,file,label\n7,a/1.png,x\n"))
+
+
 def test_jsonl_and_csv_are_the_same(folder):
     objects = [{"path": "b/1.png", "label": "zebra"}, {"path": "c/ü ,1.png", "label": 7, "split": None, "box": [1, 2]}]
     text = 'path,label\nb/1.png,zebra\n"c/ü ,1.png",7\n'
@@ -119,8 +133,8 @@ def test_a_path_that_leads_outside_is_refused(folder, path):
         ("path,label\na/1.png,x\na/2.png,\n", "A row must have a label. Received: none in line 3 of"),
         ("path,label\na/1.png,salt, fine\n", "each of the 2 columns. Received: 3 in line 2 of .*Hint: .*quotes"),
         (
-            "path,label,split\na/1.png,x,holdout\n",
-            "A split must be one of train, val, .*Received: 'holdout' in line 2 of",
+            "path,label,split\na/1.png,x,spare\n",
+            "A split must be one of train, val, .*Received: 'spare' in line 2 of",
         ),
         (
             "path,label,split\na/1.png,x,train\na/2.png,x,\n",
