@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, NonFiniteLossError
 from jtln_tf.data import Domain
 from jtln_tf.network import domain_view
 
@@ -76,6 +76,7 @@ def evaluate(
 
     Raises:
         InputError: If the split has no images, or the head does not have as many classes as the domain.
+        NonFiniteLossError: If a probability is NaN.
 
     Example:
         >>> import jtln_tf as jt
@@ -95,6 +96,17 @@ def evaluate(
             f"The {head} head must have the {domain.num_classes} classes of {domain.name!r}. "
             f"Received: {predicted.shape[1]}."
         )
+    require_finite(predicted, f"the {split} images of {domain.name!r}")
     confusion = np.zeros((domain.num_classes, domain.num_classes), np.int64)
     np.add.at(confusion, (chosen.labels, predicted.argmax(axis=1)), 1)
     return Evaluation(domain.class_names, confusion)
+
+
+def require_finite(probabilities: np.ndarray, images: str) -> None:
+    """Raises `NonFiniteLossError`, with the words for the images, unless all probabilities [B, n] are finite."""
+    num_broken = np.count_nonzero(~np.isfinite(probabilities).all(axis=1))
+    if num_broken:
+        raise NonFiniteLossError(
+            f"The probabilities of a network must be finite. Received: NaN for {num_broken} of {images}. Hint: a lower "
+            "--head_learning_rate and --backbone_learning_rate, or --clip_norm=1."
+        )

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, NonFiniteLossError
 from jtln_tf.data import Domain, Split
 from jtln_tf.evaluation import Evaluation, evaluate
 
@@ -53,3 +53,12 @@ def test_a_class_without_images_has_no_accuracy_and_does_not_count():
 def test_what_does_not_fit_is_refused(num_classes, split, message):
     with pytest.raises(InputError, match=message):
         evaluate(make_network([0, 1]), make_domain([0, 1], num_classes=num_classes), split=split)
+
+
+def test_probabilities_that_are_not_finite_are_no_accuracy():
+    network = make_network([0, 1, 2])
+    answers = np.eye(3)
+    answers[1] = np.nan
+    network.layers[-1].set_weights([answers])
+    with pytest.raises(NonFiniteLossError, match="must be finite. Received: NaN for 1 of the test images of 'made'"):
+        evaluate(network, make_domain([0, 1, 2]))

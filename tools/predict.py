@@ -11,7 +11,7 @@ import pathlib
 
 from absl import flags
 
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import InputError, MissingInputError, NonFiniteLossError
 from jtln_tf.files import to_json
 from tools.program import load_tensorflow, require_flags, run_program
 
@@ -35,6 +35,7 @@ def main(arguments):
             raise InputError(f"`images` must be plain files. Received: {path!r}.")
 
     load_tensorflow()
+    import numpy as np
     import tensorflow as tf
 
     from jtln_tf.data import explain_error, to_png
@@ -52,6 +53,8 @@ def main(arguments):
             reason = explain_error(error) if isinstance(error, tf.errors.OpError) else first_line(error)
             refused.append(f"{path!r} ({reason})")
             continue
+        if not np.isfinite(probabilities).all():
+            raise NonFiniteLossError(f"`model` must give finite probabilities. Received: NaN for {path!r}.")
         best = probabilities.argsort()[::-1][: values.top]
         classes = [{"class": names[index], "probability": round(float(probabilities[index]), 6)} for index in best]
         print(to_json({"image": path, "classes": classes}), flush=True)

@@ -23,7 +23,7 @@ class MissingInputError(InputError, FileNotFoundError):
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A part of the training loss is no longer a finite number."""
+    """A part of the training loss, or a probability of a network, is no longer a finite number."""
 
 
 class RunStoppedError(RuntimeError):

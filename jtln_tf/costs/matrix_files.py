@@ -19,6 +19,7 @@ _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.form
 # Without a decimal comma among them, these may be thousands.
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+")
 _TARGET_FIRST = re.compile(r"target.*source", re.IGNORECASE)
+_CORNER = re.compile(r"source|target|class", re.IGNORECASE)
 _LONGEST_CELL = 60
 
 
@@ -80,14 +81,22 @@ def read_table(path: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...], tuple[s
         names.append(cells[0])
         values.extend(_parse_costs(cells, header, row.delimiter, signs))
     target_classes = tuple(header[1:]) if header else ()
-    is_named = names and target_classes and not all(parse_number(cell) is not None for cell in header)
-    if not is_named or not all((*target_classes, *names)):
+    if not names or not target_classes or _is_row_of_costs(header) or not all((*target_classes, *names)):
         raise InputError(
             "`cost_matrix` must have target classes in its first row, and rows of a source class and its costs, "
             f"each with a name. Received: {len(names)} rows after {_shorten(','.join(header or ()))}."
         )
     found = np.array(values).reshape(len(names), len(target_classes))
     return found, tuple(names), target_classes, bool(_TARGET_FIRST.search(header[0]))
+
+
+def _is_row_of_costs(cells):
+    """Returns whether the first row is no header: it holds numbers alone, or a name and what no classes are called."""
+    first, *numbers = map(parse_number, cells)
+    if None in numbers or not cells[0] or _CORNER.search(cells[0]):
+        return False
+    are_costs = len(set(numbers)) < len(numbers) or not all(map(float.is_integer, numbers))
+    return first is not None or are_costs
 
 
 def _parse_costs(cells, header, delimiter, signs):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from jtln_tf.data import Domain
-from jtln_tf.evaluation import evaluate
+from jtln_tf.evaluation import evaluate, require_finite
 from jtln_tf.experiment.assembly import Assembly
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.export.check import check_export
@@ -66,12 +66,17 @@ def export_run(run: Run, network: keras.Model, domains: dict[str, Domain], folde
 
     Returns:
         The largest difference of a probability after reloading.
+
+    Raises:
+        NonFiniteLossError: If the network gives NaN; nothing is written then.
     """
     folder, crop_bottom = folder or run.export, run.config.data.target.crop_bottom
     names = {f"{side}_classes": domain.class_names for side, domain in domains.items()}
+    images, _ = next(iter(domains["target"].test.dataset(32)))
+    for probabilities in network(tf.cast(images, tf.float32), training=False).values():
+        require_finite(np.asarray(probabilities), f"{len(images)} test images of {domains['target'].name!r}")
     _LOG.info("exporting the network ...")
     export_network(network, folder, **names, crop_bottom=crop_bottom)
-    images, _ = next(iter(domains["target"].test.dataset(32)))
     return check_export(network, folder, images, crop_bottom=crop_bottom)
 
 

@@ -2,16 +2,23 @@
 
 import functools
 
+import numpy as np
+import tensorflow as tf
+
 from jtln_tf.batches import count_passes, pair_domains
 from jtln_tf.config import SIDES
-from jtln_tf.evaluation import evaluate
+from jtln_tf.evaluation import evaluate, require_finite
 from jtln_tf.experiment.assembly import Assembly
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.monitoring import CheckpointReport, LogTraining, ProgressBar, RunLog, log_costs
+from jtln_tf.network import domain_view
 from jtln_tf.trainer.callbacks import Refresh, StepCounter, ValidateAndSave
 from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState, read_state
 from jtln_tf.trainer.early_stopping import EarlyStopping
 from jtln_tf.trainer.stages import compile_for_stage, train_stage
+
+# Training images of which a network without validation images is tried.
+_PROBED = 8
 
 
 def train(run: Run, assembly: Assembly) -> TrainingState:
@@ -84,6 +91,13 @@ def _callbacks(run, assembly, stage, state, checkpoints, log, report):
     def validate():
         return evaluate(assembly.model.network, target, split="validation").accuracy
 
+    def probe():
+        # Not `evaluate`, which would trace the network anew each time.
+        side = stage.domains[0]
+        images, _ = next(iter(assembly.setup.inputs[side].train.dataset(_PROBED)))
+        predicted = domain_view(assembly.model.network, side)(tf.cast(images, tf.float32), training=False)[side]
+        require_finite(np.asarray(predicted), f"{len(images)} training images of the {side}")
+
     def keep_costs(step, costs, before):
         run.write_costs(costs)
         log_costs(log, step, costs, before=before)
@@ -98,6 +112,7 @@ def _callbacks(run, assembly, stage, state, checkpoints, log, report):
             checkpoints,
             log,
             validate=validate if validates else None,
+            probe=probe,
             steps_per_epoch=training.steps_per_epoch,
             early_stopping=_early_stopping(run, assembly, stage),
             last_step=stage.last_step,

@@ -60,6 +60,7 @@ class ValidateAndSave(keras.callbacks.Callback):
         log,
         *,
         validate: Callable[[], float] | None,
+        probe: Callable[[], None] | None = None,
         steps_per_epoch: int,
         early_stopping: EarlyStopping,
         last_step: int,
@@ -72,6 +73,7 @@ class ValidateAndSave(keras.callbacks.Callback):
             checkpoints: What is saved.
             log: `RunLog` that the validation accuracy is written to.
             validate: Returns the target validation accuracy in [0, 1]; None validates nothing.
+            probe: Called instead; raises `NonFiniteLossError` if the network is not to be saved.
             steps_per_epoch: Steps between two validations.
             early_stopping: Says when the stage stops before its last step.
             last_step: Step at which the stage ends.
@@ -81,7 +83,7 @@ class ValidateAndSave(keras.callbacks.Callback):
         super().__init__()
         self._state, self._checkpoints, self._log = state, checkpoints, log
         self._validate, self._steps_per_epoch, self._early_stopping = validate, steps_per_epoch, early_stopping
-        self._last_step, self._on_checkpoint = last_step, on_checkpoint
+        self._probe, self._last_step, self._on_checkpoint = probe, last_step, on_checkpoint
 
     def on_train_batch_end(self, batch, logs=None):
         """Validates and saves if an epoch ends; weights of a loss that is not finite are not saved."""
@@ -92,6 +94,8 @@ class ValidateAndSave(keras.callbacks.Callback):
         measured = {name: float(value) for name, value in (logs or {}).items()}
         if self._validate is not None:
             measured["target_validation_accuracy"] = self._note(self._validate())
+        elif self._probe is not None:
+            self._probe()
         is_last = state.step == self._last_step
         if not is_last and self._validate is not None and self._early_stopping.stops(state):
             _LOG.info("stopped early at step %d; the best was step %d.", state.step, state.best_step)

@@ -240,9 +240,7 @@ def _parse_object(text, place):
             raise InputError(f"`{column}` must be a text. Received: {value!r} in {place}.")
     # Classes cannot be chosen by a list or an object, so such columns are left out.
     texts = {key: value for key, value in values.items() if not isinstance(value, dict | list)}
-    return {
-        key: "" if value is None else normalize_name(str(value).strip()) for key, value in texts.items()
-    }
+    return {key: "" if value is None else normalize_name(str(value).strip()) for key, value in texts.items()}
 
 
 _READERS = {**dict.fromkeys(TABLE_SUFFIXES, _read_table), ".jsonl": _read_jsonl}

@@ -132,10 +132,7 @@ def test_a_path_that_leads_outside_is_refused(folder, path):
         ("path,label\n", "A list must have rows. Received: none in '.*list.csv'"),
         ("path,label\na/1.png,x\na/2.png,\n", "A row must have a label. Received: none in line 3 of"),
         ("path,label\na/1.png,salt, fine\n", "each of the 2 columns. Received: 3 in line 2 of .*Hint: .*quotes"),
-        (
-            "path,label,split\na/1.png,x,spare\n",
-            "A split must be one of train, val, .*Received: 'spare' in line 2 of",
-        ),
+        ("path,label,split\na/1.png,x,spare\n", "A split must be one of train, val, .*Received: 'spare' in line 2 of"),
         (
             "path,label,split\na/1.png,x,train\na/2.png,x,\n",
             r"`split` must be given in all rows or in none\. Received: none in line 3 of .* \(1 of 2 rows\)",

@@ -60,7 +60,13 @@ def test_images_are_known_by_their_suffix_and_litter_is_passed_over(tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    "names", [("Training", "Testing", "dev"), ("TRAIN", "test", "Validation"), ("training_set", "Test Set", "valset"), ("trainset", "Held-Out", "Develop")]
+    "names",
+    [
+        ("Training", "Testing", "dev"),
+        ("TRAIN", "test", "Validation"),
+        ("training_set", "Test Set", "valset"),
+        ("trainset", "Held-Out", "Develop"),
+    ],
 )
 def test_splits_are_called_as_people_call_them(tmp_path, names):
     train, test, validation = names
