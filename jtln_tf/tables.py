@@ -67,7 +67,8 @@ def is_table_name(path: str | os.PathLike) -> bool:
 def read_rows(path: str | os.PathLike, what: str) -> Iterator[Row]:
     """Yields the rows of a table that are not blank.
 
-    Columns are separated by commas, semicolons or tabs. The encoding is UTF-8, UTF-16, or UTF-32 with a byte order mark. Quotes are those of spreadsheets: a quote inside of quotes is doubled.
+    Columns are separated by commas, semicolons or tabs. The encoding is UTF-8, UTF-16, or UTF-32 with a byte order
+    mark. Quotes are those of spreadsheets: a quote inside of quotes is doubled.
 
     Args:
         path: The file.

@@ -13,8 +13,7 @@ import sys
 from absl import flags
 
 from flags import config_from_flags, define_config_flags
-from jtln_tf.config import InputError
-from jtln_tf.config.domain_spec import MOST_IMAGES
+from jtln_tf.config import MOST_IMAGES, InputError
 from jtln_tf.costs.spec import parse_cost_spec
 from jtln_tf.methods import COMPARED_METHODS, METHODS
 from tools.program import load_tensorflow, require_flags, run_program

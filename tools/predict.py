@@ -20,7 +20,7 @@ _NAMED = 20
 
 flags.DEFINE_string("model", "", "Folder of the export.")
 flags.DEFINE_enum("head", "target", ["source", "target"], "Head whose classes are predicted.")
-flags.DEFINE_integer("top", 3, "Classes to print for each image.", lower_bound=1)
+flags.DEFINE_integer("top", 3, "Classes to print for each image.", lower_bound=1, upper_bound=100_000)
 
 
 def main(arguments):

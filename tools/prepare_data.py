@@ -11,7 +11,7 @@ import sys
 
 from absl import flags
 
-from jtln_tf.config import InputError, parse_domain_spec
+from jtln_tf.config import MOST_IMAGES, InputError, parse_domain_spec
 from tools.program import load_tensorflow, require_flags, run_program
 
 _OPTIONS_OF_RUNS = ("per_class", "test_fraction", "validation_fraction", "crop_bottom")
@@ -20,7 +20,7 @@ flags.DEFINE_string("domain", "", "Domain, written like --source of tools.train;
 flags.DEFINE_string("data_root", "", "Folder that relative paths, and tfds: data, are looked up in.")
 flags.DEFINE_string("cache_dir", "", "Folder that archives are unpacked in; empty: .jtln_cache in --data_root.")
 flags.DEFINE_string("output", "", "Folder of the records.")
-flags.DEFINE_integer("images_per_shard", 10_000, "Most images in a file.", lower_bound=1)
+flags.DEFINE_integer("images_per_shard", 10_000, "Most images in a file.", lower_bound=1, upper_bound=MOST_IMAGES)
 flags.DEFINE_bool("overwrite", False, "Replace what an earlier call wrote into --output.")
 
 

@@ -1,7 +1,7 @@
 """Options and specifications: frozen, validated, parsed once. Imports no TensorFlow."""
 
 from jtln_tf.config.augmentation_spec import AUGMENTATIONS, AugmentationSpec, parse_augmentation
-from jtln_tf.config.domain_spec import KINDS, SIDES, DomainSpec, domain_options, parse_domain_spec
+from jtln_tf.config.domain_spec import KINDS, MOST_IMAGES, SIDES, DomainSpec, domain_options, parse_domain_spec
 from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
 from jtln_tf.config.names import normalize_name
 from jtln_tf.config.options import Section, option, options_of
@@ -9,6 +9,7 @@ from jtln_tf.config.sections import (
     AUTO_EARLY_STOPPING,
     BATCHNORM_POLICIES,
     CACHES,
+    MOST_FACTOR,
     MOST_SEED,
     MOST_SIDE,
     MOST_STEPS,

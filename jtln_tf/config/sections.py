@@ -16,6 +16,8 @@ AUTO_EARLY_STOPPING = -1
 FEATURE_CACHES = ("auto", "memory", "disk", "none")
 # Far above what anybody means, so that a slip of the hand is told in one line and not by the memory or a library.
 MOST_SEED, MOST_SIDE, MOST_STEPS = 2**32 - 1, 4096, 10**9
+# Of weights, learning rates and the like.
+MOST_FACTOR = 1e9
 _MOST_BATCH, _WIDEST_LAYER, _MOST_LAYERS = 2**16, 2**16, 20
 
 
@@ -138,6 +140,7 @@ class NetworkConfig(Section):
         "Size of the outputs kept in --cache_dir, in GiB, above which auto keeps none there, and above which those are "
         "removed that were not used for longest.",
         minimum=0.0,
+        maximum=MOST_FACTOR,
     )
     head_hidden_units: tuple[int, ...] = option(
         (), "Sizes of the hidden layers of each head, comma separated.", minimum=1, maximum=_WIDEST_LAYER
@@ -192,14 +195,15 @@ class TrainingConfig(Section):
         maximum=MOST_STEPS,
     )
     optimizer: str = option("adamw", "Optimizer.", choices=("adamw", "sgd"))
-    head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0)
+    head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0, maximum=MOST_FACTOR)
     backbone_learning_rate: float = option(
         0.0,
         "Peak learning rate of the backbone and the neck; 0: 0.0001 for a pretrained backbone, else 0.001.",
         minimum=0.0,
+        maximum=MOST_FACTOR,
     )
     momentum: float = option(0.9, "Momentum of sgd.", minimum=0.0, maximum=0.9999)
-    weight_decay: float = option(1e-4, "Decoupled weight decay.", minimum=0.0)
+    weight_decay: float = option(1e-4, "Decoupled weight decay.", minimum=0.0, maximum=MOST_FACTOR)
     schedule: str = option("cosine", "Learning rate over the steps.", choices=("constant", "cosine", "step"))
     step_boundaries: tuple[float, ...] = option(
         (0.5, 0.75), "Shares of the steps at which --schedule=step decays.", minimum=0.0, maximum=1.0
@@ -208,7 +212,9 @@ class TrainingConfig(Section):
     warmup_steps: int = option(
         0, "Steps over which the learning rate grows from 0 to its peak.", minimum=0, maximum=MOST_STEPS
     )
-    clip_norm: float = option(0.0, "Largest global norm of the gradient; 0 does not clip.", minimum=0.0)
+    clip_norm: float = option(
+        0.0, "Largest global norm of the gradient; 0 does not clip.", minimum=0.0, maximum=MOST_FACTOR
+    )
     early_stopping_epochs: int = option(
         AUTO_EARLY_STOPPING,
         "Stop after this many epochs without a better target validation accuracy, keep the best; 0: never, keep the "

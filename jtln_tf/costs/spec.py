@@ -6,7 +6,7 @@ Imports no TensorFlow.
 import dataclasses
 import math
 
-from jtln_tf.config import InputError
+from jtln_tf.config import MOST_FACTOR, InputError
 from jtln_tf.costs.metrics import METRICS
 from jtln_tf.tables import is_table_name
 
@@ -97,6 +97,7 @@ def _parse_term(part, text, option):
         weight = float(factor)
     except ValueError:
         weight = math.nan
-    if not (weight > 0 and math.isfinite(weight)):
-        raise InputError(f"`{option}` must have weights above 0, written 0.5*NAME. Received: {factor!r} in {text!r}.")
+    if not 0 < weight <= MOST_FACTOR:
+        rule = f"weights above 0, of at most {MOST_FACTOR:.0e}, written 0.5*NAME"
+        raise InputError(f"`{option}` must have {rule}. Received: {factor!r} in {text!r}.")
     return weight, name

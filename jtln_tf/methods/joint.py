@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jtln_tf.config import SIDES, option
+from jtln_tf.config import MOST_FACTOR, SIDES, option
 from jtln_tf.methods.base import plan_stages
 from jtln_tf.methods.target_only import TargetOnly
 
@@ -15,7 +15,7 @@ class Joint(TargetOnly):
     title = "joint without OT"
     reports = ("source_loss", "target_loss")
 
-    source_weight: float = option(1.0, "Weight of the source classification loss.", minimum=0.0)
+    source_weight: float = option(1.0, "Weight of the source classification loss.", minimum=0.0, maximum=MOST_FACTOR)
 
     def stages(self, steps):
         """Returns one stage on both domains."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jtln_tf.config import InputError, option
+from jtln_tf.config import MOST_FACTOR, InputError, option
 from jtln_tf.methods.base import Term
 from jtln_tf.methods.consecutive import Consecutive
 
@@ -25,8 +25,10 @@ class L2SP(Consecutive):
     title = "consecutive with L2-SP"
     reports = (*Consecutive.reports, "starting_point_loss", "target_head_loss")
 
-    l2_sp_alpha: float = option(0.01, "l2_sp: weight of the distance to the starting point.", minimum=0.0)
-    l2_sp_beta: float = option(0.01, "l2_sp: weight of the size of the target head.", minimum=0.0)
+    l2_sp_alpha: float = option(
+        0.01, "l2_sp: weight of the distance to the starting point.", minimum=0.0, maximum=MOST_FACTOR
+    )
+    l2_sp_beta: float = option(0.01, "l2_sp: weight of the size of the target head.", minimum=0.0, maximum=MOST_FACTOR)
 
     def make_state(self, network, cost=None):
         """Returns the starting point, a copy of the backbone's trained weights; `InputError` if there are none."""

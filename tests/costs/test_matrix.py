@@ -100,10 +100,7 @@ def test_names_are_nfc_and_a_transposed_matrix_is_put_right():
         (",a,b\nc,1,near\n", "must hold numbers. Received: 'near' for source class 'c', target class 'b'"),
         (",a,b\nc,-1,0\n", "must be not negative. Received: -1.0 for source class 'c', target class 'a'. File: "),
         ("", "must have target classes in its first row, .* Received: 0 rows after ''. File: '.*cost.csv'"),
-        (
-            "cat,0,0.9\ndog,0.8,0.1\n",
-            "must have target classes in its first row, .* Received: 1 rows after 'cat,0,0.9'",
-        ),
+        ("cat,0,0.9\ndog,0.8,0.1\n", "target classes in its first row, .* Received: 1 rows after 'cat,0,0.9'"),
         ("0,1\n2,3\n", "target classes in its first row, .* Received: 1 rows after '0,1'"),
         (b"\xff\xfe,a\nb,1\n", "must be a UTF-8 table. Received: '.*cost.csv' .* Hint: save it as CSV UTF-8"),
         (",a,b\nc,1,2+1j\n", r"must hold numbers. Received: '2\+1j' for source class 'c', target class 'b'"),

@@ -2,8 +2,9 @@ import pytest
 from absl import flags
 
 from flags import config_from_flags, define_config_flags, preset_path, with_given_flags
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, options_of
 from jtln_tf.experiment.config import ExperimentConfig
+from jtln_tf.methods import METHODS
 from tests.conftest import REPOSITORY
 
 PRESETS = sorted(path.stem for path in (REPOSITORY / "flags" / "presets").iterdir())
@@ -27,6 +28,25 @@ def test_a_preset_is_a_configuration_that_says_how_to_run_it_and_what_to_expect(
     config.require_domains()
     assert ExperimentConfig.from_json(config.to_json()) == config
     assert "# Command: python -m tools." in path.read_text() and "\n# Expected: " in path.read_text()
+
+
+ABSURD = ("nan", "inf", "-inf", "1e300", "-1e300", str(2**70), str(-(2**70)), "-7", "many", "0x", "9" * 5000)
+
+
+def test_every_number_has_limits():
+    values = parse()
+    names = [name for name in values if values[name].flag_type() in ("int", "float")]
+    names += ["head_hidden_units", "step_boundaries"]
+    assert len(names) > 30
+    for name in names:
+        for text in ABSURD:
+            with pytest.raises((flags.Error, InputError), match=name):
+                config_from_flags(owner(name), parse(f"--{name}={text}"))
+
+
+def owner(option):
+    """The method that an option belongs to: the values of others are not looked at."""
+    return next((name for name, method in METHODS.items() if option in {one.name for one in options_of(method)}), None)
 
 
 def test_flags_that_are_given_replace_the_options_of_a_run():

@@ -71,7 +71,7 @@ def test_in_a_comparison_every_method_keeps_its_last_step(repository):
     ("program", "flags", "words"),
     [
         ("train", ["--transport_gradient=sideways"], ["transport_gradient", "sideways", "source", "target", "both"]),
-        ("train", ["--epsilon=0"], ["epsilon", "greater than 0"]),
+        ("train", ["--epsilon=0"], ["epsilon", "range"]),
         ("train", ["--no_such_flag=1"], ["no_such_flag"]),
         ("train", ["--preset=nothing"], ["preset", "digits", "grocery", "nothing"]),
         ("train", ["--preset", "digits"], ["--preset=NAME"]),

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jtln_tf.config import MOST_STEPS, InputError, option
+from jtln_tf.config import MOST_FACTOR, MOST_STEPS, InputError, option
 from jtln_tf.methods.joint import Joint
 
 
@@ -32,7 +32,7 @@ class Jtln(Joint):
     )
     uses_costs = True
 
-    transport_weight: float = option(1.0, "Weight of the optimal transport loss.", minimum=0.0)
+    transport_weight: float = option(1.0, "Weight of the optimal transport loss.", minimum=0.0, maximum=MOST_FACTOR)
     transport_images: str = option(
         "source", "Images on which the transport loss is taken.", choices=("source", "target", "both")
     )
@@ -47,7 +47,9 @@ class Jtln(Joint):
     transport_label_smoothing: float = option(
         0.1, "Mass spread evenly over all classes by --transport_source_marginal=label.", minimum=0.0, maximum=1.0
     )
-    transport_temperature: float = option(1.0, "Temperature of both softmaxes inside the transport loss.", above=0.0)
+    transport_temperature: float = option(
+        1.0, "Temperature of both softmaxes inside the transport loss.", minimum=1e-6, maximum=1e6
+    )
     transport_gate: str = option(
         "agreement",
         "How far the transport is trusted. agreement: as far as source and target classes choose each other more "
@@ -59,9 +61,14 @@ class Jtln(Joint):
         0, "Steps over which its weight then grows linearly.", minimum=0, maximum=MOST_STEPS
     )
     epsilon: float = option(
-        0.03, "Entropic regularization, in units of the cost matrix: mkmmd and uniform span 0 to 1.", above=0.0
+        0.03,
+        "Entropic regularization, in units of the cost matrix: mkmmd and uniform span 0 to 1.",
+        minimum=1e-6,
+        maximum=1e6,
     )
-    sinkhorn_threshold: float = option(1e-3, "L1 error of the marginals at which Sinkhorn stops.", above=0.0)
+    sinkhorn_threshold: float = option(
+        1e-3, "L1 error of the marginals at which Sinkhorn stops.", minimum=1e-9, maximum=1.0
+    )
     sinkhorn_max_iterations: int = option(1000, "Most Sinkhorn iterations in a step.", minimum=1, maximum=10**6)
 
     def __post_init__(self):
