@@ -6,7 +6,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-_MOST_SECONDS, _FIRST_REFUSAL = 8, 400
+_MOST_SECONDS, _FIRST_REFUSAL = 5, 400
 WITHOUT_NETWORK = "builtin:, folder:, list: and records: domains need no network"
 
 
