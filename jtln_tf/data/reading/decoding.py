@@ -15,7 +15,7 @@ from jtln_tf.data.reading.orientation import (
     read_orientation,
     turn_upright,
 )
-from jtln_tf.data.reading.pillow_formats import find_orientation, read_image
+from jtln_tf.data.reading.pillow_formats import HEAD_BYTES, find_orientation, read_image
 
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 # libjpeg can divide the sides by these while it decodes, which saves most of the work.
@@ -89,7 +89,10 @@ def _decode_jpeg(encoded, image_size, crop_bottom, portable):
     encoded, size = bounded(encoded, whole[1::-1]), whole[:2] - [crop_bottom, 0]
     with tf.control_dependencies([_assert_rows(size[0], crop_bottom)]):
         side = tf.reduce_min(size)
-    orientation = _find_orientation(encoded, may_turn_jpeg(encoded), portable)
+    # The search ends early in a large file, whose orientation takes no time beside its pixels.
+    head = encoded if portable else tf.strings.substr(encoded, 0, HEAD_BYTES)
+    may_be_turned = may_turn_jpeg(head) | (tf.strings.length(head) < tf.strings.length(encoded))
+    orientation = _find_orientation(encoded, may_be_turned, portable)
     square = tf.cond(
         side >= _JPEG_RATIOS[1] * image_size,
         lambda: _decode_scaled_jpeg(encoded, size, orientation, image_size),

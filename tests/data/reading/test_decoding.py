@@ -220,7 +220,15 @@ def test_orientation_is_found_behind_other_data_and_in_png_and_webp():
     thumbnail = b"\xff\xe0" + struct.pack(">H", 402) + b"JFXX\0\x10" + bytes(394)
     turned = with_exif(plain, tiff)
     late = turned[:20] + b"\xff\xe1" + struct.pack(">H", len(xmp) + 2) + xmp + thumbnail + turned[20:]
-    files = [late, encode(SEEN, "PNG", exif=b"Exif\0\0" + tiff), encode(SEEN, "WEBP", lossless=True, exif=tiff)]
+    # Longer than the head that is looked at first.
+    profile = 3 * (b"\xff\xe2" + struct.pack(">H", 60_002) + bytes(60_000))
+    files = [
+        late,
+        turned[:20] + profile + turned[20:],
+        turned + bytes(2**18),
+        encode(SEEN, "PNG", exif=b"Exif\0\0" + tiff),
+    ]
+    files.append(encode(SEEN, "WEBP", lossless=True, exif=tiff))
     upright = decode(encode(SEEN.rotate(270, expand=True), "PNG")).astype(float)
     for encoded in files:
         assert np.abs(decode(encoded) - upright).mean() < 2
