@@ -164,6 +164,8 @@ def load_cost_matrix(path: str | pathlib.Path) -> CostMatrix:
         ('cat', 'oak')
     """
     path = pathlib.Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"`cost_matrix` must be a plain file. Received: {str(path)!r}.")
     if not path.is_file():
         raise MissingInputError(f"`cost_matrix` must name an existing file. Received: {str(path)!r}.")
     read = {".npz": _load_arrays, **dict.fromkeys(TABLE_SUFFIXES, _load_table)}.get(path.suffix.lower())
