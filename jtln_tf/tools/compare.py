@@ -65,7 +65,8 @@ def main():
     output = values.output or default_folder(configs[0].data, "_compared")
 
     # Which run begins is a note; what each run notes itself would be too much.
-    logging.getLogger("jtln_tf.comparison").setLevel(logging.INFO)
+    for room in ("comparison", "config"):
+        logging.getLogger(f"jtln_tf.{room}").setLevel(logging.INFO)
     load_tensorflow()
     from jtln_tf.comparison.plan import plan_variants
     from jtln_tf.comparison.run import run_comparison, run_folder
