@@ -18,6 +18,11 @@ from jtln_tf.config import InputError
 
 # Beside what is needed: logs, and what other programs write meanwhile.
 _SPARE_BYTES = 16 * 2**20
+# Limit, use and statistics of the memory of a control group, in both versions of Linux's.
+_GROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
 # Of the name of a file that a killed process left behind: what it was to be called, and the process.
 _UNFINISHED = re.compile(r"(.+)\.\d+\.unfinished")
 _CACHE_FOLDER = ".jtln_cache"
@@ -27,15 +32,33 @@ _LONGEST_REASON = 200
 
 @contextlib.contextmanager
 def open_whole(path: str | os.PathLike) -> Iterator[typing.BinaryIO]:
-    """Opens a file for writing such that a kill, or an error inside, leaves the old one or the new one."""
+    """Opens a file for writing such that a kill, a power cut or an error inside leaves the old one or the new one."""
     path = pathlib.Path(path)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        with unfinished.open("wb") as file:
+        with unfinished.open("w+b") as file:
             yield file
+            sync(file)
         os.replace(unfinished, path)
+        _sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sync(file: typing.BinaryIO) -> None:
+    """Waits until what was written to a file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder):
+    # Not every file system can.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
@@ -56,6 +79,29 @@ def to_json(values: object, indent: int | None = None) -> str:
     """
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def read_json_lines(path: str | os.PathLike) -> tuple[list[dict], int]:
+    """Returns the JSON objects of a file of lines, and how many whole lines are none; a last line cut short is skipped.
+
+    A missing file has no lines. Raises `InputError` for what cannot be read as a file.
+    """
+    if not os.path.lexists(path):
+        return [], 0
+    try:
+        # A pipe would be waited for.
+        if not os.path.isfile(path):
+            raise OSError("no plain file")
+        lines = pathlib.Path(path).read_text("utf-8", "replace").split("\n")[:-1]
+    except OSError as error:
+        raise InputError(f"A log must be a file. Received: {os.fspath(path)!r} ({first_line(error)}).") from error
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                found.append(entry)
+    return found, len(lines) - len(found)
 
 
 @contextlib.contextmanager
@@ -84,6 +130,32 @@ def check_room(folder: str | os.PathLike, needed_bytes: int, option: str, hint: 
         )
 
 
+def available_memory() -> int:
+    """Returns the bytes that may still be taken, including pages that hold copies of files.
+
+    That is what the machine has, or what the process's control group (a container, a job of a scheduler) has left.
+    """
+    left = [_left_of_group(*names) for names in _GROUP_FILES]
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        left.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
+    except (OSError, StopIteration):
+        left.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return max(0, min(one for one in left if one is not None))
+
+
+def _left_of_group(limit, used, statistics):
+    """Returns what a control group has left, or None if there is none. Pages of files that can be dropped are free."""
+    group = pathlib.Path("/sys/fs/cgroup")
+    try:
+        counts = dict(line.split() for line in (group / statistics).read_text().splitlines())
+        dropped = int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+        return int((group / limit).read_text()) - int((group / used).read_text()) + dropped
+    except (OSError, ValueError):
+        # Without a limit the file says so in a word.
+        return None
+
+
 def default_cache_folder(data_root: str = "") -> str:
     """Returns the cache folder that is used if none is named."""
     return os.path.join(data_root, _CACHE_FOLDER)
@@ -106,23 +178,36 @@ def escape_name(text: str, can_show: Callable[[str], bool] = str.isprintable) ->
     return [character if can_show(character) else character.encode("unicode_escape").decode() for character in text]
 
 
-def mark_folder(folder: str | os.PathLike, kind: str, version: int = 1) -> None:
-    """Marks a folder as written by this program: only what carries the mark is ever removed, see `remove_marked`."""
-    write_json(pathlib.Path(folder) / MARK_FILE, {"program": "jtln_tf", "kind": kind, "version": version})
+def mark_folder(folder: str | os.PathLike, kind: str, version: int = 1, name: str = "") -> None:
+    """Marks a folder as written by this program: only what carries the mark is ever removed, see `remove_marked`.
+
+    `name` tells folders of one kind apart, see `marked_name`.
+    """
+    mark = {"program": "jtln_tf", "kind": kind, "version": version}
+    write_json(pathlib.Path(folder) / MARK_FILE, mark | ({"name": name} if name else {}))
 
 
 def marked_version(folder: str | os.PathLike, kind: str) -> int | None:
     """Returns the version of a folder marked as of a kind, or None if it carries no such mark."""
+    return _read_mark(folder, kind)[0]
+
+
+def marked_name(folder: str | os.PathLike, kind: str) -> str:
+    """Returns the name that a folder of a kind was marked with; empty if it has none."""
+    return _read_mark(folder, kind)[1]
+
+
+def _read_mark(folder, kind):
     path = pathlib.Path(folder) / MARK_FILE
     # A pipe would be waited for.
     if not os.path.isfile(path):
-        return None
+        return None, ""
     try:
         mark = json.loads(path.read_text("utf-8"))
         is_ours = mark["program"] == "jtln_tf" and mark["kind"] == kind
-        return int(mark["version"]) if is_ours else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+        return (int(mark["version"]), str(mark.get("name", ""))) if is_ours else (None, "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None, ""
 
 
 def remove_marked(folder: str | os.PathLike, kind: str, own_names: tuple[str, ...], option: str) -> None:

@@ -41,11 +41,19 @@ INNER_FLOORS = {
     ],
     "methods": [["base", "terms"], ["target_only"], ["consecutive", "joint"], ["l2_sp", "jtln"]],
     "trainer": [
-        ["batch", "forward", "health", "optimizers", "step_functions", "checkpoints", "early_stopping"],
+        ["checkpoint_file"],
+        ["batch", "forward", "health", "optimizers", "signals", "step_functions", "checkpoints", "early_stopping"],
         ["model"],
         ["callbacks"],
     ],
-    "experiment": [["config", "leaks"], ["workdir", "workshop"], ["assembly"], ["training", "result", "cost_matrix"]],
+    "experiment": [
+        ["config", "leaks", "sealed_json"],
+        ["workdir", "workshop"],
+        ["extension"],
+        ["assembly"],
+        ["divergence"],
+        ["training", "result", "cost_matrix"],
+    ],
 }
 # Imported by programs before TensorFlow.
 LIGHT_MODULES = [

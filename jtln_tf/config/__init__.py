@@ -10,7 +10,13 @@ from jtln_tf.config.domain_spec import (
     domain_options,
     parse_domain_spec,
 )
-from jtln_tf.config.errors import InputError, MissingInputError, NonFiniteLossError, RunStoppedError
+from jtln_tf.config.errors import (
+    InputError,
+    MissingInputError,
+    NonFiniteLossError,
+    RunInterruptedError,
+    RunStoppedError,
+)
 from jtln_tf.config.names import normalize_name
 from jtln_tf.config.options import Section, option, options_of
 from jtln_tf.config.sections import (

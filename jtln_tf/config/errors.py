@@ -23,7 +23,29 @@ class MissingInputError(InputError, FileNotFoundError):
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A part of the training loss, or a probability of a network, is no longer a finite number."""
+    """A part of the loss, a gradient, a weight or a probability is no longer a number that can be used.
+
+    Attributes:
+        step: The first such step of training, counted from 1; 0 if it is not known.
+    """
+
+    def __init__(self, message: str, step: int = 0):
+        """Takes the message and the step."""
+        super().__init__(message)
+        self.step = step
+
+
+class RunInterruptedError(KeyboardInterrupt):
+    """A signal stopped the program; what it had done is saved.
+
+    Attributes:
+        signal: Number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int):
+        """Takes the message and the signal."""
+        super().__init__(message)
+        self.signal = signal
 
 
 class RunStoppedError(RuntimeError):

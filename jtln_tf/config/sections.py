@@ -225,6 +225,9 @@ class TrainingConfig(Section):
     log_steps: int = option(
         10, "Steps between two entries of metrics.jsonl and TensorBoard.", minimum=1, maximum=MOST_STEPS
     )
+    debug_nans: bool = option(
+        False, "Check loss, gradients and weights in every step, and name the layer that breaks first; slow."
+    )
     seed: int = option(
         0, "Seed of the label draw, the initial weights, the order and the augmentation.", minimum=0, maximum=MOST_SEED
     )

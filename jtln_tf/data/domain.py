@@ -9,13 +9,15 @@ import numpy as np
 from absl import logging
 
 from jtln_tf.config import CACHES, DataConfig, DomainSpec, InputError, parse_domain_spec
-from jtln_tf.data.decoded import load_split
+from jtln_tf.data.decoded import load_split, open_split
 from jtln_tf.data.examples import Examples, fingerprint, hold_out, sample_per_class
 from jtln_tf.data.reading.split import Split
 from jtln_tf.data.sources import find_lister
 from jtln_tf.data.sources.listing import Listing
-from jtln_tf.files import default_cache_folder
+from jtln_tf.files import available_memory, default_cache_folder
 
+# Share of the memory at hand that pixels may take: the network, its optimizer and the batches need some too.
+_MOST_MEMORY = 0.8
 # In a message; there may be thousands.
 _NAMED_CLASSES = 5
 
@@ -177,6 +179,7 @@ def _load_listing(listing, spec, seed, skip_bad_images, **options):
     while True:
         divided = _divide(listing, spec, seed, bad_names)
         _check_no_class_is_empty(listing, divided["train"], spec)
+        _check_memory(divided, spec, **{"is_known": None, **options})
         splits, found_bad = {}, {}
         for name, examples in divided.items():
             splits[name], bad = load_split(examples, crop_bottom=spec.crop_bottom, **options)
@@ -202,6 +205,23 @@ def _load_listing(listing, spec, seed, skip_bad_images, **options):
         # The next round draws others instead, so that per_class stays exact, and checks them.
         bad_names.update(found_bad)
         logging.warning("%s: left out %d unreadable images, %r among them.", spec.text, len(bad_names), name)
+
+
+def _check_memory(divided, spec, cache, image_size, channels, is_known, **_):
+    """Raises `InputError` if the pixels that are going to be kept in memory, a byte each, take too much of it."""
+    encoded = [examples for examples in divided.values() if not examples.images.is_decoded]
+    most, bytes_each = _MOST_MEMORY * available_memory(), image_size**2 * channels
+    if cache != "memory" or sum(map(len, encoded)) * bytes_each <= most:
+        return
+    if is_known:
+        options = {"image_size": image_size, "channels": channels, "crop_bottom": spec.crop_bottom}
+        encoded = [examples for examples in encoded if not is_known(open_split(examples, **options))]
+    count = sum(map(len, encoded))
+    if count * bytes_each > most:
+        raise InputError(
+            f"`cache`=memory must have room for the pixels. Received: {count * bytes_each >> 20:,} MiB for {count:,} "
+            f"images of {image_size} px in {spec.text}; {int(most) >> 20:,} MiB may be taken. Hint: --cache=disk."
+        )
 
 
 def list_domain(spec: str | DomainSpec, *, data_root: str = "", cache_dir: str = "") -> Listing:

@@ -14,6 +14,7 @@ from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.data import Domain, load_domains
 from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.experiment.config import ExperimentConfig
+from jtln_tf.experiment.extension import adapt_state
 from jtln_tf.experiment.leaks import count_leaks
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.experiment.workshop import Workshop
@@ -58,13 +59,17 @@ def assemble(run: Run, workshop: Workshop) -> Assembly:
     """Loads the domains and builds the network, the class costs and the model of a run, or raises `InputError`."""
     config = run.config
     check_backbone_files(config.network)
-    found = read_state(run.checkpoints) if run.is_resumed else None
+    found = read_state(run.checkpoints, run.name) if run.is_resumed else None
+    if run.is_resumed and found is None:
+        run.check_is_at_its_beginning()
     saved_costs = _read_costs(run, found)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.training.seed)
     domains = load_run_domains(config, workshop)
     run.config = config = config.resolve_steps({side: len(domain.train) for side, domain in domains.items()})
     _check_domains(config, domains["target"])
+    if found:
+        adapt_state(run, found)
     if run.is_resumed:
         run.check_classes(class_names(domains))
     # Before test images are compared, because the network cannot be cut behind every layer.
@@ -145,7 +150,7 @@ def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:
     domains = load_run_domains(run.config)
     run.check_classes(class_names(domains))
     network = build_run_network(run.config, domains)
-    if not restore_network(run.checkpoints, network):
+    if not restore_network(run.checkpoints, network, run.name):
         raise InputError(f"`workdir` must hold a run with a checkpoint. Received: {str(run.folder)!r}.")
     return network, domains
 

@@ -2,14 +2,19 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 
-from jtln_tf.config import SIDES, DataConfig, InputError, NetworkConfig, TrainingConfig
+from jtln_tf.config import SIDES, DataConfig, InputError, NetworkConfig, TrainingConfig, options_of
 from jtln_tf.config.pretrained import resolve_backbone, resolve_learning_rate, resolve_start, resolve_steps
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.methods import DEFAULT_METHOD, Method, find_method
 
 # What a run goes on with, whatever the number of images has become.
 _COUNTED = ("steps", "steps_per_epoch")
+# What may change when a run goes on: how long and how fast it learns, how often it looks, where pixels are kept.
+CHANGEABLE = frozenset(
+    field.name for field in options_of(TrainingConfig) if field.name not in ("optimizer", "seed")
+) | {"cache", "cache_dir", "cache_limit_gib"}
 # The sections whose type does not depend on the method.
 SECTIONS = {"data": DataConfig, "network": NetworkConfig, "training": TrainingConfig, "cost": CostConfig}
 
@@ -116,14 +121,16 @@ class ExperimentConfig:
                 raise InputError(f"`{side}` must name a domain, for example builtin:mnist5k. Received: nothing.")
 
 
-def describe_differences(ours: ExperimentConfig, theirs: ExperimentConfig) -> list[str]:
-    """Lists the options in which two configurations differ, as `name: ours -> theirs` texts."""
+def describe_differences(ours: ExperimentConfig, theirs: ExperimentConfig, ignored: Collection[str] = ()) -> list[str]:
+    """Lists the options in which two configurations differ, as `name: ours -> theirs` texts, but for those ignored."""
     if ours.method.name != theirs.method.name:
         return [f"method: {ours.method.name!r} -> {theirs.method.name!r}"]
     left, right = ours.to_values(), theirs.to_values()
     return [
-        f"{getattr(ours, section).prefix}{name}: {value!r} -> {right[section][name]!r}"
+        f"{name}: {value!r} -> {right[section][option]!r}"
         for section, values in left.items()
-        for name, value in values.items()
-        if name in right[section] and value != right[section][name]
+        for option, value in values.items()
+        if (name := getattr(ours, section).prefix + option) not in ignored
+        and option in right[section]
+        and value != right[section][option]
     ]

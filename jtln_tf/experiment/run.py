@@ -3,6 +3,7 @@
 import math
 import os
 
+from jtln_tf.config import InputError
 from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.experiment.assembly import assemble, class_names
 from jtln_tf.experiment.config import ExperimentConfig
@@ -11,9 +12,9 @@ from jtln_tf.experiment.training import train
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.experiment.workshop import Workshop
 
-# Bytes on the disk for each byte of weights: two checkpoints with the optimizers' moments (the older is replaced once
-# the newer is whole), two of weights alone, two exports.
-_DISK_PER_WEIGHT = 10
+# Bytes on the disk for each byte of weights: three checkpoints with the optimizers' moments (the oldest goes once the
+# newest is whole), two of weights alone, two exports.
+_DISK_PER_WEIGHT = 13
 
 
 def run_experiment(
@@ -22,6 +23,7 @@ def run_experiment(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    extend: bool = False,
     export: bool = True,
     workshop: Workshop | None = None,
 ) -> dict:
@@ -34,6 +36,7 @@ def run_experiment(
         workdir: Folder of the run.
         resume: Go on with an unfinished run of the same configuration; a finished one is returned unchanged.
         overwrite: Replace the run in the folder; with `resume`, only if its configuration differs.
+        extend: With `resume`, go on with more steps (even a finished run), or with what else `CHANGEABLE` names.
         export: Write `export/` and compare it with the network after reloading.
         workshop: `Workshop` that this run shares with other runs of the process; None if it is alone.
 
@@ -42,7 +45,8 @@ def run_experiment(
 
     Raises:
         InputError: If the configuration does not fit the data, or the folder holds another run.
-        NonFiniteLossError: If the loss is no longer finite.
+        NonFiniteLossError: If the loss, a gradient or a weight is no longer usable.
+        RunInterruptedError: If SIGTERM, SIGHUP or SIGINT came while it trained; the last step is saved then.
         RunStoppedError: If the run cannot be written any further, or an image no longer be read.
 
     Example:
@@ -58,9 +62,9 @@ def run_experiment(
     """
     config.require_domains()
     run = Run(workdir, config)
-    run.claim(resume=resume, overwrite=overwrite)
-    finished = run.read_result() if run.is_resumed else None
-    if finished and (not export or run.export.is_dir()):
+    run.claim(resume=resume, overwrite=overwrite, extend=extend)
+    finished = _read_finished(run)
+    if finished and (not export or _is_exported(run, finished)):
         return finished
     assembly = assemble(run, workshop or Workshop(keeps_models=False))
     with run.begin(class_names(assembly.setup.domains), _needed_bytes(assembly.setup.network)):
@@ -73,6 +77,20 @@ def run_experiment(
             run.write_result(result)
     assembly.trim_cache(config.network.cache_limit_gib * 2**30)
     return result
+
+
+def _read_finished(run):
+    """Returns the result of a run that has nothing left to train, or None."""
+    finished = run.read_result() if run.is_resumed and not run.is_extended else None
+    steps = run.config.training.steps
+    if finished and 0 < steps < finished["steps"]:
+        raise InputError(f"`steps` must be at least {finished['steps']}, which the run has taken. Received: {steps}.")
+    return finished
+
+
+def _is_exported(run, result):
+    # A kill between the export and its check leaves no difference.
+    return "export_difference" in result and run.export.is_dir()
 
 
 def _needed_bytes(network):

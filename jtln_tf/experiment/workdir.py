@@ -2,16 +2,20 @@
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
+import uuid
 from collections.abc import Iterator
 
 from jtln_tf import files
 from jtln_tf.config import InputError, MissingInputError
 from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
-from jtln_tf.experiment.config import ExperimentConfig, describe_differences
+from jtln_tf.experiment.config import CHANGEABLE, ExperimentConfig, describe_differences
+from jtln_tf.experiment.sealed_json import read_sealed, write_sealed
 from jtln_tf.export import layout
 
+_LOG = logging.getLogger("jtln_tf")
 KIND, VERSION = "run", 2
 _CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE = "config.json", "classes.json", "result.json"
 _EVALUATION_FILE, _COSTS_FILE, _METRICS_FILE = "evaluation.json", "cost_matrix.npz", "metrics.jsonl"
@@ -20,7 +24,7 @@ _OWN_FILES = (_CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE, _EVALUATION_FILE, _COST
 _LOCK_FILE = "run.lock"
 # Names allowed directly inside each subfolder.
 _OWN_FOLDERS = {
-    "checkpoints": ("last.npz", "best.npz"),
+    "checkpoints": ("last.npz", "previous.npz", "best.npz"),
     "tensorboard": ("events.out.tfevents.*",),
     layout.KIND: layout.OWN_NAMES,
 }
@@ -39,16 +43,19 @@ class Run:
         export: Folder of the export.
         tensorboard: Folder of TensorBoard's files.
         metrics: File of the logged numbers.
+        name: Tells this run from every other one; empty for a run that an older release began.
+        begun: Configuration that the run in the folder was begun with, once it is claimed to go on with; else None.
     """
 
     def __init__(self, folder: str | os.PathLike, config: ExperimentConfig):
-        """Touches no file."""
+        """Writes no file."""
         self.folder, self.config = pathlib.Path(folder), config
         self.checkpoints, self.export = self.folder / "checkpoints", self.folder / layout.KIND
         self.tensorboard, self.metrics = self.folder / "tensorboard", self.folder / _METRICS_FILE
         self._costs = self.folder / _COSTS_FILE
         self._is_resumed = self._is_replaced = False
-        self._seen = None
+        self._seen = self.begun = None
+        self.name = files.marked_name(folder, KIND)
 
     @classmethod
     def open(cls, folder: str | os.PathLike) -> "Run":
@@ -62,17 +69,19 @@ class Run:
                 f"`workdir` must hold a run of this version of the program. Received: {str(folder)!r}, which another "
                 "version or program wrote. Hint: train in a new folder."
             )
+        values = read_sealed(path, files.marked_name(folder, KIND))
         try:
-            return cls(folder, ExperimentConfig.from_json(path.read_text("utf-8")))
-        except (InputError, OSError, UnicodeDecodeError) as error:
+            return cls(folder, ExperimentConfig.from_json(json.dumps(values)))
+        except InputError as error:
             raise InputError(f"`workdir` must hold a run that can be read. Received: {str(path)!r}: {error}") from error
 
-    def claim(self, *, resume: bool = False, overwrite: bool = False) -> None:
+    def claim(self, *, resume: bool = False, overwrite: bool = False, extend: bool = False) -> None:
         """Checks, without writing, that this run may use its folder, and settles what `--backbone=auto` stands for.
 
         Args:
             resume: Whether a run of the same configuration may be continued.
             overwrite: Whether another run's files may be replaced; with `resume`, only if its configuration differs.
+            extend: Whether a run that is continued may differ in what `CHANGEABLE` names.
 
         Raises:
             InputError: If the folder cannot be written, or holds anything that this run may not touch.
@@ -81,8 +90,9 @@ class Run:
         existing = files.nearest_existing(self.folder)
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise InputError(f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r}.")
+        self._check_is_free_of_others()
         self.config = self._resolve(resume)
-        self._seen = self._look()
+        self._seen, self.begun = self._look(), None
         # A process that is killed while it begins or removes a run leaves a mark without a configuration.
         is_begun = os.path.isfile(self.folder / _CONFIG_FILE)
         if files.marked_version(self.folder, KIND) is None:
@@ -91,8 +101,15 @@ class Run:
             self._check_is_ours()
             self._is_replaced = True
         else:
-            self._check_is_same(resume)
+            self._check_is_same(resume, CHANGEABLE if extend else ())
             self._is_resumed = True
+        self.name = files.marked_name(self.folder, KIND) if self._is_resumed else uuid.uuid4().hex
+
+    def _check_is_free_of_others(self):
+        # Long before `begin`, which waits for images and costs.
+        if os.path.isfile(self.folder / _LOCK_FILE):
+            with contextlib.suppress(OSError), files.sole_writer(self.folder / _LOCK_FILE, "workdir"):
+                pass
 
     def _resolve(self, resume):
         try:
@@ -135,8 +152,9 @@ class Run:
         except InputError:
             return False
 
-    def _check_is_same(self, resume):
-        differences = describe_differences(Run.open(self.folder).config, self.config)
+    def _check_is_same(self, resume, changeable):
+        self.begun = Run.open(self.folder).config
+        differences = describe_differences(self.begun, self.config, changeable if resume else ())
         if differences:
             more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
             raise InputError(
@@ -153,6 +171,11 @@ class Run:
     def is_resumed(self) -> bool:
         """Whether this run goes on with what an earlier process began."""
         return self._is_resumed
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether this run takes more steps than it was begun with."""
+        return self._is_resumed and self.config.training.steps > self.begun.training.steps
 
     @contextlib.contextmanager
     def begin(self, class_names: dict[str, tuple[str, ...]], needed_bytes: int) -> Iterator[None]:
@@ -173,10 +196,14 @@ class Run:
                     )
                 if self._is_replaced:
                     self._remove()
-                files.mark_folder(self.folder, KIND, VERSION)
-                files.write_json(self.folder / _CLASSES_FILE, class_names)
+                if self.is_extended:
+                    # First: they are not of the configuration that follows.
+                    (self.folder / _RESULT_FILE).unlink(missing_ok=True)
+                    files.remove_marked(self.export, layout.KIND, layout.OWN_NAMES, "workdir")
+                files.mark_folder(self.folder, KIND, VERSION, self.name)
+                write_sealed(self.folder / _CLASSES_FILE, class_names, self.name)
                 # Last: a folder with a configuration holds all that `resume` needs.
-                files.write_whole(self.folder / _CONFIG_FILE, self.config.to_json())
+                write_sealed(self.folder / _CONFIG_FILE, json.loads(self.config.to_json()), self.name)
                 for folder in (self.checkpoints, self.tensorboard):
                     files.check_marked(folder, folder.name, _OWN_FOLDERS[folder.name], "workdir")
                     folder.mkdir(exist_ok=True)
@@ -184,6 +211,8 @@ class Run:
                 for folder, names in ((self.folder, _OWN_FILES), (self.checkpoints, _OWN_FOLDERS["checkpoints"])):
                     for left in [one for one in folder.iterdir() if files.is_left_over(one, names)]:
                         left.unlink()
+                unfinished = self.folder / f"{layout.KIND}.unfinished"
+                files.remove_marked(unfinished, layout.UNFINISHED_KIND, layout.UNFINISHED_NAMES, "workdir")
             except OSError as error:
                 raise InputError(
                     f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r} "
@@ -200,30 +229,50 @@ class Run:
 
     def check_classes(self, class_names: dict[str, tuple[str, ...]]) -> None:
         """Raises `InputError` if a class has gone, come or moved: the heads would name the wrong ones."""
-        known = self._read_json(_CLASSES_FILE)
+        known = read_sealed(self.folder / _CLASSES_FILE, self.name)
         for side, names in class_names.items():
-            if known[side] != list(names):
-                changed = sorted(set(known[side]) ^ set(names))
+            ours = known.get(side)
+            if not isinstance(ours, list) or not all(isinstance(name, str) for name in ours):
+                path = str(self.folder / _CLASSES_FILE)
+                raise InputError(f"`workdir` must hold a run that can be read. Received: {path!r}: no {side} classes.")
+            if ours != list(names):
+                changed = sorted(set(ours) ^ set(names))
                 difference = ", ".join(map(repr, changed[:3])) or "none, only the order differs"
                 raise InputError(
                     f"The {side} classes must be those of the run. Received: {len(names)} classes, the run has "
-                    f"{len(known[side])}; in one of them only: {difference}."
+                    f"{len(ours)}; in one of them only: {difference}."
                 )
 
-    def read_result(self) -> dict | None:
-        """Returns the result of a finished run, or None."""
-        return self._read_json(_RESULT_FILE) if (self.folder / _RESULT_FILE).is_file() else None
+    def check_is_at_its_beginning(self) -> None:
+        """Says that a run without a checkpoint begins anew; `InputError` if it once had one."""
+        steps = [entry.get("step") for entry in files.read_json_lines(self.metrics)[0]]
+        last = max((step for step in steps if isinstance(step, int)), default=0)
+        has_more = any(os.path.lexists(self.folder / name) for name in (_RESULT_FILE, _EVALUATION_FILE))
+        if has_more or last > self.begun.training.steps_per_epoch or os.path.lexists(self.checkpoints / "best.npz"):
+            raise InputError(
+                f"`workdir` must hold a checkpoint of its run. Received: {str(self.folder)!r}, whose checkpoints are "
+                f"gone; its log goes up to step {last}. Hint: --overwrite begins anew."
+            )
+        _LOG.warning("%s holds no checkpoint yet, so training begins at step 0.", self.folder)
 
-    def _read_json(self, name):
-        path = self.folder / name
+    def read_result(self) -> dict | None:
+        """Returns the result of a finished run, or None; says so if what is there cannot be used."""
+        path = self.folder / _RESULT_FILE
+        if not os.path.lexists(path):
+            return None
         try:
-            return json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"`workdir` must hold a run that can be read. Received: {str(path)!r}: {error}") from error
+            result = read_sealed(path, self.name)
+            # A digest says as much of a run with a name.
+            if not self.name and not {"target_accuracy", "steps"} <= set(result):
+                raise InputError(f"A result must hold an accuracy and steps. Received: {str(path)!r}.")
+        except InputError as error:
+            _LOG.warning("the result is found anew: %s", error)
+            return None
+        return result
 
     def write_result(self, result: dict) -> None:
         """Writes the result: the run is finished then."""
-        files.write_json(self.folder / _RESULT_FILE, result)
+        write_sealed(self.folder / _RESULT_FILE, result, self.name)
 
     def discard_weights(self) -> None:
         """Removes the checkpoints of a finished run, whose result stays."""

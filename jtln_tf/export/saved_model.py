@@ -12,11 +12,10 @@ import tensorflow as tf
 
 from jtln_tf.config import SIDES, InputError, MissingInputError, RunStoppedError
 from jtln_tf.data import decode_image
-from jtln_tf.export.layout import CLASSES_FILE, KIND, OWN_NAMES
+from jtln_tf.export.layout import CLASSES_FILE, KIND, OWN_NAMES, UNFINISHED_KIND, UNFINISHED_NAMES
 from jtln_tf.files import check_marked, first_line, mark_folder, remove_marked, remove_whole, write_json
 
 _SIGNATURES = ("serve_bytes", "serve_images")
-_UNFINISHED_KIND = "unfinished export"
 
 
 def export_network(
@@ -64,7 +63,7 @@ def export_network(
     check_marked(folder, KIND, OWN_NAMES, "output")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     # A killed export may have left it.
-    remove_marked(unfinished, _UNFINISHED_KIND, (KIND, f"{KIND}/*"), "output")
+    remove_marked(unfinished, UNFINISHED_KIND, UNFINISHED_NAMES, "output")
     try:
         with _new_folder(unfinished):
             _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
@@ -82,7 +81,7 @@ def _new_folder(folder):
     """Makes and marks a folder, and removes it at the end; one that is already there raises an error and stays."""
     folder.mkdir(parents=True)
     try:
-        mark_folder(folder, _UNFINISHED_KIND)
+        mark_folder(folder, UNFINISHED_KIND)
         yield
     finally:
         with contextlib.suppress(OSError):

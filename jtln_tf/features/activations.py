@@ -6,7 +6,6 @@ import functools
 import hashlib
 import math
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterator
 
@@ -24,7 +23,7 @@ from jtln_tf.data.reading.images import Pixels
 from jtln_tf.data.reading.split import Split
 from jtln_tf.features.fingerprints import fingerprint_model
 from jtln_tf.features.store import KEY_BYTES, ActivationStore
-from jtln_tf.files import check_room, default_cache_folder, nearest_existing
+from jtln_tf.files import available_memory, check_room, default_cache_folder, nearest_existing
 
 _BATCH = 64
 # In memory, a copy as one array is worth it only if it is small.
@@ -257,12 +256,3 @@ def _check_is_writable(folder):
 
 def _digest(*parts):
     return hashlib.blake2b(repr(parts).encode(), digest_size=KEY_BYTES).digest()
-
-
-def available_memory() -> int:
-    """Returns the bytes that may still be taken, including pages that hold copies of files."""
-    try:
-        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

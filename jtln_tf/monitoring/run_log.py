@@ -2,8 +2,9 @@
 
 import contextlib
 import json
-import math
+import logging
 import pathlib
+import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -11,30 +12,40 @@ import tensorflow as tf
 from jtln_tf import files
 from jtln_tf.config import RunStoppedError
 
+_LOG = logging.getLogger("jtln_tf")
+# What must find room behind a flush.
+_PROBE_BYTES = 2**14
+
 
 class RunLog:
     """Writes named numbers by step."""
 
-    def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, *, first_step: int = 0):
-        """Opens a file of JSON lines and TensorBoard's folder; drops what a killed run wrote behind `first_step`."""
-        if first_step:
-            files.write_whole(path, "".join(_entries_until(path, first_step)))
-        self._path = path
-        self._file = path.open("a" if first_step else "w")
-        self._writer = tf.summary.create_file_writer(str(tensorboard))
+    def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, *, first_step: int = 0, run: str = ""):
+        """Opens a file of JSON lines and TensorBoard's folder.
+
+        Drops what a killed run wrote behind `first_step`, and says so if earlier lines are gone, damaged, or of another
+        run than that of the name `run`.
+        """
+        self._path, self._folder = path, tensorboard
+        kept = _entries_until(path, first_step, run) if first_step else []
+        if run and not kept:
+            kept = [{"step": 0, "run": run}]
+        with self._writable():
+            files.write_whole(path, "".join(json.dumps(entry) + "\n" for entry in kept))
+            self._file = path.open("a", encoding="utf-8")
+            self._writer = tf.summary.create_file_writer(str(tensorboard))
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Writes numbers by name at a step."""
         entry = {"step": step, **{name: float(value) for name, value in scalars.items()}}
-        with self._writable():
+        with self._writable(), self._writer.as_default(step):
             self._file.write(json.dumps(entry) + "\n")
-        with self._writer.as_default(step):
             for name, value in scalars.items():
                 tf.summary.scalar(name, float(value))
 
     def write_image(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Writes an image, uint8 [H, W, 3], to TensorBoard at a step."""
-        with self._writer.as_default(step):
+        with self._writable(), self._writer.as_default(step):
             tf.summary.image(name, pixels[None])
 
     def flush(self) -> None:
@@ -42,12 +53,19 @@ class RunLog:
         with self._writable():
             self._file.flush()
             self._writer.flush()
+            # TensorFlow's writer drops what a full disk does not take, without an error.
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                file.write(bytes(_PROBE_BYTES))
+                files.sync(file)
 
     def close(self) -> None:
         """Closes the files."""
         with self._writable():
-            self._file.close()
-            self._writer.close()
+            try:
+                self.flush()
+            finally:
+                self._writer.close()
+                self._file.close()
 
     @contextlib.contextmanager
     def _writable(self):
@@ -60,23 +78,23 @@ class RunLog:
 
 
 def read_curve(path: pathlib.Path) -> tuple[list[int], list[float]]:
-    """Returns the steps and the target validation accuracies, in [0, 1], that a run logged."""
-    entries = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    found = [entry for entry in entries if "target_validation_accuracy" in entry]
-    return [entry["step"] for entry in found], [entry["target_validation_accuracy"] for entry in found]
+    """Returns the steps and the target validation accuracies, in [0, 1], that a run logged; skips damaged lines."""
+    entries, _ = files.read_json_lines(path)
+    found = [(one.get("step"), one.get("target_validation_accuracy")) for one in entries]
+    found = [(step, accuracy) for step, accuracy in found if isinstance(step, int) and isinstance(accuracy, float)]
+    return [step for step, _ in found], [accuracy for _, accuracy in found]
 
 
-def _entries_until(path, step):
-    if not path.is_file():
+def _entries_until(path, step, run):
+    entries, num_bad = files.read_json_lines(path)
+    numbered = [entry for entry in entries if isinstance(entry.get("step"), int)]
+    num_bad += len(entries) - len(numbered)
+    if numbered and numbered[0].get("run", run) != run:
+        _LOG.warning("%s is another run's, so the log begins anew at step %d.", path, step)
         return []
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        try:
-            entry = json.loads(line) if line.endswith("\n") else {"step": math.inf}
-            # Costs change before a step, after the previous step's checkpoint: they will be logged again.
-            if entry["step"] < step or (entry["step"] == step and "cost_drift" not in entry):
-                kept.append(line)
-        except ValueError:
-            # The line that a kill cut short.
-            continue
-    return kept
+    if not numbered:
+        _LOG.warning("%s is gone or damaged, so the log begins anew at step %d.", path, step)
+    elif num_bad:
+        _LOG.warning("%s holds %d damaged lines, which are left out.", path, num_bad)
+    # Costs change before a step, after the previous step's checkpoint: they will be logged again.
+    return [one for one in numbered if one["step"] < step or (one["step"] == step and "cost_drift" not in one)]

@@ -3,19 +3,28 @@
 import os
 import pathlib
 import re
+import signal
 import sys
 from collections.abc import Callable
 
 from absl import flags, logging
 
-from jtln_tf.config import DataConfig, InputError, NonFiniteLossError, RunStoppedError, domain_of_path
+from jtln_tf.config import (
+    DataConfig,
+    InputError,
+    NonFiniteLossError,
+    RunInterruptedError,
+    RunStoppedError,
+    domain_of_path,
+)
 from jtln_tf.files import escape_name, first_line
 from jtln_tf.flags import preset_path
 from jtln_tf.tools.help import describe_flags
 from jtln_tf.tools.messages import show_messages
 
-# Exit statuses.
-_STOPPED, _DIVERGED, _INTERRUPTED = 2, 1, 130
+# Exit statuses. EX_TEMPFAIL of sysexits.h says "try again", which neither bad input nor a divergence does, and which a
+# process that a signal has killed before it could save anything (128 + 15) does not say either.
+_STOPPED, _DIVERGED, _INTERRUPTED, _TRY_AGAIN = 2, 1, 130, os.EX_TEMPFAIL
 
 
 # What people who know other programs try, and what it is called here.
@@ -39,8 +48,9 @@ def run_program(
 ) -> None:
     """Parses the flags, calls `main`, and exits the process.
 
-    Bad input and a full disk exit with status 2, a loss that is no longer finite with 1: each with one line on stderr
-    and no traceback. An error of the program itself keeps its traceback.
+    Bad input and a full disk exit with status 2, a loss that is no longer finite with 1, SIGINT with 130, SIGTERM and
+    SIGHUP with 75, after which the same call with `--resume` goes on: each with one line on stderr and no traceback. An
+    error of the program itself keeps its traceback.
 
     Args:
         main: Called without arguments, or with the list of what is no flag if `positional` names it.
@@ -50,6 +60,7 @@ def run_program(
         main_flags: Flags that `--help` shows; empty shows all.
     """
     show_messages()
+    _catch_signals()
     logging.set_verbosity(logging.WARNING)
     # File names that are not UTF-8, or letters that the terminal does not have, become codes.
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -70,6 +81,8 @@ def run_program(
     except OSError as error:
         # A full disk, or a file that vanished: the program could not have known before.
         _exit(_STOPPED, f"{error.strerror or error}: {error.filename}" if error.filename else error)
+    except RunInterruptedError as error:
+        _exit(_INTERRUPTED if error.signal == signal.SIGINT else _TRY_AGAIN, error)
     except KeyboardInterrupt:
         _exit(
             _INTERRUPTED,
@@ -125,6 +138,17 @@ def load_tensorflow() -> None:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
+
+
+def _catch_signals():
+    def stop(number, frame):
+        name = signal.Signals(number).name
+        raise RunInterruptedError(f"stopped by {name}; called again, the program goes on from what it saved.", number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Under nohup a process lives on.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, stop)
 
 
 def _take_domains(arguments, names):

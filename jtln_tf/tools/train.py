@@ -21,7 +21,12 @@ from jtln_tf.tools.program import default_folder, load_tensorflow, run_program
 
 define_config_flags()
 flags.DEFINE_string("workdir", "", "Folder of the run; empty: runs/SOURCE_to_TARGET.")
-flags.DEFINE_bool("resume", False, "Go on with the run in --workdir where it was stopped; no other flag is needed.")
+flags.DEFINE_bool(
+    "resume",
+    False,
+    "Go on with the run in --workdir where it was stopped; no other flag is needed. --steps=N extends it; learning "
+    "rates and the other flags of training, but --optimizer and --seed, may change too.",
+)
 flags.DEFINE_bool("overwrite", False, "Replace the run in --workdir.")
 flags.DEFINE_bool("export", True, "Write a SavedModel to WORKDIR/export.")
 flags.DEFINE_bool("json", False, "Print the result as JSON only.")
@@ -35,7 +40,7 @@ def main():
         raise InputError("`resume` and `overwrite` exclude each other. Received: both.")
     if values.workdir and values.resume:
         begun = Run.open(values.workdir).config
-        # --resume alone goes on with the run as it was begun.
+        # Without a domain, the flags that are given change the run as it was begun.
         config = config if config.data.source or config.data.target else with_given_flags(begun)
     config.require_domains()
     workdir = values.workdir or default_folder(config.data)
@@ -46,7 +51,7 @@ def main():
     from jtln_tf.experiment.run import run_experiment
 
     options = {"resume": values.resume, "overwrite": values.overwrite, "export": values.export}
-    result = run_experiment(config, workdir, **options)
+    result = run_experiment(config, workdir, extend=values.resume, **options)
     print(json.dumps(result) if values.json else describe_result(result, workdir, has_export=values.export))
 
 

@@ -10,7 +10,9 @@ from jtln_tf.config import NonFiniteLossError
 from jtln_tf.methods.base import Setup
 from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState
 from jtln_tf.trainer.early_stopping import EarlyStopping
+from jtln_tf.trainer.health import GRADIENTS, LARGEST_WEIGHT, WEIGHTS
 from jtln_tf.trainer.model import JointModel
+from jtln_tf.trainer.signals import StopRequest
 
 _LOG = logging.getLogger("jtln_tf")
 
@@ -41,13 +43,40 @@ class StepCounter(keras.callbacks.Callback):
 
 
 def check_loss(model: JointModel) -> None:
-    """Raises `NonFiniteLossError`, which names the first such step, if a term of the loss was NaN or infinite."""
+    """Raises `NonFiniteLossError`, with the first such step, if a term, a gradient or a weight was not usable."""
     step, names = model.health.broken_terms()
-    if names:
-        raise NonFiniteLossError(
-            f"The loss must stay finite. Received: {', '.join(names)} not finite at step {step}. Hint: a lower "
-            "--head_learning_rate and --backbone_learning_rate, or --clip_norm=1; the last checkpoint is kept."
+    if not names:
+        return
+    if GRADIENTS in names:
+        told = f"Gradients must stay finite. Received: others at step {step}, whose loss was finite."
+    elif WEIGHTS in names:
+        told = (
+            f"Weights must stay finite, and below {LARGEST_WEIGHT:.2g} in size. Received: others after the update of "
+            f"step {step}."
         )
+    else:
+        told = f"The loss must stay finite. Received: {', '.join(names)} not finite at step {step}."
+    raise NonFiniteLossError(told, step)
+
+
+class StopBetweenSteps(keras.callbacks.Callback):
+    """Saves and stops after the step in which a signal came. Comes last in the list of callbacks."""
+
+    def __init__(self, state: TrainingState, checkpoints: Checkpoints, log, request: StopRequest):
+        """Acts on a `StopRequest`; flushes the `RunLog` before it saves."""
+        super().__init__()
+        self._state, self._checkpoints, self._log, self._request = state, checkpoints, log, request
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Saves what is not saved yet, and raises `RunInterruptedError`."""
+        if self._request.signal is None:
+            return
+        step = self._state.step
+        if self._checkpoints.saved_step != step:
+            check_loss(self.model)
+            self._log.flush()
+            self._checkpoints.save_last()
+        self._request.raise_error(f"step {step}")
 
 
 class ValidateAndSave(keras.callbacks.Callback):
@@ -85,6 +114,10 @@ class ValidateAndSave(keras.callbacks.Callback):
         self._validate, self._steps_per_epoch, self._early_stopping = validate, steps_per_epoch, early_stopping
         self._probe, self._last_step, self._on_checkpoint = probe, last_step, on_checkpoint
 
+    def on_epoch_begin(self, epoch, logs=None):
+        """Brings back the running means of the log, which Keras has just reset."""
+        self._checkpoints.restore_means()
+
     def on_train_batch_end(self, batch, logs=None):
         """Validates and saves if an epoch ends; weights of a loss that is not finite are not saved."""
         state = self._state
@@ -100,6 +133,7 @@ class ValidateAndSave(keras.callbacks.Callback):
         if not is_last and self._validate is not None and self._early_stopping.stops(state):
             _LOG.info("stopped early at step %d; the best was step %d.", state.step, state.best_step)
             self.model.stop_training = is_last = True
+            state.stopped = 1
         if self._on_checkpoint is not None:
             self._on_checkpoint(measured, is_last)
         self._log.flush()

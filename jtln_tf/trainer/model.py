@@ -14,7 +14,7 @@ from jtln_tf.methods.terms import are_probabilities
 from jtln_tf.network import backbone_variables, copy_network, head_variables
 from jtln_tf.trainer.batch import read_batch
 from jtln_tf.trainer.forward import Forward
-from jtln_tf.trainer.health import Health
+from jtln_tf.trainer.health import Health, judge_update
 from jtln_tf.trainer.optimizers import apply_gradients
 from jtln_tf.trainer.step_functions import make_step_function
 
@@ -208,10 +208,13 @@ class JointModel(keras.Model):
             loss = self._replica_share(terms)
             scaled = self.optimizer.scale_loss(loss)
         # What is reported is of the weights before the update, whatever order the operations run in.
+        gradients = tape.gradient(scaled, variables)
         with tf.control_dependencies([term.values for term in terms.values()]):
-            apply_gradients(self.optimizer, tape.gradient(scaled, variables), variables, self._clip_norm)
+            apply_gradients(self.optimizer, gradients, variables, self._clip_norm)
         self.method.observe(batch.labels, outputs, moment)
-        self.health.note(moment.step, {"loss": loss} | {name: term.values for name, term in terms.items()})
+        values = {"loss": loss} | {name: term.values for name, term in terms.items()}
+        has_scale = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        self.health.note(moment.step, values | judge_update([] if has_scale else gradients, variables))
         self.steps_seen.assign_add(1)
         return self._report(batch, outputs, terms, "train_accuracy")
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from jtln_tf.config import DataConfig, InputError
-from jtln_tf.data import load_domain, load_domains
+from jtln_tf.data import decoded, domain, load_domain, load_domains
 from tests.data.reading.test_decoding import LOSSLESS, encode
 
 EVERYTHING = "?test_fraction=0&validation_fraction=0"
@@ -179,3 +179,19 @@ def test_a_domain_of_one_class_is_told_before_decoding(tmp_path):
     (tmp_path / "cat" / "broken.png").write_bytes(b"")
     with pytest.raises(InputError, match=f"must have at least two classes. Received: 'folder:{tmp_path}' with 'cat'"):
         load_domains(DataConfig(source="builtin:optdigits", target=f"folder:{tmp_path}"), seed=0)
+
+
+def test_memory_that_pixels_would_take_is_known_before_an_image_is_decoded(tmp_path, monkeypatch):
+    photos = write_classes(tmp_path / "photos", {"a": 6, "b": 6})
+    # 12 images of 64 bytes need 768, of which 4 in 5 bytes may be taken.
+    monkeypatch.setattr(domain, "available_memory", lambda: 959)
+    monkeypatch.setattr(decoded, "decode_all", None)
+    with pytest.raises(
+        InputError, match="`cache`=memory must have room .* for 12 images of 8 px .* Hint: --cache=disk"
+    ):
+        load(photos)
+    monkeypatch.undo()
+    monkeypatch.setattr(domain, "available_memory", lambda: 0)
+    load(photos, cache="disk", cache_dir=str(tmp_path / "cache"))
+    monkeypatch.setattr(domain, "available_memory", lambda: 960)
+    load(photos)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jtln_tf as jt
-from jtln_tf.config import InputError, RunStoppedError
+from jtln_tf.config import InputError, NonFiniteLossError, RunInterruptedError, RunStoppedError
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.data import load_domain
 from jtln_tf.evaluation import evaluate
@@ -22,6 +22,8 @@ from jtln_tf.experiment.assembly import load_trained
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.features.activations import CachedDomains
+from jtln_tf.trainer.callbacks import StepCounter
+from jtln_tf.trainer.checkpoints import read_state
 from tests.experiment.runs import make_config, read_losses, replace, run_stopped_at
 
 SECONDS_TO_A_CHECKPOINT = 120
@@ -108,6 +110,74 @@ def test_a_run_that_stopped_early_is_not_trained_on_when_it_is_resumed(bars, tmp
     (tmp_path / "result.json").unlink()
     again = run_experiment(config, tmp_path, resume=True, export=False)
     assert {**again, "train_seconds": 0} == {**first, "train_seconds": 0}
+
+
+@pytest.mark.slow
+def test_a_finished_run_takes_more_steps_as_if_it_had_been_begun_with_them(bars, tmp_path):
+    training = {"schedule": "constant", "steps_per_epoch": 4, "log_steps": 3}
+    config = make_config(bars, "joint", training=training, network={"head_dropout": 0.2})
+    run_experiment(replace(config, "training", steps=6), tmp_path / "run", export=False)
+    with pytest.raises(InputError, match="`steps` must be at least 6, which the run has taken. Received: 5"):
+        run_experiment(replace(config, "training", steps=5), tmp_path / "run", resume=True, extend=True, export=False)
+    options = {"resume": True, "extend": True, "export": False}
+    results = [
+        run_experiment(config, tmp_path / "run", **options),
+        run_experiment(config, tmp_path / "whole", export=False),
+    ]
+    assert (
+        results[0]["steps"] == 12 and run_experiment(config, tmp_path / "run", resume=True, export=False) == results[0]
+    )
+    # The log has one entry more: the validation of step 6, which was the last step.
+    expected, found = read_losses(tmp_path / "whole"), read_losses(tmp_path / "run")
+    np.testing.assert_allclose([found[key] for key in expected], list(expected.values()), rtol=1e-3, atol=1e-4)
+    assert {key for key in found if key not in expected} == {(6, "target_validation_accuracy")}
+    stages = replace(make_config(bars, "consecutive"), "training", steps=24)
+    run_stopped_at(make_config(bars, "consecutive"), tmp_path / "stages", 10)
+    with pytest.raises(InputError, match="`steps` must stay 12 once .* is in its stage 2, which begins at step 6"):
+        run_experiment(stages, tmp_path / "stages", **options)
+
+
+@pytest.mark.slow
+def test_a_run_that_diverged_says_where_and_goes_on_with_a_lower_learning_rate(bars, tmp_path):
+    training = {"schedule": "constant", "optimizer": "sgd", "head_learning_rate": 1e-3}
+    good = make_config(bars, "joint", training=training)
+    bad = replace(good, "training", head_learning_rate=1e9, backbone_learning_rate=1e9)
+    with pytest.raises(
+        NonFiniteLossError, match="Its batch: source .*/source/s.*and 4 more; target .*No checkpoint was"
+    ):
+        run_experiment(bad, tmp_path / "never", export=False)
+    run_stopped_at(good, tmp_path / "run", 6)
+    with pytest.raises(
+        NonFiniteLossError, match=r"of step 5\..* The checkpoint of step 4 is kept. Hint: --resume with a"
+    ) as told:
+        run_experiment(bad, tmp_path / "run", resume=True, extend=True, export=False)
+    assert "--debug_nans finds the layer" in str(told.value)
+    with pytest.raises(NonFiniteLossError, match="The first to break is the update of the weights"):
+        run_experiment(
+            replace(bad, "training", debug_nans=True), tmp_path / "run", resume=True, extend=True, export=False
+        )
+    assert not (tmp_path / "run" / "result.json").exists() and not (tmp_path / "run" / "export").exists()
+    assert run_experiment(good, tmp_path / "run", resume=True, extend=True, export=False)["steps"] == 12
+
+
+@pytest.mark.slow
+def test_a_signal_saves_the_step_that_it_came_in(bars, tmp_path, monkeypatch):
+    config = make_config(bars, "joint", training={"log_steps": 5}, network={"head_dropout": 0.2})
+    begin = StepCounter.on_train_batch_begin
+
+    def send(self, batch, logs=None):
+        begin(self, batch, logs)
+        if self._state.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    former = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch, pytest.raises(RunInterruptedError, match="SIGTERM; step 7 is saved") as told:
+        patch.setattr(StepCounter, "on_train_batch_begin", send)
+        run_experiment(config, tmp_path / "stopped", export=False)
+    assert told.value.signal == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == former
+    assert read_state(tmp_path / "stopped" / "checkpoints").step == 7
+    results = [run_experiment(config, tmp_path / name, resume=True, export=False) for name in ("stopped", "whole")]
+    assert_went_on(tmp_path / "stopped", tmp_path / "whole", results)
 
 
 @pytest.mark.slow

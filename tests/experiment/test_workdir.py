@@ -137,7 +137,7 @@ def test_a_former_run_without_a_mark_is_neither_opened_nor_replaced(folder):
     [
         ("jtln_tf.json", '{"program": "jtln_tf", "kind": "run", "version": 1}', "of this version of the program"),
         ("config.json", "\x00", "that can be read.*config.json"),
-        ("config.json", '{"data": 1}', "that can be read.*config.json.*must hold data, network"),
+        ("config.json", '{"data": 1}', "that can be read.*config.json.*its digest does not fit"),
     ],
 )
 def test_a_run_that_cannot_be_read_is_told_and_may_be_replaced(folder, name, text, message):
@@ -146,6 +146,61 @@ def test_a_run_that_cannot_be_read_is_told_and_may_be_replaced(folder, name, tex
         with pytest.raises(InputError, match=f"`workdir` must hold a run {message}"):
             call()
     assert not begin(folder, resume=True, overwrite=True).is_resumed and Run.open(folder).config == CONFIG
+
+
+def test_a_result_that_is_damaged_edited_or_another_runs_is_found_anew(folder, tmp_path, caplog):
+    run, other = Run.open(folder), Run.open(begin(tmp_path / "other").folder)
+    path, spoilt = folder / "result.json", [lambda text: text[:-9], lambda text: text.replace("0.5", "0.9")]
+    spoilt += [lambda text: (other.folder / "result.json").read_text(), lambda text: "[]", lambda text: "\udcff"]
+    for one in (run, other):
+        one.write_result({"target_accuracy": 0.5, "steps": 3})
+    assert run.read_result() == {"target_accuracy": 0.5, "steps": 3}
+    for number, spoil in enumerate(spoilt):
+        run.write_result({"target_accuracy": 0.5, "steps": 3})
+        path.write_bytes(spoil(path.read_text()).encode("utf-8", "surrogateescape"))
+        assert run.read_result() is None, number
+    assert len([one for one in caplog.messages if "the result is found anew" in one]) == len(spoilt)
+
+
+def test_a_run_of_an_older_release_has_no_name_and_no_digests(folder):
+    mark_folder(folder, "run", 2)
+    (folder / "config.json").write_text(CONFIG.to_json())
+    (folder / "classes.json").write_text('{"source": ["0", "1"], "target": ["0", "1"]}')
+    (folder / "result.json").write_text('{"target_accuracy": 0.5, "steps": 3}')
+    run = Run.open(folder)
+    run.check_classes(CLASSES)
+    assert run.read_result() == {"target_accuracy": 0.5, "steps": 3}
+    assert begin(folder, resume=True).name == "" and Run.open(folder).config == CONFIG
+
+
+def test_a_run_is_extended_in_what_may_change_and_its_former_result_goes(folder):
+    Run.open(folder).write_result({"steps": 3})
+    more = ExperimentConfig(CONFIG.data, CONFIG.network, TrainingConfig(steps=7, head_learning_rate=0.5)).resolve()
+    with pytest.raises(InputError, match="differs in steps: 0 -> 7; head_learning_rate: 0.001 -> 0.5"):
+        begin(folder, more, resume=True)
+    with pytest.raises(InputError, match="--resume goes on with it|another configuration"):
+        begin(folder, more, extend=True)
+    run = begin(folder, more, resume=True, extend=True)
+    assert run.is_resumed and run.is_extended and run.begun == CONFIG and run.read_result() is None
+    assert Run.open(folder).config == more
+    other = ExperimentConfig(CONFIG.data, CONFIG.network, TrainingConfig(steps=9, seed=1, optimizer="sgd")).resolve()
+    with pytest.raises(InputError, match=r"differs in optimizer: 'adamw' -> 'sgd'; seed: 0 -> 1\."):
+        begin(folder, other, resume=True, extend=True)
+
+
+def test_a_run_without_a_checkpoint_begins_anew_only_if_it_never_had_one(folder, caplog):
+    config = ExperimentConfig(CONFIG.data, CONFIG.network, TrainingConfig(steps_per_epoch=4)).resolve()
+    run = begin(folder.parent / "new", config)
+    run.claim(resume=True)
+    run.metrics.write_text('{"step": 0, "run": "x"}\n{"step": 4, "loss": 1.0}\n{"st')
+    run.check_is_at_its_beginning()
+    assert "training begins at step 0" in caplog.text
+    for path, text in ((run.metrics, '{"step": 5}\n'), (run.checkpoints / "best.npz", ""), (folder / "x", "")):
+        path.write_text(text)
+        if path.name == "x":
+            run.metrics.unlink()
+        with pytest.raises(InputError, match="`workdir` must hold a checkpoint of its run.*are gone.*--overwrite"):
+            run.check_is_at_its_beginning()
 
 
 def test_what_a_kill_left_while_a_run_was_begun_or_removed_is_begun_anew(folder):
@@ -160,8 +215,10 @@ def test_nothing_is_removed_from_a_run_in_use_or_on_a_full_disk(folder, small_di
     first.claim(resume=True)
     with first.begin(CLASSES, 0):
         before = content(folder)
-        with pytest.raises(InputError, match="`workdir` must not be in use by another process"):
-            begin(folder, OTHER, overwrite=True)
+        # Before anything is decoded or computed.
+        for claim in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(InputError, match="`workdir` must not be in use by another process"):
+                Run(folder, CONFIG).claim(**claim)
     with pytest.raises(InputError, match="`workdir` must have 16 MiB free.* with 1 MiB"):
         begin(small_disk / "run")
     usage = shutil.disk_usage(folder)._replace(free=20 * 2**20)

@@ -1,9 +1,12 @@
+import contextlib
+import json
 import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from jtln_tf.config import RunStoppedError
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.monitoring import LogTraining, RunLog, log_costs, read_curve
 
@@ -62,3 +65,52 @@ def test_a_resumed_log_forgets_what_was_written_beyond_its_step(tmp_path):
     RunLog(path, tmp_path / "tensorboard", first_step=2).close()
     assert read_curve(path) == ([1, 2], [0.1, 0.2])
     assert "cost_drift" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "steps"),
+    [
+        (
+            '{"step": 0, "run": "a"}\n{"step": 1, "x": 0.5}\n{"step": "one"}\n[]\n\xff\n{"step": 2}\n',
+            "3 damaged lines",
+            [0, 1, 2],
+        ),
+        ('{"step": 0, "run": "b"}\n{"step": 1}\n', "is another run's", [0]),
+        ("\x00" * 50, "is gone or damaged", [0]),
+        (None, "is gone or damaged", [0]),
+    ],
+)
+def test_a_log_that_is_damaged_or_another_runs_is_told(tmp_path, caplog, content, told, steps):
+    path = tmp_path / "metrics.jsonl"
+    if content is not None:
+        path.write_text(content, "latin-1")
+    RunLog(path, tmp_path / "tensorboard", first_step=3, run="a").close()
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == steps and entries[0]["run"] == "a"
+    assert len(caplog.messages) == 1 and told in caplog.messages[0]
+
+
+@contextlib.contextmanager
+def log_closed(log):
+    """Closes the log at the end, so that its disk can go."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(RunStoppedError):
+            log.close()
+
+
+@pytest.mark.parametrize("has_images", [False, True])
+def test_a_disk_that_fills_up_is_told_by_the_log(tmp_path, small_disk, has_images):
+    """With images TensorBoard's file meets the end of the disk; with a line each, `metrics.jsonl`."""
+    path = tmp_path / "metrics.jsonl" if has_images else small_disk / "metrics.jsonl"
+    log = RunLog(path, small_disk / "tensorboard" if has_images else tmp_path / "tensorboard")
+    (small_disk / "filler").write_bytes(bytes(2**20 - 2**16))
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    with pytest.raises(RunStoppedError, match="The log must be writable"), log_closed(log):
+        for step in range(9):
+            if has_images:
+                log.write_image(step, "noise", noise)
+            else:
+                log.write(step, {"a" * 2**16: 0.1})
+            log.flush()

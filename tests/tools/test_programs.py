@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.features.cache_folder import mark_cache
 from jtln_tf.features.store import ActivationStore
 from jtln_tf.tools.command import VERBS
+from jtln_tf.trainer.checkpoints import TrainingState, read_state
 from tests.conftest import make_image_folder
 
 CROP = ["--source_augmentation=crop", "--target_augmentation=crop"]
@@ -155,7 +157,7 @@ def test_nothing_is_removed_that_is_not_what_a_flag_may_replace(repository, tmp_
         ("export", [workdir, f"--output={tmp_path / 'run'}"], ["output", "left as it is"]),
         ("export", [workdir, f"--output={tmp_path / 'mine'}"], ["output", "left as it is"]),
         ("train", [*DIGITS, f"--workdir={tmp_path / 'mine'}", "--overwrite"], ["workdir", "config.json"]),
-        ("train", [workdir, "--resume", "--steps=60"], ["workdir", "steps: 0 -> 60"]),
+        ("train", [workdir, "--resume", "--seed=1"], ["workdir", "seed: 0 -> 1"]),
         ("train", [*DIGITS, workdir], ["workdir", "--resume", "--overwrite"]),
     ):
         assert_refused(run(repository, program, *flags), *words)
@@ -189,7 +191,9 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     told = [line for line in trained.stderr.splitlines() if line.startswith("jtln, step ")]
     assert [line.split(":")[0] for line in told] == ["jtln, step 3 of 6", "jtln, step 6 of 6"]
     result = json.loads(trained.stdout.splitlines()[-1])
-    assert result == json.loads((workdir / "result.json").read_text()) and result["steps"] == 6
+    written = json.loads((workdir / "result.json").read_text())
+    assert written.pop("digest") and result == written and result["steps"] == 6
+    assert any((workdir / "tensorboard").glob("events.out.tfevents.*"))
     entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in entries if "loss" in entry] == [1, 2, 3, 4, 5, 6]
     logged = {"target_loss", "source_loss", "transport_loss", "head_learning_rate", "target_passes"}
@@ -226,6 +230,36 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     before = content(tmp_path)
     assert_refused(run(repository, "cost", *build), "output", "cost.npz", "--overwrite")
     assert content(tmp_path) == before and list((tmp_path / "features").iterdir())
+
+
+@pytest.mark.slow
+def test_signals_save_and_exit_as_schedulers_expect(repository, tmp_path, bars):
+    flags = ["--source=folder:source", "--target=folder:target?per_class=3", f"--data_root={bars}", "--method=joint"]
+    flags += [
+        "--backbone=small_cnn",
+        "--image_size=16",
+        "--channels=1",
+        *CROP,
+        "--steps=100000",
+        "--steps_per_epoch=50",
+    ]
+    for name, status, more in (
+        (signal.SIGTERM, 75, flags),
+        (signal.SIGHUP, 75, ["--resume"]),
+        (signal.SIGINT, 130, ["--resume"]),
+    ):
+        before = read_state(tmp_path / "checkpoints")
+        command = [sys.executable, "-m", "jtln_tf", "train", *more, f"--workdir={tmp_path}"]
+        with subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True) as process:
+            while process.poll() is None and (read_state(tmp_path / "checkpoints") or TrainingState()) == (
+                before or TrainingState()
+            ):
+                time.sleep(0.1)
+            process.send_signal(name)
+            shown = process.communicate(timeout=300)[1]
+        step = read_state(tmp_path / "checkpoints").step
+        assert process.returncode == status and f"error: stopped by {name.name}; step {step} is saved. " in shown, shown
+        assert "Traceback" not in shown and not (tmp_path / "result.json").exists()
 
 
 @pytest.mark.slow
