@@ -42,7 +42,7 @@ class RunInterruptedError(KeyboardInterrupt):
         signal: Number of the signal.
     """
 
-    def __init__(self, message: str, signal: int):
+    def __init__(self, message: str, signal: int = 0):
         """Takes the message and the signal."""
         super().__init__(message)
         self.signal = signal
