@@ -105,7 +105,7 @@ class Checkpoints:
         path, _ = _find(self._folder, self._state.run)
         self._kept_means = _restore(path, {**self._network, **self._others}, self._means)
         if path.name == _PREVIOUS_FILE:
-            os.replace(path, self._folder / _LAST_FILE)
+            self._replace_last(path)
         state = self._state
         if not state.best_step or state.finished:
             return
@@ -138,6 +138,15 @@ class Checkpoints:
             _LOG.warning("the network of the last step is kept, because the best one cannot be used: %s", error)
             return False
         return True
+
+    def _replace_last(self, path):
+        last = self._folder / _LAST_FILE
+        try:
+            os.replace(path, last)
+        except OSError as error:
+            raise InputError(
+                f"A checkpoint must be a file that can be replaced. Received: {str(last)!r} ({error.strerror})."
+            ) from error
 
     def _check_finite(self, arrays):
         broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
