@@ -1,11 +1,15 @@
 """Measures what the transport costs in training: the step with and without it, and the iterations of several starts.
 
     python -m benchmarks.training_step --preset=digits
+    python -m benchmarks.training_step --part=loop --preset=digits --method=joint
 
-Trains as the preset says until the transport sets in, and for --warm_steps more. Then blocks of --block_steps steps
-with and without the transport take turns in one compiled function, --rounds of each, and the transport's share of a
-step is printed. Finally the predictions of --replayed_steps further steps are solved again from several starts, and the
-iterations are printed: those of source images, whatever --transport_images says.
+With --part=transport it trains as the preset says until the transport sets in, and for --warm_steps more. Then blocks
+of --block_steps steps with and without the transport take turns in one compiled function, --rounds of each, and the
+transport's share of a step is printed. Finally the predictions of --replayed_steps further steps are solved again from
+several starts, and the iterations are printed: those of source images, whatever --transport_images says.
+
+With --part=loop, blocks of --block_steps steps of a run, with its callbacks, take turns with blocks of a bare Keras
+fit of the same network on the same batches, concatenated, with plain cross-entropy; what our loop adds is printed.
 """
 
 import json
@@ -23,6 +27,7 @@ from jtln_tf.flags import config_from_flags, define_config_flags
 from jtln_tf.tools.program import load_tensorflow, run_program
 
 define_config_flags()
+flags.DEFINE_enum("part", "transport", ["transport", "loop"], "What is measured.")
 flags.DEFINE_integer("warm_steps", 100, "Steps with the transport before anything is measured.", lower_bound=1)
 flags.DEFINE_integer("rounds", 9, "Blocks measured with the transport, and without.", lower_bound=1)
 flags.DEFINE_integer("block_steps", 20, "Steps of a block.", lower_bound=1)
@@ -35,6 +40,9 @@ def main():
     values = flags.FLAGS
     config = config_from_flags().resolve()
     config.require_domains()
+    if values.part == "loop":
+        measure_loop(config, values)
+        return
     if not config.method.uses_costs:
         raise InputError(f"`method` must have a transport loss. Received: {config.method.name!r}.")
     if config.data.source_augmentation.mixup:
@@ -48,6 +56,24 @@ def main():
     )
     for name, counts in figures["iterations"].items():
         print(f"{name:<30} {counts['mean']:.2f} iterations an image, {counts['slowest']:.1f} the slowest of a step")
+    if values.json:
+        pathlib.Path(values.json).write_text(json.dumps(figures, indent=1))
+
+
+def measure_loop(config, values):
+    """Prints what the training loop adds to a bare fit."""
+    if any(policy.mixup for policy in config.data.augmentation.values()):
+        raise InputError("`source_augmentation` must be without mixup, and so the target's. Received: one with it.")
+    load_tensorflow()
+    from benchmarks.bare_fit import measure_overhead
+
+    figures = measure_overhead(config, values.rounds, values.block_steps)
+    low, high = figures["overhead_quartiles"]
+    print(
+        f"step {1e3 * figures['seconds_ours']:.2f} ms in our loop, {1e3 * figures['seconds_bare']:.2f} ms in a bare "
+        f"fit: {100 * figures['overhead']:+.1f} % (median of {values.rounds} pairs; quartiles {100 * low:+.1f} to "
+        f"{100 * high:+.1f} %)"
+    )
     if values.json:
         pathlib.Path(values.json).write_text(json.dumps(figures, indent=1))
 

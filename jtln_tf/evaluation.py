@@ -7,6 +7,7 @@ import numpy as np
 
 from jtln_tf.config import InputError, NonFiniteLossError
 from jtln_tf.data import Domain
+from jtln_tf.distribution import predict, replicas_of
 from jtln_tf.network import domain_view
 
 
@@ -89,17 +90,29 @@ def evaluate(
     chosen = domain.split(split)
     if not len(chosen):
         raise InputError(f"`split` must have images. Received: {split!r} of {domain.name!r}, which has none.")
-    view = domain_view(network, head)
-    predicted = view.predict(chosen.dataset(batch_size), verbose=0)[head]
-    if predicted.shape[1] != domain.num_classes:
-        raise InputError(
-            f"The {head} head must have the {domain.num_classes} classes of {domain.name!r}. "
-            f"Received: {predicted.shape[1]}."
-        )
-    require_finite(predicted, f"the {split} images of {domain.name!r}")
+    replicas = replicas_of(network)
+    with replicas.scope():
+        view = domain_view(network, head)
+    if replicas.num_workers > 1:
+        chosen = chosen.take(range(replicas.worker, len(chosen), replicas.num_workers))
     confusion = np.zeros((domain.num_classes, domain.num_classes), np.int64)
-    np.add.at(confusion, (chosen.labels, predicted.argmax(axis=1)), 1)
-    return Evaluation(domain.class_names, confusion)
+    if len(chosen):
+        predicted = _predict(view, chosen.dataset(batch_size), head, replicas)
+        if predicted.shape[1] != domain.num_classes:
+            raise InputError(
+                f"The {head} head must have the {domain.num_classes} classes of {domain.name!r}. "
+                f"Received: {predicted.shape[1]}."
+            )
+        require_finite(predicted, f"the {split} images of {domain.name!r}")
+        np.add.at(confusion, (chosen.labels, predicted.argmax(axis=1)), 1)
+    return Evaluation(domain.class_names, replicas.sum(confusion))
+
+
+def _predict(view, batches, head, replicas):
+    """Returns the probabilities of a head [N, classes] for this worker's images."""
+    if replicas.count == 1:
+        return view.predict(batches, verbose=0)[head]
+    return np.concatenate([predict(view, images)[head] for images, _ in batches])
 
 
 def require_finite(probabilities: np.ndarray, images: str) -> None:

@@ -26,6 +26,12 @@ def repository():
     return REPOSITORY
 
 
+@pytest.fixture(scope="session")
+def two_cpus():
+    """A mirrored strategy over two logical CPUs; one for all tests, because its collective operations are numbered."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 def make_image_folder(root, class_names, images_per_class, *, side=16, seed=0, mode="L"):
     """Writes noisy images whose left bar tells the class: learnable, and different in every file."""
     rng = np.random.default_rng(seed)

@@ -1,6 +1,7 @@
 """What the documents say must work: their Python runs, their commands name programs and flags that exist."""
 
 import functools
+import json
 import os
 import re
 import shlex
@@ -91,3 +92,22 @@ def test_relative_links_lead_to_files():
     for document in DOCUMENTS:
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             assert "://" in link or (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_manifests_of_clusters_name_flags_that_exist_and_shells_can_read_them():
+    folder = REPOSITORY / "docs" / "cluster"
+    script, manifest = (folder / "train.slurm").read_text(), (folder / "job.yaml").read_text()
+    in_pod = "\n".join(line[14:] for line in manifest.split("- |\n")[1].splitlines() if line.startswith(" " * 14))
+    for text in (script, in_pod):
+        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+        assert not set(re.findall(r"--(\w+)=", text)) - {"kill"} - flags_of("train")
+    numbered = {"WORKERS": "2", "JOB_COMPLETION_INDEX": "1", "PATH": "/usr/bin:/bin"}
+    code = in_pod.partition("resume=")[0] + 'echo "$TF_CONFIG"'
+    shown = subprocess.run(["bash", "-c", code], env=numbered, capture_output=True, text=True, check=True).stdout
+    expected = {"cluster": {"worker": ["jtln-0.jtln:12345", "jtln-1.jtln:12345"]}}
+    assert json.loads(shown) == expected | {"task": {"type": "worker", "index": 1}}
+    yaml = pytest.importorskip("yaml")
+    service, job = yaml.safe_load_all(manifest)
+    pod = job["spec"]["template"]["spec"]
+    assert pod["subdomain"] == service["metadata"]["name"] and job["spec"]["completionMode"] == "Indexed"
+    assert pod["containers"][0]["env"][0]["value"] == str(job["spec"]["completions"])

@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "jtln_tf"
 # From the ground up; rooms of one floor do not import each other.
 FLOORS = [
     ["config"],
-    ["files", "tables"],
+    ["files", "tables", "distribution"],
     ["ot", "data", "backbones"],
     ["batches", "network"],
     ["features"],
@@ -42,16 +42,17 @@ INNER_FLOORS = {
     "methods": [["base", "terms"], ["target_only"], ["consecutive", "joint"], ["l2_sp", "jtln"]],
     "trainer": [
         ["checkpoint_file"],
-        ["batch", "forward", "health", "optimizers", "signals", "step_functions", "checkpoints", "early_stopping"],
+        ["batch", "forward", "health", "means", "optimizers", "signals", "checkpoints", "early_stopping"],
+        ["step_functions"],
         ["model"],
         ["callbacks"],
     ],
     "experiment": [
         ["config", "leaks", "sealed_json"],
         ["workdir", "workshop"],
-        ["extension"],
+        ["extension", "worker"],
         ["assembly"],
-        ["divergence"],
+        ["divergence", "watching"],
         ["training", "result", "cost_matrix"],
     ],
 }

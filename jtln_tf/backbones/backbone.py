@@ -7,8 +7,10 @@ import os
 import keras
 
 from jtln_tf.backbones.batch_norm import set_batchnorm_policy
+from jtln_tf.backbones.dropout import key_dropouts
 from jtln_tf.backbones.kerashub import KERASHUB, check_kerashub_preset, is_kerashub, kerashub_features
 from jtln_tf.backbones.pixels import expand_gray, scale_pixels
+from jtln_tf.backbones.precision import computing_in
 from jtln_tf.backbones.registry import find_backbone
 from jtln_tf.backbones.saved_trunk import is_saved_trunk, saved_features
 from jtln_tf.backbones.weights import load_backbone_weights
@@ -31,6 +33,16 @@ def build_backbone(config: NetworkConfig, image_shape: tuple[int, int, int]) -> 
     """
     check_backbone_files(config)
     _check_image_shape(image_shape)
+    with computing_in(config.precision):
+        backbone = _build_layers(config, image_shape)
+    key_dropouts(backbone)
+    # What `auto` stands for is settled where the machine is known; a backbone alone is trained.
+    if config.freeze_until not in ("", "auto"):
+        _freeze_layers(backbone, config.freeze_until)
+    return backbone
+
+
+def _build_layers(config, image_shape):
     image = keras.Input(tuple(image_shape), name="image")
     if is_kerashub(config.backbone):
         features = kerashub_features(image, config.backbone)
@@ -41,11 +53,7 @@ def build_backbone(config: NetworkConfig, image_shape: tuple[int, int, int]) -> 
     backbone = keras.Model(image, features, name="backbone")
     if _has_weights_file(config):
         load_backbone_weights(backbone, config.weights)
-    backbone = set_batchnorm_policy(backbone, config.batchnorm)
-    # What `auto` stands for is settled where the machine is known; a backbone alone is trained.
-    if config.freeze_until not in ("", "auto"):
-        _freeze_layers(backbone, config.freeze_until)
-    return backbone
+    return set_batchnorm_policy(backbone, config.batchnorm)
 
 
 def check_backbone_files(config: NetworkConfig) -> None:

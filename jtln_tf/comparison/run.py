@@ -10,7 +10,8 @@ from jtln_tf import files
 from jtln_tf.comparison.jobs import Cell, choose_jobs, run_cells
 from jtln_tf.comparison.plan import Variant, check_variant
 from jtln_tf.comparison.table import format_table, sort_rows, summarize
-from jtln_tf.config import InputError
+from jtln_tf.config import DeviceConfig, InputError
+from jtln_tf.distribution import names_workers, open_replicas
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.experiment.workshop import Workshop
@@ -30,6 +31,7 @@ def run_comparison(
     overwrite: bool = False,
     keep_weights: bool = False,
     jobs: int = 1,
+    devices: DeviceConfig | None = None,
 ) -> list[dict]:
     """Runs every variant with every seed, and writes `table.json`, `table.md` and `accuracy.png`.
 
@@ -43,6 +45,7 @@ def run_comparison(
         overwrite: Replace runs of another configuration.
         keep_weights: Keep the checkpoints of all runs, not of each variant's last one alone.
         jobs: Runs at once, each in a process of its own; 0 chooses by cores and memory.
+        devices: What trains each run; None is what `DeviceConfig` finds.
 
     Returns:
         Rows of the table: dicts of JSON values.
@@ -53,6 +56,12 @@ def run_comparison(
         RunStoppedError: If a run cannot go on.
     """
     output = pathlib.Path(output)
+    devices = devices or DeviceConfig()
+    if devices.strategy == "multi_worker" or (devices.strategy == "auto" and names_workers()):
+        raise InputError(
+            "`strategy` of a comparison must be one_device or mirrored. Received: several workers. Hint: train single "
+            "runs with them."
+        )
     # Looks at all folders before the first run: a refusal after an hour would be late.
     _check_is_ours(output)
     for variant in variants:
@@ -61,7 +70,7 @@ def run_comparison(
             Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
     cells = [Cell(variant, seed) for variant in variants for seed in seeds]
     kept = None if keep_weights else seeds[-1]
-    make_runner = functools.partial(_make_runner, output, overwrite, kept)
+    make_runner = functools.partial(_make_runner, output, overwrite, kept, devices)
     results = {variant: {} for variant in variants}
     rows = []
     for number, (cell, result) in enumerate(run_cells(cells, make_runner, jobs or choose_jobs(len(cells))), 1):
@@ -83,13 +92,14 @@ def _tell_cell(cell, result, number, num_cells):
     _LOG.info("Run %d of %d: %s%s, seed %d: %.1f %%", number, num_cells, variant.title, labels, cell.seed, accuracy)
 
 
-def _make_runner(output, overwrite, kept_seed):
+def _make_runner(output, overwrite, kept_seed, devices):
     """Returns what runs one cell after the other; `kept_seed` is the seed whose weights are kept, or None for all."""
-    workshop = Workshop()
+    options = {"resume": True, "overwrite": overwrite, "export": False, "devices": devices}
+    workshop = Workshop(replicas=open_replicas(devices))
 
     def run(cell):
         folder, config = run_folder(output, cell.variant, cell.seed), cell.variant.configure(cell.seed)
-        result = run_experiment(config, folder, resume=True, overwrite=overwrite, export=False, workshop=workshop)
+        result = run_experiment(config, folder, workshop=workshop, **options)
         if kept_seed not in (None, cell.seed):
             Run(folder, config).discard_weights()
         return result

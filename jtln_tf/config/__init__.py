@@ -1,6 +1,7 @@
 """Options and specifications: frozen, validated, parsed once. Imports no TensorFlow."""
 
 from jtln_tf.config.augmentation_spec import AUGMENTATIONS, AugmentationSpec, parse_augmentation
+from jtln_tf.config.devices import DeviceConfig
 from jtln_tf.config.domain_spec import (
     KINDS,
     MOST_IMAGES,

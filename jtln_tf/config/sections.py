@@ -11,6 +11,7 @@ BATCHNORM_POLICIES = ("train", "frozen", "per_domain")
 PIXEL_RANGES = ("0_255", "0_1", "-1_1")
 NECKS = ("none", "identity", "whitened")
 CACHES = ("memory", "disk", "none")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # The value of `early_stopping_epochs` that leaves the choice to the validation accuracies.
 AUTO_EARLY_STOPPING = -1
 FEATURE_CACHES = ("auto", "memory", "disk", "none")
@@ -121,6 +122,13 @@ class NetworkConfig(Section):
         "statistics it came with; per_domain: each domain has its own.",
         choices=BATCHNORM_POLICIES,
     )
+    precision: str = option(
+        "float32",
+        "Type of number that the layers compute in. mixed_bfloat16: half the memory and up to several times as fast on "
+        "GPUs from Ampere on; mixed_float16: for older GPUs, with loss scaling. Weights, heads, losses and transport "
+        "stay float32.",
+        choices=PRECISIONS,
+    )
     cache_features: str = option(
         "auto",
         "Where the output of the layers up to --freeze_until is kept, so that the rest trains on that. disk: in "
@@ -169,6 +177,11 @@ class NetworkConfig(Section):
             raise InputError(
                 f"`head_hidden_units` must be empty with a `neck`. Received: {self.head_hidden_units}. "
                 "Hint: --neck=none --start=random."
+            )
+        if self.precision != "float32" and (self.backbone.endswith(".keras") or self.backbone.startswith("kerashub:")):
+            raise InputError(
+                "`precision` must be float32 for a `backbone` that brings its own layers, which compute as they were "
+                f"saved. Received: precision={self.precision!r}, backbone={self.backbone!r}."
             )
         if self.cache_features in ("memory", "disk") and not self.freeze_until:
             raise InputError(

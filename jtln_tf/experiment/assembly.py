@@ -13,6 +13,7 @@ from jtln_tf.costs.config import check_cost_files
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.data import Domain, load_domains
 from jtln_tf.data.lost_images import tell_lost_images
+from jtln_tf.distribution import replicas_of
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.extension import adapt_state
 from jtln_tf.experiment.leaks import count_leaks
@@ -84,7 +85,8 @@ def assemble(run: Run, workshop: Workshop) -> Assembly:
             warn_of_pixel_range(trunk_alone, domains["target"].train, config.network.pixel_range)
         if trunk is not None:
             setup = _cache_trunk(config, setup, trunk, found)
-        mark_cache(config.data.cache_dir or default_cache_folder(config.data.data_root))
+        if workshop.replicas.is_chief:
+            mark_cache(config.data.cache_dir or default_cache_folder(config.data.data_root))
         if found is None and config.method.uses_start:
             start_network(config.network, setup)
         costs = config.method.prepare(setup)
@@ -126,8 +128,9 @@ def build_setup(
 ) -> tuple[Setup, FrozenTrunk | None]:
     """Builds the network of a configuration; returns the `Setup` and, if the network is cut, its frozen trunk."""
     shared = workshop.trunk(config, domains["target"].image_shape) if is_cut else None
-    network = build_run_network(config, domains, shared)
-    trunk, trained = _cut(network, config.network) if is_cut else (None, network)
+    with workshop.replicas.scope():
+        network = build_run_network(config, domains, shared)
+        trunk, trained = _cut(network, config.network) if is_cut else (None, network)
     setup = Setup(
         domains=domains,
         network=network,
@@ -143,6 +146,16 @@ def build_setup(
         saved_costs=saved_costs and saved_costs.align(*class_names(domains).values()),
     )
     return setup, shared or (trunk and FrozenTrunk(trunk))
+
+
+def plain_network(config: ExperimentConfig, setup: Setup) -> keras.Model:
+    """Returns the whole network on one device: itself, or a copy of what several replicas hold."""
+    if replicas_of(setup.network).count == 1:
+        return setup.network
+    network = build_run_network(config, setup.domains)
+    for own, theirs in zip(network.variables, setup.network.variables, strict=True):
+        own.assign(keras.ops.convert_to_numpy(theirs))
+    return network
 
 
 def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:

@@ -3,13 +3,14 @@
 import math
 import os
 
-from jtln_tf.config import InputError
+from jtln_tf.config import DeviceConfig, InputError
 from jtln_tf.data.lost_images import tell_lost_images
-from jtln_tf.experiment.assembly import assemble, class_names
+from jtln_tf.distribution import Replicas, open_replicas
+from jtln_tf.experiment.assembly import assemble, class_names, plain_network
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.result import evaluate_run, export_run
 from jtln_tf.experiment.training import train
-from jtln_tf.experiment.workdir import Run
+from jtln_tf.experiment.worker import open_run
 from jtln_tf.experiment.workshop import Workshop
 
 # Bytes on the disk for each byte of weights: three checkpoints with the optimizers' moments (the oldest goes once the
@@ -25,11 +26,13 @@ def run_experiment(
     overwrite: bool = False,
     extend: bool = False,
     export: bool = True,
+    devices: DeviceConfig | None = None,
     workshop: Workshop | None = None,
 ) -> dict:
     """Trains, evaluates and exports what a configuration describes.
 
-    Writes nothing into the workdir before both domains, the network and the cost matrix are known to fit together.
+    Writes nothing into the workdir before both domains, the network and the cost matrix are known to fit together. Each
+    of several workers calls this; the chief alone writes.
 
     Args:
         config: Configuration with both domains named.
@@ -38,6 +41,7 @@ def run_experiment(
         overwrite: Replace the run in the folder; with `resume`, only if its configuration differs.
         extend: With `resume`, go on with more steps (even a finished run), or with what else `CHANGEABLE` names.
         export: Write `export/` and compare it with the network after reloading.
+        devices: What trains; None is what `DeviceConfig` finds.
         workshop: `Workshop` that this run shares with other runs of the process; None if it is alone.
 
     Returns:
@@ -61,21 +65,35 @@ def run_experiment(
         2
     """
     config.require_domains()
-    run = Run(workdir, config)
+    devices = devices or DeviceConfig()
+    replicas = workshop.replicas if workshop else open_replicas(devices)
+    check_devices(config, devices, replicas)
+    run = open_run(workdir, config, replicas)
     run.claim(resume=resume, overwrite=overwrite, extend=extend)
     finished = _read_finished(run)
     if finished and (not export or _is_exported(run, finished)):
         return finished
-    assembly = assemble(run, workshop or Workshop(keeps_models=False))
+    with replicas.watch():
+        return _take_run(run, devices, workshop or Workshop(keeps_models=False, replicas=replicas), finished, export)
+
+
+def _take_run(run, devices, workshop, finished, export):
+    replicas = workshop.replicas
+    # The chief writes nothing before all workers have looked at the folder.
+    run.name = replicas.share_text(run.name)
+    assembly = assemble(run, workshop)
     with run.begin(class_names(assembly.setup.domains), _needed_bytes(assembly.setup.network)):
         with tell_lost_images(*assembly.setup.domains.values()):
-            state = train(run, assembly)
+            state = train(run, assembly, devices)
             result = finished or evaluate_run(run, assembly, state)
         run.write_result(result)
-        if export:
-            result["export_difference"] = export_run(run, assembly.setup.network, assembly.setup.domains)
+        if export and replicas.is_chief:
+            network = plain_network(run.config, assembly.setup)
+            result["export_difference"] = export_run(run, network, assembly.setup.domains)
             run.write_result(result)
-    assembly.trim_cache(config.network.cache_limit_gib * 2**30)
+    if replicas.is_chief:
+        assembly.trim_cache(run.config.network.cache_limit_gib * 2**30)
+    replicas.wait()
     return result
 
 
@@ -91,6 +109,22 @@ def _read_finished(run):
 def _is_exported(run, result):
     # A kill between the export and its check leaves no difference.
     return "export_difference" in result and run.export.is_dir()
+
+
+def check_devices(config: ExperimentConfig, devices: DeviceConfig, replicas: Replicas) -> None:
+    """Raises `InputError` if the devices cannot train a configuration together."""
+    data, count = config.data, replicas.count
+    replicas.check_batches(source_batch=data.source_batch, target_batch=data.target_batch)
+    if count > 1 and devices.jit == "on":
+        raise InputError(
+            f"`jit` must be auto or off with several replicas: XLA does not compile how TensorFlow sums over them. "
+            f"Received: 'on' with {count} replicas."
+        )
+    if count > 1 and config.network.precision == "mixed_float16":
+        raise InputError(
+            "`precision` must be float32 or mixed_bfloat16 with several replicas: Keras's loss scaling does not work "
+            f"on them. Received: 'mixed_float16' with {count} replicas."
+        )
 
 
 def _needed_bytes(network):

@@ -25,7 +25,7 @@ _LOCK_FILE = "run.lock"
 # Names allowed directly inside each subfolder.
 _OWN_FOLDERS = {
     "checkpoints": ("last.npz", "previous.npz", "best.npz"),
-    "tensorboard": ("events.out.tfevents.*",),
+    "tensorboard": ("events.out.tfevents.*", "plugins", "plugins/*"),
     layout.KIND: layout.OWN_NAMES,
 }
 

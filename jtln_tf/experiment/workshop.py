@@ -4,9 +4,11 @@ import dataclasses
 
 import keras
 
-from jtln_tf.backbones import WHOLE_BACKBONE, build_backbone
+from jtln_tf.backbones import WHOLE_BACKBONE, build_backbone, share_batches
+from jtln_tf.config import DeviceConfig
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.data.reading.split import Split
+from jtln_tf.distribution import Replicas, open_replicas
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.features.activations import FrozenTrunk
 from jtln_tf.files import default_cache_folder
@@ -29,11 +31,15 @@ class Workshop:
 
     A run then builds no frozen backbone, decodes no images whose activations an earlier run found, and compiles no
     training step that differs from the last run's in nothing but data and weights. Its result is that of a run alone.
+
+    Attributes:
+        replicas: The devices that all runs train on.
     """
 
-    def __init__(self, *, keeps_models: bool = True):
+    def __init__(self, *, keeps_models: bool = True, replicas: Replicas | None = None):
         """Makes an empty workshop; one for a single run need not keep the model that it is trained on."""
         self._trunks, self._bench, self._keeps_models = {}, None, keeps_models
+        self.replicas = replicas or open_replicas(DeviceConfig(strategy="one_device"))
 
     def trunk(self, config: ExperimentConfig, image_shape: tuple[int, int, int]) -> FrozenTrunk | None:
         """Returns the backbone of a configuration for images of a shape; None if a run changes it."""
@@ -42,8 +48,9 @@ class Workshop:
             return None
         key = (network.backbone, network.weights, network.pixel_range, network.batchnorm, tuple(image_shape))
         if key not in self._trunks:
-            backbone = build_backbone(network, image_shape)
-            self._trunks[key] = FrozenTrunk(keras.Model(backbone.input, backbone.output, name="trunk"))
+            with self.replicas.scope():
+                backbone = build_backbone(network, image_shape)
+                self._trunks[key] = FrozenTrunk(keras.Model(backbone.input, backbone.output, name="trunk"))
         return self._trunks[key]
 
     def knows(self, config: ExperimentConfig, split: Split) -> bool:
@@ -54,6 +61,12 @@ class Workshop:
 
     def model(self, config: ExperimentConfig, setup: Setup, costs: CostMatrix | None) -> tuple[Setup, JointModel]:
         """Returns a model that begins with the weights of a setup, and the setup with the networks that it trains."""
+        with self.replicas.scope():
+            return self._model(config, setup, costs)
+
+    def _model(self, config, setup, costs):
+        if self.replicas.count > 1:
+            share_batches(setup.network)
         key = _describe_kind(config, setup)
         if self._bench is None or self._bench.key != key:
             model = JointModel(setup.trained, method=config.method, cost=config.cost, cost_matrix=costs)

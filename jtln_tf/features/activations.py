@@ -21,6 +21,7 @@ from jtln_tf.data.decoded import DECODER
 from jtln_tf.data.domain import Domain
 from jtln_tf.data.reading.images import Pixels
 from jtln_tf.data.reading.split import Split
+from jtln_tf.distribution import predict, replicas_of
 from jtln_tf.features.fingerprints import fingerprint_model
 from jtln_tf.features.store import KEY_BYTES, ActivationStore
 from jtln_tf.files import available_memory, check_room, default_cache_folder, nearest_existing
@@ -85,11 +86,13 @@ class CachedDomains(collections.abc.Mapping):
         keys = {name: images.keys(name) for name in images.splits}
         # The same image may stand twice.
         distinct = list(dict.fromkeys(key for own in keys.values() for key in own))
-        if total := int(np.sum(~self.store.find(distinct))):
-            interval = 0.2 if sys.stderr.isatty() else 10.0
-            with tqdm.tqdm(total=total, desc=f"{side} trunk", unit="image", mininterval=interval) as bar:
-                for name, own in keys.items():
-                    self._pass(images, name, own, bar.update)
+        replicas = replicas_of(self._trunk)
+        if replicas.num_workers > 1 and self.store.folder:
+            # Each worker passes its share, and finds the others' in the folder; if that is not shared, it passes all.
+            self._fill(side, keys, {key for key in distinct if key[0] % replicas.num_workers == replicas.worker})
+            replicas.wait()
+            self.store.look_again()
+        self._fill(side, keys, set(distinct))
         splits = {
             name: dataclasses.replace(
                 split, images=Pixels(self._read(keys[name])), views=len(keys[name]) // max(1, len(split))
@@ -99,11 +102,24 @@ class CachedDomains(collections.abc.Mapping):
         }
         return dataclasses.replace(images.domain, **splits)
 
-    def _pass(self, images, name, keys, progress):
-        """Passes the images of a split through the trunk whose activations are not there; `keys` are of all views."""
+    def _fill(self, side, keys, wanted):
+        """Passes the images of a side through the trunk whose keys are wanted and not there."""
+        total = int(np.sum(~self.store.find(list(wanted))))
+        if not total:
+            return
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        is_shown = replicas_of(self._trunk).is_chief
+        bar = {"desc": f"{side} trunk", "unit": "image", "mininterval": interval, "disable": not is_shown}
+        with tqdm.tqdm(total=total, **bar) as bar:
+            for name, own in keys.items():
+                self._pass(self._images[side], name, own, wanted, bar.update)
+
+    def _pass(self, images, name, keys, wanted, progress):
+        """Passes the images of a split through the trunk that are wanted and not there; `keys` are of all views."""
         count = len(images.splits[name])
         # View after view, so that most batches are augmented as a whole or not at all.
-        entries = list({keys[entry]: entry for entry in np.flatnonzero(~self.store.find(keys)).tolist()}.values())
+        missing = np.flatnonzero(~self.store.find(keys)).tolist()
+        entries = list({keys[entry]: entry for entry in missing if keys[entry] in wanted}.values())
         for start, pixels in images.read(name, entries, _BATCH):
             batch = entries[start : start + _BATCH]
             views = np.array(batch) // count
@@ -111,8 +127,7 @@ class CachedDomains(collections.abc.Mapping):
             if views.any():
                 augmented = augment_each(pixels, images.draw_keys(name, batch), images.policy)
                 pixels = tf.where(tf.constant(views > 0)[:, None, None, None], augmented, pixels)
-            # `predict` would start a thread pool and a progress bar for each batch.
-            activations = np.asarray(self._trunk.predict_on_batch(pixels), np.float32)
+            activations = np.asarray(predict(self._trunk, pixels), np.float32)
             if not np.isfinite(activations).all():
                 raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")
             for entry, values in zip(batch, activations, strict=True):

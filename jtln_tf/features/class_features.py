@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from jtln_tf.config import InputError
 from jtln_tf.data.reading.split import Split
+from jtln_tf.distribution import predict
 from jtln_tf.features.feature_cache import FeatureCache
 from jtln_tf.features.fingerprints import fingerprint_model
 from jtln_tf.features.views import choose_views
@@ -88,8 +89,7 @@ def _read_ahead(batches):
 def _extract(model, images):
     if model is None:
         return images.reshape(len(images), -1) / np.float32(255)
-    # `predict` would start a thread pool and a progress bar for each batch.
-    features = np.asarray(model.predict_on_batch(images), np.float32)
+    features = np.asarray(predict(model, images), np.float32)
     if not np.isfinite(features).all():
         raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")
     return features

@@ -65,9 +65,15 @@ class ActivationStore:
         self._shape, self._shards = tuple(shape), []
         self._places, self._checked = {}, set()
         self._waiting_keys, self._waiting_values = [], []
+        self._used, self._opened = set(), set()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Opens the shards that other processes have written meanwhile."""
         for path in sorted(self.folder.glob(SHARD_NAMES)) if self.folder else ():
-            self._add(read_shard(path))
-        self._used = set()
+            if path not in self._opened:
+                self._opened.add(path)
+                self._add(read_shard(path))
 
     @property
     def row_bytes(self) -> int:
@@ -100,7 +106,9 @@ class ActivationStore:
         self._waiting_keys, self._waiting_values = [], []
         shard = Shard(None, entries, values)
         if self.folder:
-            shard = read_shard(self._write(entries, values)) or shard
+            path = self._write(entries, values)
+            self._opened.add(path)
+            shard = read_shard(path) or shard
         self._add(shard)
 
     def rows(self, keys: Sequence[bytes]) -> StoredRows:

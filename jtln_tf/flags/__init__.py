@@ -6,6 +6,8 @@ Flags are read here and nowhere else; what runs gets an `ExperimentConfig`.
 from jtln_tf.flags.options import (
     config_from_flags,
     define_config_flags,
+    define_device_flags,
+    devices_from_flags,
     flag_sections,
     preset_names,
     preset_path,
@@ -15,6 +17,8 @@ from jtln_tf.flags.options import (
 __all__ = [
     "config_from_flags",
     "define_config_flags",
+    "define_device_flags",
+    "devices_from_flags",
     "flag_sections",
     "preset_names",
     "preset_path",

@@ -6,7 +6,7 @@ import typing
 
 from absl import flags
 
-from jtln_tf.config import InputError, options_of
+from jtln_tf.config import DeviceConfig, InputError, options_of
 from jtln_tf.experiment.config import SECTIONS, ExperimentConfig
 from jtln_tf.methods import DEFAULT_METHOD, METHODS, find_method
 
@@ -20,6 +20,16 @@ def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_enum("method", DEFAULT_METHOD.name, list(METHODS), "Training method.", flag_values=flag_values)
     for method in METHODS.values():
         _define_section(method, flag_values)
+
+
+def define_device_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag for each option of the devices."""
+    _define_section(DeviceConfig, flag_values)
+
+
+def devices_from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> DeviceConfig:
+    """Builds the configuration of the devices from the parsed flags."""
+    return DeviceConfig(**_values(DeviceConfig, flag_values))
 
 
 def config_from_flags(method: str | None = None, flag_values: flags.FlagValues = flags.FLAGS) -> ExperimentConfig:
@@ -47,7 +57,7 @@ def flag_sections() -> dict[str, list[str]]:
     titles = {name: name for name in SECTIONS} | {"cost": "cost matrix"}
     sections = {titles[name]: _names(section) for name, section in SECTIONS.items()}
     of_methods = [name for method in METHODS.values() for name in _names(method)]
-    return sections | {"method": ["method", *dict.fromkeys(of_methods)]}
+    return sections | {"method": ["method", *dict.fromkeys(of_methods)], "devices": _names(DeviceConfig)}
 
 
 def preset_names() -> list[str]:

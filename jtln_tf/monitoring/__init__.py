@@ -3,5 +3,6 @@
 from jtln_tf.monitoring.checkpoint_report import CheckpointReport
 from jtln_tf.monitoring.cost_log import log_costs
 from jtln_tf.monitoring.log_training import LogTraining
+from jtln_tf.monitoring.profile import Profile
 from jtln_tf.monitoring.progress import ProgressBar
 from jtln_tf.monitoring.run_log import RunLog, read_curve

@@ -2,6 +2,7 @@
 
 import keras
 
+from jtln_tf.backbones import Dropout
 from jtln_tf.config import NetworkConfig
 from jtln_tf.network.neck import CosineLogits
 
@@ -16,7 +17,7 @@ def build_head(features: keras.KerasTensor, side: str, num_classes: int, config:
     """
     x = features
     if config.head_dropout:
-        x = keras.layers.Dropout(config.head_dropout, name=f"{side}_dropout")(x)
+        x = Dropout(config.head_dropout, name=f"{side}_dropout")(x)
     for number, units in enumerate(config.head_hidden_units, start=1):
         x = keras.layers.Dense(units, activation="relu", name=f"{side}_hidden{number}")(x)
     if config.has_neck:

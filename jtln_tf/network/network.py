@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import keras
 
-from jtln_tf.backbones import build_backbone
+from jtln_tf.backbones import build_backbone, computing_in
 from jtln_tf.config import SIDES, InputError, NetworkConfig
 from jtln_tf.network.heads import build_head
 from jtln_tf.network.neck import Neck
 
 # Of the square map of a neck, whose covariance must be factorized.
 _WIDEST = 4096
-_BACKBONE_OPTIONS = ("weights", "pixel_range", "freeze_until", "batchnorm")
+_BACKBONE_OPTIONS = ("weights", "pixel_range", "freeze_until", "batchnorm", "precision")
 
 
 def build_network(
@@ -78,7 +78,8 @@ def add_heads(
     features = backbone(image)
     probabilities = {}
     for side in SIDES:
-        logits = build_head(features, side, nums_classes[side], config)
+        with computing_in(config.precision):
+            logits = build_head(features, side, nums_classes[side], config)
         probabilities[side] = keras.layers.Softmax(dtype="float32", name=side)(logits)
     return keras.Model(image, probabilities, name="network")
 

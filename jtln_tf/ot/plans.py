@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from jtln_tf.ot import blocks, newton
 from jtln_tf.ot.problem import by_form, damping, marginal_per_mass
+from jtln_tf.ot.products import matmul
 
 # The relative residual of the linear system behind the gradient of the transport cost.
 _RESIDUAL = 1e-10
@@ -63,8 +64,8 @@ def _factors(problem, log_u, log_v):
 @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
 def _costs_by_products(problem, log_u, log_v):
     u, v, kernel, above = _factors(problem, log_u, log_v)
-    masses = tf.reduce_sum(u * tf.linalg.matmul(v, kernel, transpose_b=True), axis=1)
-    excess = tf.reduce_sum(u * tf.linalg.matmul(v, kernel * above, transpose_b=True), axis=1)
+    masses = tf.reduce_sum(u * matmul(v, kernel, transpose_b=True), axis=1)
+    excess = tf.reduce_sum(u * matmul(v, kernel * above, transpose_b=True), axis=1)
     # The lowest cost is added last, so that no digits are lost on a constant that all costs share.
     return excess + tf.reduce_min(problem.cost_matrix) * masses
 
@@ -84,7 +85,7 @@ def _costs_by_blocks(problem, log_u, log_v):
 @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
 def _plans_by_product(problem, log_u, log_v, weights):
     u, v, kernel, _ = _factors(problem, log_u, log_v)
-    return kernel * tf.linalg.matmul(u * weights[:, None], v, transpose_a=True)
+    return kernel * matmul(u * weights[:, None], v, transpose_a=True)
 
 
 @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)

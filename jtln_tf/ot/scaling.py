@@ -8,6 +8,7 @@ import typing
 import tensorflow as tf
 
 from jtln_tf.ot.problem import damping, wanted_marginal
+from jtln_tf.ot.products import matmul
 
 # A secant step may move a logarithm this far beyond the plain update. If masses are almost equal, the secant is almost
 # flat, and its root lies so far away that the updates would need hundreds of iterations to come back.
@@ -99,7 +100,7 @@ class _Update:
         """Returns the sums K v, v, and the level: the true sums are `sums * exp(level)`, so nothing can overflow."""
         peak = tf.reduce_max(log_v, axis=0, keepdims=True)
         v = tf.exp(log_v - peak)
-        return tf.linalg.matmul(self.kernel, v), v, peak
+        return matmul(self.kernel, v), v, peak
 
     def row_potentials(self, log_v):
         """Returns `log_u` [n, B] after the row update of `log_v` [m, B]."""
@@ -119,7 +120,7 @@ class _Update:
             log_u = self.row_damping * (self.log_a - tf.math.log(sums)) + undamped
             level = tf.reduce_max(log_u, axis=0, keepdims=True)
             u = tf.exp(log_u - level)
-        column_sums = tf.linalg.matmul(self.transposed_kernel, u)
+        column_sums = matmul(self.transposed_kernel, u)
         residual = self.column_damping * (self.log_b - tf.math.log(column_sums) - level + peak) - log_v
         wanted = wanted_marginal(self.b, self.log_b, log_v, epsilon, self.problem.tau_b)
         column_masses = v * column_sums if has_fixed_rows else v * column_sums * tf.exp(tf.minimum(level, 80.0))

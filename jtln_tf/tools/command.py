@@ -11,6 +11,7 @@ import sys
 VERBS = {
     "train": ("train", "train, evaluate and export one network from two folders of images"),
     "predict": ("predict", "classify image files with an exported network"),
+    "launch": ("launch", "train in several processes on this machine"),
     "compare": ("compare", "train several methods on the same data, and write their table"),
     "describe": ("describe_data", "look at a data set: classes, sizes, unreadable and duplicate images"),
     "evaluate": ("evaluate", "measure the network of a run on a split"),

@@ -14,12 +14,13 @@ from absl import flags
 
 from jtln_tf.config import MOST_IMAGES, InputError
 from jtln_tf.costs.spec import parse_cost_spec
-from jtln_tf.flags import config_from_flags, define_config_flags
+from jtln_tf.flags import config_from_flags, define_config_flags, define_device_flags, devices_from_flags
 from jtln_tf.methods import COMPARED_METHODS, METHODS
 from jtln_tf.tools.command import command_line
 from jtln_tf.tools.program import default_folder, load_tensorflow, run_program
 
 define_config_flags()
+define_device_flags()
 # Validation images are labelled too, and methods that take no steps could not choose a step by them.
 flags.FLAGS.set_default("early_stopping_epochs", 0)
 flags.DEFINE_list(
@@ -60,7 +61,7 @@ def main():
         raise InputError(
             f"`cost_matrices` needs {' or '.join(with_costs)} among `methods`. Received: methods={','.join(methods)}."
         )
-    configs = [config_from_flags(method) for method in methods]
+    configs, devices = [config_from_flags(method) for method in methods], devices_from_flags()
     configs[0].require_domains()
     output = values.output or default_folder(configs[0].data, "_compared")
 
@@ -75,6 +76,7 @@ def main():
     variants = plan_variants(configs, tuple(values.cost_matrices), label_counts)
     seeds = range(values.seed, values.seed + values.seeds)
     options = {"overwrite": values.overwrite, "keep_weights": values.keep_weights, "jobs": values.jobs}
+    options["devices"] = devices
     rows = run_comparison(variants, seeds, output, **options)
     if values.json:
         print(json.dumps(rows))

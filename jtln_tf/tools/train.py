@@ -15,11 +15,18 @@ from absl import flags
 
 from jtln_tf.config import InputError
 from jtln_tf.experiment.workdir import Run
-from jtln_tf.flags import config_from_flags, define_config_flags, with_given_flags
+from jtln_tf.flags import (
+    config_from_flags,
+    define_config_flags,
+    define_device_flags,
+    devices_from_flags,
+    with_given_flags,
+)
 from jtln_tf.tools.command import command_line
 from jtln_tf.tools.program import default_folder, load_tensorflow, run_program
 
 define_config_flags()
+define_device_flags()
 flags.DEFINE_string("workdir", "", "Folder of the run; empty: runs/SOURCE_to_TARGET.")
 flags.DEFINE_bool(
     "resume",
@@ -35,7 +42,7 @@ flags.DEFINE_bool("json", False, "Print the result as JSON only.")
 def main():
     """Checks what can be checked without TensorFlow, then trains."""
     values = flags.FLAGS
-    config = config_from_flags()
+    config, devices = config_from_flags(), devices_from_flags()
     if values.resume and values.overwrite:
         raise InputError("`resume` and `overwrite` exclude each other. Received: both.")
     if values.workdir and values.resume:
@@ -50,7 +57,7 @@ def main():
     load_tensorflow()
     from jtln_tf.experiment.run import run_experiment
 
-    options = {"resume": values.resume, "overwrite": values.overwrite, "export": values.export}
+    options = {"resume": values.resume, "overwrite": values.overwrite, "export": values.export, "devices": devices}
     result = run_experiment(config, workdir, extend=values.resume, **options)
     print(json.dumps(result) if values.json else describe_result(result, workdir, has_export=values.export))
 

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+from jtln_tf.backbones import scales_loss
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.costs.matrix import CostMatrix
@@ -15,8 +16,9 @@ from jtln_tf.network import backbone_variables, copy_network, head_variables
 from jtln_tf.trainer.batch import read_batch
 from jtln_tf.trainer.forward import Forward
 from jtln_tf.trainer.health import Health, judge_update
+from jtln_tf.trainer.means import RunningMeans
 from jtln_tf.trainer.optimizers import apply_gradients
-from jtln_tf.trainer.step_functions import make_step_function
+from jtln_tf.trainer.step_functions import StepFunction
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +27,13 @@ class _Compiled:
 
     values: dict
     beginning: list
+
+
+class _StepCount(keras.Variable):
+    """A whole number that can be read as one also if each replica has a copy of it."""
+
+    def __int__(self):
+        return int(keras.ops.convert_to_numpy(self))
 
 
 class JointModel(keras.Model):
@@ -81,19 +90,14 @@ class JointModel(keras.Model):
         self._teacher_forward = Forward(self.teacher, layers) if self.method.uses_teacher else None
         self.method_state = self.method.make_state(network, cost)
         # Counts over all stages of a run: schedules of a method follow it.
-        self.steps_seen = self.add_weight(
-            shape=(),
-            initializer="zeros",
-            trainable=False,
-            name="steps_seen",
-            dtype="int64",
-            aggregation="only_first_replica",
+        self.steps_seen = _StepCount(
+            0, trainable=False, name="steps_seen", dtype="int64", aggregation="only_first_replica"
         )
         terms = ("loss", *self.method.reports)
         self.health = Health(terms)
         names = (*terms, *(f"{side}_{kind}accuracy" for side in SIDES for kind in ("train_", "")))
         self._compiled = None
-        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        self._means = RunningMeans(names)
         # All variables exist now, so a callback may save the model before its first step.
         self.built = True
         if cost_matrix is not None:
@@ -139,8 +143,10 @@ class JointModel(keras.Model):
             optimizer = keras.optimizers.MultiOptimizer(
                 lambda variable, heads=optimizer: backbone_optimizer if id(variable) in of_backbone else heads
             )
+        if scales_loss(self.network):
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         # XLA slows depthwise convolutions on a CPU down tenfold; Keras could choose it unasked.
-        super().compile(optimizer=optimizer, **{"jit_compile": False, **options})
+        super().compile(optimizer=optimizer, **{"jit_compile": False, "auto_scale_loss": False, **options})
         self._clip_norm = clip_norm
         self.optimizer.build(backbone + heads)
 
@@ -203,7 +209,7 @@ class JointModel(keras.Model):
         own = self.method_state.trainable_variables if self.method_state is not None else []
         variables = self.network.trainable_variables + own
         with tf.GradientTape() as tape:
-            outputs = self._look_at(batch, training=True)
+            outputs = self._look_at(batch, training=True, step=moment.step)
             terms = self._find_terms(batch, outputs, moment)
             loss = self._replica_share(terms)
             scaled = self.optimizer.scale_loss(loss)
@@ -227,17 +233,17 @@ class JointModel(keras.Model):
     @property
     def metrics(self):
         """Running means of the terms; `fit` resets them at the start of an epoch."""
-        return list(self._means.values())
+        return [self._means]
 
     def make_train_function(self, force=False):
         """Makes the function that `fit` calls for each step."""
         if self.train_function is None or force:
-            self.train_function = make_step_function(self, self.train_step, self._means)
+            self.train_function = StepFunction(self, self.train_step, self._means)
 
     def make_test_function(self, force=False):
         """Makes the function that `evaluate` calls for each step."""
         if self.test_function is None or force:
-            self.test_function = make_step_function(self, self.test_step, self._means)
+            self.test_function = StepFunction(self, self.test_step, self._means)
 
     def begin_stage(self, stage: Stage) -> None:
         """Tells the method that a stage begins; the teacher, if there is one, becomes a copy of the network."""
@@ -250,10 +256,10 @@ class JointModel(keras.Model):
     def _moment(self):
         return Moment(tf.convert_to_tensor(self.steps_seen), self.network, self.method_state, self.stage)
 
-    def _look_at(self, batch, training):
-        outputs = self._forward(batch.images, training)
+    def _look_at(self, batch, training, step=None):
+        outputs = self._forward(batch.images, training, step=step)
         if batch.second_images:
-            second = self._forward(batch.second_images, training)
+            second = self._forward(batch.second_images, training, step=step, view=1)
             outputs = {side: dataclasses.replace(one, second=second[side]) for side, one in outputs.items()}
         if self.teacher is not None:
             teacher = self._teacher_forward(batch.images, training=False)
@@ -284,8 +290,7 @@ class JointModel(keras.Model):
             # `==` loses the rank of a batch of unknown size.
             hits = tf.equal(tf.argmax(of_side.head(side), axis=1, output_type=labels.dtype), labels)
             values[f"{side}_{accuracy}"] = tf.cast(hits, tf.float32)
-        for name, value in values.items():
-            self._means[name].update_state(value)
+        self._means.update(values)
         return dict.fromkeys(values, tf.constant(0.0))
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):

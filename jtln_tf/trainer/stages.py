@@ -1,28 +1,32 @@
 """One stage of a method: fresh optimizers, then its steps."""
 
+from collections.abc import Iterable
+
 import keras
-import tensorflow as tf
 
 from jtln_tf.config import TrainingConfig
+from jtln_tf.distribution import replicas_of
 from jtln_tf.methods import Stage
 from jtln_tf.trainer.model import JointModel
 from jtln_tf.trainer.optimizers import build_optimizer
 
 
-def compile_for_stage(model: JointModel, training: TrainingConfig, stage: Stage) -> None:
-    """Gives a model fresh optimizers with the learning rate schedules of a stage."""
+def compile_for_stage(model: JointModel, training: TrainingConfig, stage: Stage, *, jit: bool = False) -> None:
+    """Gives a model fresh optimizers with the learning rate schedules of a stage; `jit` compiles its step with XLA."""
     model.stage = stage
     # An earlier run may have trained the same stage.
     if not model.take_up(stage):
-        model.compile(
-            optimizer=build_optimizer(training, training.head_learning_rate, stage.steps),
-            backbone_optimizer=build_optimizer(training, training.backbone_learning_rate, stage.steps),
-            clip_norm=training.clip_norm,
-        )
+        with replicas_of(model).scope():
+            model.compile(
+                optimizer=build_optimizer(training, training.head_learning_rate, stage.steps),
+                backbone_optimizer=build_optimizer(training, training.backbone_learning_rate, stage.steps),
+                clip_norm=training.clip_norm,
+                jit_compile=jit,
+            )
         model.keep_compiled(stage)
 
 
-def train_stage(model: JointModel, pairs: tf.data.Dataset, stage: Stage, *, first_step: int, callbacks: list) -> None:
+def train_stage(model: JointModel, pairs: Iterable, stage: Stage, *, first_step: int, callbacks: list) -> None:
     """Trains to the end of a stage, or until a callback stops it.
 
     Args:

@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 import jtln_tf as jt
@@ -11,12 +10,13 @@ from jtln_tf.costs.matrix import CostMatrix
 SHAPE = (8, 8, 1)
 
 
-def make_network(seed=0):
+def make_network(seed=0, *, has_norm=False, **options):
     keras.utils.set_random_seed(seed)
     image = keras.Input(SHAPE)
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.BatchNormalization()(x) if has_norm else x
     x = keras.layers.Dense(6, activation="relu")(x)
-    return jt.build_network(keras.Model(image, x), 3, 2, image_shape=SHAPE)
+    return jt.build_network(keras.Model(image, x), 3, 2, image_shape=SHAPE, **options)
 
 
 def make_batch(seed=0, source=4, target=2):
@@ -41,9 +41,3 @@ def make_costs(value=1.0):
 
 def values_of(variables):
     return [variable.numpy().copy() for variable in variables]
-
-
-@pytest.fixture(scope="session")
-def two_cpus():
-    """A mirrored strategy over two logical CPUs; one for all tests, because its collective operations are numbered."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -57,7 +57,7 @@ class TransportState(keras.layers.Layer):
 
     def costs_in_use(self) -> np.ndarray | None:
         """Returns the class costs [n, m], or None before there are any."""
-        return np.asarray(self.cost_values) if float(self.has_costs) else None
+        return _read(self.cost_values) if _read(self.has_costs) else None
 
     def observe(self, labels: dict[str, tf.Tensor], outputs: dict[str, Outputs]) -> None:
         """Adds a batch to the class means; arguments as of `Method.losses`."""
@@ -77,8 +77,7 @@ class ClassMeans(keras.layers.Layer):
         """Makes the variables for K classes and features [B, D]; a weight falls to a third in `memory_steps` steps."""
         super().__init__(name=name, trainable=False)
         self._kept = 1.0 - 1.0 / memory_steps
-        # Each replica sees other images. Sums and counts are both averaged: their quotient is the mean of all images.
-        options = {"initializer": "zeros", "trainable": False, "dtype": "float32", "aggregation": "mean"}
+        options = {"initializer": "zeros", "trainable": False, "dtype": "float32", "aggregation": "only_first_replica"}
         self.sums = self.add_weight(shape=(num_classes, width), name="sums", **options)
         self.counts = self.add_weight(shape=(num_classes, 1), name="counts", **options)
 
@@ -89,9 +88,18 @@ class ClassMeans(keras.layers.Layer):
                 added = tf.matmul(labels, values, transpose_a=True)
             else:
                 added = tf.math.unsorted_segment_sum(values, labels, total.shape[0])
+            context = tf.distribute.get_replica_context()
+            if context.num_replicas_in_sync > 1:
+                # Each replica sees other images.
+                added = context.all_reduce(tf.distribute.ReduceOp.SUM, added)
             total.assign(self._kept * tf.convert_to_tensor(total) + added)
 
     def numpy(self) -> np.ndarray:
         """Returns the means, float64 [K, D]; NaN for a class of which no image has been seen."""
         with np.errstate(invalid="ignore"):
-            return np.asarray(self.sums, np.float64) / np.asarray(self.counts, np.float64)
+            return _read(self.sums).astype(np.float64) / _read(self.counts).astype(np.float64)
+
+
+def _read(variable):
+    # With several replicas each has a copy, which NumPy and `float` cannot read.
+    return keras.ops.convert_to_numpy(variable)

@@ -18,8 +18,9 @@ def transport_terms(
 ) -> dict[str, Term]:
     """Returns the transport loss and, only reported, how well it was solved; arguments as of `Method.losses`.
 
-    `transport_loss`, `marginal_error` and `transport_converged` have a value per image; `sinkhorn_iterations`, of the
-    image that took most, and `transport_weight` are scalars.
+    `transport_loss`, `marginal_error`, `transport_converged` and `sinkhorn_iterations` have a value per image;
+    `transport_weight` is a scalar. An image is solved until its own error is small enough, so none of these depends on
+    who shares its batch.
     """
     chosen = [side for side in outputs if method.transport_images in (side, "both")]
     weight = transport_weight(method, moment)
@@ -32,12 +33,12 @@ def transport_terms(
             tf.concat([gate * one.regularized_cost for gate, one in zip(gates, solved, strict=True)], 0),
             tf.concat([one.marginal_error for one in solved], 0),
             tf.concat([tf.cast(one.converged, tf.float32) for one in solved], 0),
-            tf.reduce_max(tf.concat([tf.cast(one.n_iters, tf.float32) for one in solved], 0)),
+            tf.concat([tf.cast(one.n_iters, tf.float32) for one in solved], 0),
         )
 
     def skip():
         zeros = tf.zeros([sum(tf.shape(outputs[side].source)[0] for side in chosen)])
-        return zeros, zeros, zeros + 1.0, tf.constant(0.0)
+        return zeros, zeros, zeros + 1.0, zeros
 
     cost, error, converged, n_iters = tf.cond(weight > 0, solve, skip)
     return {

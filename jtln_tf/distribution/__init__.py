@@ -1,0 +1,4 @@
+"""Several devices and several processes that train one network on shares of each batch."""
+
+from jtln_tf.distribution.predicting import predict
+from jtln_tf.distribution.replicas import Replicas, open_replicas, replicas_of
