@@ -57,7 +57,7 @@ def read(workdir):
         (entry["step"], name): value
         for entry in entries
         for name, value in entry.items()
-        if not name.endswith(("seconds", "per_second"))
+        if not name.endswith(("seconds", "per_second")) and not isinstance(value, str)
     }
     return arrays, numbers, json.loads((workdir / "result.json").read_text())
 
@@ -118,7 +118,7 @@ def test_a_killed_worker_ends_the_others_and_a_restart_resumes(repository, tmp_p
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert f"worker {victim} was ended by SIGKILL" in lines[-1] and "--resume" in lines[-1]
     assert not any(pathlib.Path(f"/proc/{worker}").exists() for worker in workers)
-    # Fewer steps would be another configuration, so the rest is trained on one device: not all of it.
+    # Fewer steps would be another configuration, so the rest is trained for a while only.
     resumed = start(repository, [*options, "--resume", f"--workdir={tmp_path / 'run'}"], workers=2)
     log = tmp_path / "run" / "metrics.jsonl"
     reached = [json.loads(line)["step"] for line in log.read_text().splitlines()][-1]
