@@ -150,6 +150,8 @@ class Trials:
         except (InputError, RunStoppedError, OSError) as error:
             outcome = REFUSED
             print(error, file=told)
+            if not expected:
+                return f"refused: {error}"
         except Exception:
             return f"an error of the program: {traceback.format_exc()}"
         finally:
