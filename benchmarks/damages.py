@@ -129,7 +129,9 @@ DAMAGES = [
     Damage("config.json of another run", _take("config.json"), REFUSED, _READ),
     Damage("classes.json cut in half", _cut("classes.json"), REFUSED, _READ),
     Damage("other classes in classes.json", _edit("classes.json", "", "target", ["a"]), REFUSED, _READ),
-    Damage("the folder's mark overwritten", _write("jtln_tf.json", b"{"), REFUSED, "no mark of such a run"),
+    Damage(
+        "the folder's mark overwritten", _write("jtln_tf.json", b"{"), REFUSED, "must be a new folder or that of a run"
+    ),
     Damage("the mark of checkpoints/ removed", _remove("checkpoints/jtln_tf.json"), REFUSED, "must be a new folder"),
     Damage("metrics.jsonl: last line cut", _cut("metrics.jsonl", 0.999)),
     Damage("metrics.jsonl: a line of garbage", _spoil_a_line, told="damaged lines, which are left out"),

@@ -79,7 +79,7 @@ def make_config(cache):
             cache_dir=str(cache),
         ),
         network=NetworkConfig(backbone="small_cnn", freeze_until="pool1", cache_features="disk", head_dropout=0.2),
-        training=TrainingConfig(steps=20, steps_per_epoch=4, log_steps=3),
+        training=TrainingConfig(steps=12, steps_per_epoch=4, log_steps=3),
         cost=CostConfig(matrix="online", refresh_steps=5),
         method=find_method("jtln")(transport_start_step=5),
     )
@@ -150,6 +150,8 @@ class Trials:
         except (InputError, RunStoppedError, OSError) as error:
             outcome = REFUSED
             print(error, file=told)
+            if not expected:
+                return f"refused: {error}"
         except Exception:
             return f"an error of the program: {traceback.format_exc()}"
         finally:

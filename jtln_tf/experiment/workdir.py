@@ -248,7 +248,8 @@ class Run:
         steps = [entry.get("step") for entry in files.read_json_lines(self.metrics)[0]]
         last = max((step for step in steps if isinstance(step, int)), default=0)
         has_more = any(os.path.lexists(self.folder / name) for name in (_RESULT_FILE, _EVALUATION_FILE))
-        if has_more or last > self.begun.training.steps_per_epoch or os.path.lexists(self.checkpoints / "best.npz"):
+        # The log, and the best checkpoint, are written before the first checkpoint.
+        if has_more or last > self.begun.training.steps_per_epoch:
             raise InputError(
                 f"`workdir` must hold a checkpoint of its run. Received: {str(self.folder)!r}, whose checkpoints are "
                 f"gone; its log goes up to step {last}. Hint: --overwrite begins anew."
