@@ -26,7 +26,7 @@ def trained(monkeypatch, tmp_path):
     """The folders that were trained in, by a stand-in that takes no time."""
     folders = []
 
-    def train(config, folder, *, export, workshop, **modes):
+    def train(config, folder, *, export, workshop, devices, **modes):
         run = Run(folder, config)
         run.claim(**modes)
         if run.is_resumed and run.read_result():
