@@ -32,6 +32,7 @@ class CountingModel:
 
     def __init__(self, model, kills_after=None):
         self.model, self.seen, self.kills_after = model, 0, kills_after
+        self.distribute_strategy = model.distribute_strategy
 
     def predict_on_batch(self, images):
         if self.seen == self.kills_after:
