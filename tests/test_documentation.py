@@ -10,6 +10,7 @@ import sys
 import types
 
 import pytest
+import yaml
 
 from jtln_tf.tools.command import VERBS
 from tests.conftest import REPOSITORY
@@ -111,7 +112,6 @@ def test_manifests_of_clusters_name_flags_that_exist_and_shells_can_read_them():
     shown = subprocess.run(["bash", "-c", code], env=numbered, capture_output=True, text=True, check=True).stdout
     expected = {"cluster": {"worker": ["jtln-0.jtln:12345", "jtln-1.jtln:12345"]}}
     assert json.loads(shown) == expected | {"task": {"type": "worker", "index": 1}}
-    yaml = pytest.importorskip("yaml")
     service, job = yaml.safe_load_all(manifest)
     pod = job["spec"]["template"]["spec"]
     assert pod["subdomain"] == service["metadata"]["name"] and job["spec"]["completionMode"] == "Indexed"
