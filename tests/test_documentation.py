@@ -79,7 +79,7 @@ def test_python_of_the_readme_runs(tmp_path):
     (block,) = blocks(README, "python")
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
     assert float(run("-W", "error::UserWarning", "-c", block, cwd=tmp_path, env=env).splitlines()[-1]) > 0.6
-    assert (tmp_path / "export" / "classes.json").exists()
+    assert (tmp_path / "export" / "1" / "saved_model.pb").exists()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from jtln_tf.data.examples import Examples
 from jtln_tf.data.reading.decoding import decode_image, explain_error
 from jtln_tf.data.reading.images import Files, Images
 from jtln_tf.data.reading.pillow_formats import to_png
+from jtln_tf.data.reading.refusals import decode_or_explain
 from jtln_tf.data.reading.split import Split, decode_all
 from jtln_tf.data.sources.listing import Listing
 from jtln_tf.data.sources.records import write_records

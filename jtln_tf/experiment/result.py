@@ -12,10 +12,13 @@ from jtln_tf.evaluation import evaluate, require_finite
 from jtln_tf.experiment.assembly import Assembly
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.export.check import check_export
+from jtln_tf.export.layout import ExportOptions, Samples
 from jtln_tf.export.saved_model import export_network
 from jtln_tf.trainer.checkpoints import TrainingState
 
 _LOG = logging.getLogger("jtln_tf")
+# Training images that an int8 network is calibrated on.
+_REPRESENTATIVE = 256
 
 
 def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
@@ -55,7 +58,14 @@ def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
     }
 
 
-def export_run(run: Run, network: keras.Model, domains: dict[str, Domain], folder: str | None = None) -> float:
+def export_run(
+    run: Run,
+    network: keras.Model,
+    domains: dict[str, Domain],
+    folder: str | None = None,
+    *,
+    options: ExportOptions | None = None,
+) -> float:
     """Exports the network of a run and reloads it.
 
     Args:
@@ -63,6 +73,7 @@ def export_run(run: Run, network: keras.Model, domains: dict[str, Domain], folde
         network: The trained network.
         domains: `Domain` by side.
         folder: Folder of the export; None is the run's own.
+        options: What is exported; None is `ExportOptions()`.
 
     Returns:
         The largest difference of a probability after reloading.
@@ -76,8 +87,34 @@ def export_run(run: Run, network: keras.Model, domains: dict[str, Domain], folde
     for probabilities in network(tf.cast(images, tf.float32), training=False).values():
         require_finite(np.asarray(probabilities), f"{len(images)} test images of {domains['target'].name!r}")
     _LOG.info("exporting the network ...")
-    export_network(network, folder, **names, crop_bottom=crop_bottom)
+    samples = _draw_samples(domains["target"]) if options and options.also else None
+    facts = _describe_run(run, domains)
+    export_network(network, folder, **names, crop_bottom=crop_bottom, options=options, samples=samples, facts=facts)
     return check_export(network, folder, images, crop_bottom=crop_bottom)
+
+
+def _draw_samples(target):
+    """Returns the images by which other formats are measured; those of a tiny target are its training images."""
+    compared = target.validation if len(target.validation) else target.train
+    few = target.train.take(np.linspace(0, len(target.train) - 1, min(len(target.train), _REPRESENTATIVE), dtype=int))
+    pixels = [np.concatenate([images.numpy() for images, _ in split.dataset(64)]) for split in (few, compared)]
+    return Samples(*pixels, compared.labels)
+
+
+def _describe_run(run, domains):
+    """Returns what the model card says of the data, the training and the accuracy."""
+    result = run.read_result() or {}
+    accuracy = {
+        "accuracy_on_test_images": result.get("target_accuracy"),
+        "test_images": result.get("target_test_images"),
+        "accuracy_on_validation_images": result.get("validation_accuracy"),
+    }
+    training = {"method": run.config.method.name, "backbone": run.config.network.backbone}
+    return {
+        "data": {f"{side}_images": f"{domain.name}, {len(domain.train)} to train" for side, domain in domains.items()},
+        "training": {**training, "steps": result.get("steps"), "seed": run.config.training.seed},
+        "accuracy": {name: value for name, value in accuracy.items() if value is not None},
+    }
 
 
 def _describe_costs(run):

@@ -1,6 +1,7 @@
-"""Writes and loads exports: a SavedModel that serves raw images, and the names of the classes."""
+"""Writes and loads exports: a SavedModel that serves image files, with the names of its classes and a model card."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -10,12 +11,24 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from jtln_tf.config import SIDES, InputError, MissingInputError, RunStoppedError
-from jtln_tf.data import decode_image
-from jtln_tf.export.layout import CLASSES_FILE, KIND, OWN_NAMES, UNFINISHED_KIND, UNFINISHED_NAMES
+from jtln_tf.config import InputError, MissingInputError, RunStoppedError
+from jtln_tf.export.card import describe_export, write_card, write_checksums
+from jtln_tf.export.formats import check_formats, write_formats
+from jtln_tf.export.layout import (
+    CLASSES_FILE,
+    CLASSES_NAME,
+    KIND,
+    OWN_NAMES,
+    SIGNATURES,
+    UNFINISHED_KIND,
+    UNFINISHED_NAMES,
+    VERSION,
+    ExportOptions,
+    Samples,
+)
+from jtln_tf.export.signatures import Classifier, build_signatures, save_signatures
+from jtln_tf.export.warmup import write_warmup
 from jtln_tf.files import check_marked, first_line, mark_folder, remove_marked, remove_whole, write_json
-
-_SIGNATURES = ("serve_bytes", "serve_images")
 
 
 def export_network(
@@ -25,23 +38,34 @@ def export_network(
     source_classes: Sequence[str],
     target_classes: Sequence[str],
     crop_bottom: int = 0,
+    options: ExportOptions | None = None,
+    samples: Samples | None = None,
+    facts: dict | None = None,
 ) -> None:
-    """Writes a SavedModel with two signatures, and the class names beside it.
+    """Writes a folder that TensorFlow Serving serves, with a model card and checksums beside the SavedModel in `1/`.
 
-    `serve_images`: `image`, float32 [B, H, W, C] in 0..255. `serve_bytes` (also `serving_default`): `encoded`, string
-    [B], the bytes of JPEG, PNG, WebP or GIF files, or of uncompressed BMP files of 8 or 24 bits a pixel, decoded and
-    cropped as in training. Both return `source` [B, n] and `target` [B, m], the probabilities of the two heads.
+    Signatures `serving_default`, `probabilities` and `features` take `image_bytes`, string [B]: JPEG, PNG, WebP or GIF
+    files, or uncompressed BMP files of 8 or 24 bits a pixel, which are decoded and cropped as in training. They return
+    `error`, string [B], empty for an image that was read, and
+
+    - `serving_default`: `labels`, string [B, k], and `scores`, float32 [B, k], of the likeliest target classes;
+    - `probabilities`: `source` [B, n] and `target` [B, m], the probabilities of the heads;
+    - `features`: `features` [B, D].
+
+    An image that was not read gets empty labels and zeros. `pixels` takes `image`, float32 [B, H, W, C] in 0..255.
 
     Args:
         network: What `build_network` returns.
         folder: New folder, or an earlier export, which is replaced once the new one is complete.
         source_classes: Class names of the source head.
         target_classes: Class names of the target head.
-        crop_bottom: Rows of pixels at the bottom of each file that `serve_bytes` cuts off first, as for the target.
+        crop_bottom: Rows of pixels at the bottom of each file that are cut off first, as for the target.
+        options: Heads to keep, classes to return, other formats to write; None is `ExportOptions()`.
+        samples: Images by which other formats are measured; needed if there are any.
+        facts: Values that the model card adds: `data`, `training` and `accuracy`, each a dict.
 
     Raises:
-        InputError: If the folder exists and is not an export, or holds other files too; or if the names do not fit the
-            heads.
+        InputError: If the folder is no export, or holds other files; if names or a format's package are missing.
         RunStoppedError: If the disk does not take it.
 
     Example:
@@ -50,8 +74,35 @@ def export_network(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     jt.export_network(network, folder + "/out", source_classes=["a", "b", "c"], target_classes=["x", "y"])
         ...     sorted(os.listdir(folder + "/out"))
-        ['assets', 'classes.json', 'fingerprint.pb', 'jtln_tf.json', 'saved_model.pb', 'variables']
+        ['1', 'README.md', 'SHA256SUMS', 'jtln_tf.json', 'model_card.json']
     """
+    options = options or ExportOptions()
+    names = _check_names(network, source_classes, target_classes, options)
+    check_formats(options.also)
+    extras = {"crop_bottom": crop_bottom, "options": options, "samples": samples, "facts": facts}
+    _replace_whole(
+        pathlib.Path(os.path.abspath(folder)), functools.partial(_write_content, network=network, names=names, **extras)
+    )
+
+
+def _replace_whole(folder, write):
+    """Calls `write` with a new folder, and puts that in the place of an earlier export."""
+    check_marked(folder, KIND, OWN_NAMES, "output")
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    # A killed export may have left it.
+    remove_marked(unfinished, UNFINISHED_KIND, UNFINISHED_NAMES, "output")
+    try:
+        with _new_folder(unfinished):
+            write(unfinished / KIND, model_name=folder.name)
+            remove_marked(folder, KIND, OWN_NAMES, "output")
+            os.replace(unfinished / KIND, folder)
+    except (tf.errors.OpError, OSError) as error:
+        reason = first_line(error)
+        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
+
+
+def _check_names(network, source_classes, target_classes, options):
+    """Returns the class names of the heads that are kept, by side."""
     names = {"source": list(source_classes), "target": list(target_classes)}
     for side, classes in names.items():
         num_classes = network.output[side].shape[-1]
@@ -59,21 +110,24 @@ def export_network(
             raise InputError(
                 f"`{side}_classes` must name the {num_classes} classes of the head. Received: {len(classes)} names."
             )
-    folder = pathlib.Path(os.path.abspath(folder))
-    check_marked(folder, KIND, OWN_NAMES, "output")
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    # A killed export may have left it.
-    remove_marked(unfinished, UNFINISHED_KIND, UNFINISHED_NAMES, "output")
-    try:
-        with _new_folder(unfinished):
-            _build_archive(network, crop_bottom).write_out(str(unfinished / KIND), verbose=False)
-            write_json(unfinished / KIND / CLASSES_FILE, names)
-            mark_folder(unfinished / KIND, KIND)
-            remove_marked(folder, KIND, OWN_NAMES, "output")
-            os.replace(unfinished / KIND, folder)
-    except (tf.errors.OpError, OSError) as error:
-        reason = first_line(error)
-        raise RunStoppedError(f"An export must be writable. Received: {str(folder)!r} ({reason}).") from error
+    return {side: names[side] for side in options.sides}
+
+
+def _write_content(folder, *, model_name, network, names, crop_bottom, options, samples, facts):
+    if "source" not in names:
+        network = keras.Model(network.input, {side: network.output[side] for side in names}, name="network")
+    classifier = Classifier(network, names)
+    signatures = build_signatures(classifier, names, crop_bottom=crop_bottom, top_k=options.top_k)
+    folder.mkdir()
+    # An asset is copied from where it lies.
+    write_json(folder / CLASSES_NAME, names)
+    save_signatures(classifier, signatures, folder / VERSION, folder / CLASSES_NAME)
+    (folder / CLASSES_NAME).unlink()
+    write_warmup(folder / VERSION, model_name, network.input_shape[1])
+    formats = write_formats(network, classifier, folder, options.also, samples) if options.also else []
+    write_card(folder, describe_export(network, names, crop_bottom=crop_bottom, facts=facts, formats=formats))
+    write_checksums(folder)
+    mark_folder(folder, KIND)
 
 
 @contextlib.contextmanager
@@ -88,29 +142,6 @@ def _new_folder(folder):
             remove_whole(folder)
 
 
-def _build_archive(network, crop_bottom):
-    _, height, _, channels = network.input_shape
-
-    def serve_images(image):
-        # A signature of a loaded export takes a tensor of any shape, and a convolution would abort the process.
-        return network(tf.ensure_shape(image, [None, height, height, channels]), training=False)
-
-    def serve_bytes(encoded):
-        decoded = tf.map_fn(
-            lambda one: decode_image(one, height, channels, crop_bottom, portable=True),
-            tf.ensure_shape(encoded, [None]),
-            fn_output_signature=tf.TensorSpec((height, height, channels), tf.uint8),
-        )
-        return network(tf.cast(decoded, tf.float32), training=False)
-
-    archive = keras.export.ExportArchive()
-    archive.track(network)
-    archive.add_endpoint("serve_bytes", serve_bytes, [tf.TensorSpec([None], tf.string, name="encoded")])
-    image = tf.TensorSpec([None, height, height, channels], tf.float32, name="image")
-    archive.add_endpoint("serve_images", serve_images, [image])
-    return archive
-
-
 def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
     """Loads what `export_network` wrote: `(signatures, class_names)`, functions by name and class names by head."""
     folder = pathlib.Path(folder)
@@ -121,12 +152,12 @@ def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
         if not (folder / CLASSES_FILE).is_file():
             raise FileNotFoundError(CLASSES_FILE)
         class_names = json.loads((folder / CLASSES_FILE).read_text("utf-8"))
-        class_names = {side: list(class_names[side]) for side in SIDES}
+        class_names = {side: list(class_names[side]) for side in sorted({*class_names, "target"})}
         with tempfile.TemporaryDirectory() as plain:
             # TensorFlow takes characters like [ in the path of the variables for a pattern.
-            os.symlink(folder.absolute(), os.path.join(plain, KIND))
+            os.symlink((folder / VERSION).absolute(), os.path.join(plain, KIND))
             model = tf.saved_model.load(os.path.join(plain, KIND))
-        signatures = {name: model.signatures[name] for name in _SIGNATURES}
+        signatures = {name: model.signatures[name] for name in SIGNATURES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, tf.errors.OpError) as error:
         raise InputError(f"`model` must be an exported network. Received: {str(folder)!r}.") from error
     # The functions live only as long as the model that they came from.

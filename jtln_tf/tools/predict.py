@@ -43,12 +43,17 @@ def main(arguments):
     from jtln_tf.files import first_line
 
     signatures, class_names = load_export(values.model)
+    if values.head not in class_names:
+        raise InputError(f"`head` must be {' or '.join(class_names)}, which the export has. Received: {values.head!r}.")
     names = class_names[values.head]
     refused = []
     for path in arguments:
         try:
             encoded = tf.constant([to_png(pathlib.Path(path).read_bytes())])
-            probabilities = signatures["serve_bytes"](encoded=encoded)[values.head][0].numpy()
+            answer = signatures["probabilities"](image_bytes=encoded)
+            if answer["error"][0] != "":
+                raise ValueError(answer["error"][0].numpy().decode())
+            probabilities = answer[values.head][0].numpy()
         except (tf.errors.OpError, OSError, ValueError) as error:
             reason = explain_error(error) if isinstance(error, tf.errors.OpError) else first_line(error)
             refused.append(f"{path!r} ({reason})")

@@ -17,5 +17,5 @@ def test_the_export_crops_images_as_the_target_does(bars, tmp_path):
     signatures, _ = load_export(tmp_path / "out")
     path = next((bars / "target" / "t1").iterdir())
     image = decode_image(tf.constant(path.read_bytes()), 16, 1, crop_bottom=6)
-    served = signatures["serve_bytes"](encoded=tf.constant([path.read_bytes()]))["target"]
+    served = signatures["probabilities"](image_bytes=tf.constant([path.read_bytes()]))["target"]
     np.testing.assert_allclose(served, network(tf.cast(image, tf.float32)[None])["target"], atol=1e-6)

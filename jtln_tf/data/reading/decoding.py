@@ -17,13 +17,15 @@ from jtln_tf.data.reading.orientation import (
 )
 from jtln_tf.data.reading.pillow_formats import HEAD_BYTES, find_orientation, read_image
 
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
 # libjpeg can divide the sides by these while it decodes, which saves most of the work.
 _JPEG_RATIOS = (1, 2, 4, 8)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # A header of the file comes first. An older kind of the second one is shorter.
 _BMP_FILE_HEADER_BYTES, _BMP_HEADER_BYTES = 14, 40
 _WEBP_ANIMATED = 2
+# Kinds of files that are no JPEG.
+PNG, BMP, WEBP, OTHER = range(4)
 # Images of more pixels are blended, or made gray, row by row: that takes four times their memory.
 _MANY_PIXELS = 2**22
 
@@ -53,7 +55,7 @@ def decode_image(
         complete image, it has more than `headers.MOST_PIXELS`, or no row of it is left.
     """
     square, orientation = tf.cond(
-        starts(encoded, _JPEG_SIGNATURE),
+        starts(encoded, JPEG_SIGNATURE),
         lambda: _decode_jpeg(encoded, image_size, crop_bottom, portable),
         lambda: _decode_other(encoded, crop_bottom, portable),
     )
@@ -136,17 +138,9 @@ def _find_orientation(encoded, may_be_turned, portable):
 @apart
 def _decode_other(encoded, crop_bottom, portable):
     """Returns the central square, uint8 [S, S, 3], and the orientation."""
-    fields = read_fields(encoded)
-    is_png = fields["signature_8"] == code(_PNG_SIGNATURE)
-    is_webp = (fields["signature_4"] == code(b"RIFF")) & (fields["riff_kind"] == code(b"WEBP"))
-    is_extended = fields["webp_chunk"] == code(b"VP8X")
-    is_animated = is_webp & is_extended & (tf.bitwise.bitwise_and(fields["webp_flags"], _WEBP_ANIMATED) > 0)
-    is_bmp = _is_plain_bmp(fields)
-    # The first kind that fits; the last one has no size here, for it is decoded elsewhere.
-    kind = tf.argmax(tf.stack([is_png, is_bmp, is_webp, True]), output_type=tf.int32)
-    webp_size = _webp_size(fields, is_extended)
-    sizes = [(fields["png_width"], fields["png_height"]), _bmp_size(fields), webp_size, (1, 1)]
-    encoded = bounded(encoded, tf.stack(sizes)[kind])
+    fields, kind, is_animated, size = identify(encoded)
+    is_png, is_webp = kind == PNG, kind == WEBP
+    encoded = bounded(encoded, size)
     may_be_turned = (is_png & may_turn_png(encoded)) | (is_webp & may_turn_webp(fields))
     orientation = _find_orientation(encoded, may_be_turned, portable)
 
@@ -154,7 +148,7 @@ def _decode_other(encoded, crop_bottom, portable):
         return _decode_rest(encoded, fields, is_animated) if portable else read_image(encoded)
 
     image = tf.switch_case(
-        tf.where(is_animated, 3, kind),
+        tf.where(is_animated, OTHER, kind),
         [
             lambda: tf.image.decode_png(encoded, channels=4),
             lambda: _decode_bmp(encoded, fields),
@@ -164,6 +158,23 @@ def _decode_other(encoded, crop_bottom, portable):
     )
     bits = tf.where(is_png & (fields["png_bit_depth"] < 8), fields["png_bit_depth"], 8)
     return _lay_on_white(_central_square(image, crop_bottom, orientation), bits), orientation
+
+
+def identify(encoded: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Reads the header of a file that is no JPEG, a scalar string tensor.
+
+    Returns its fields; `PNG`, `BMP`, `WEBP` or `OTHER`; whether it is an animated WebP; and its width and height [2],
+    which are 1 for other files.
+    """
+    fields = read_fields(encoded)
+    is_png = fields["signature_8"] == code(_PNG_SIGNATURE)
+    is_webp = (fields["signature_4"] == code(b"RIFF")) & (fields["riff_kind"] == code(b"WEBP"))
+    is_extended = fields["webp_chunk"] == code(b"VP8X")
+    is_animated = is_webp & is_extended & (tf.bitwise.bitwise_and(fields["webp_flags"], _WEBP_ANIMATED) > 0)
+    # The first kind that fits; the last one has no size here, for it is decoded elsewhere.
+    kind = tf.argmax(tf.stack([is_png, _is_plain_bmp(fields), is_webp, True]), output_type=tf.int32)
+    sizes = [(fields["png_width"], fields["png_height"]), _bmp_size(fields), _webp_size(fields, is_extended), (1, 1)]
+    return fields, kind, is_animated, tf.stack(sizes)[kind]
 
 
 def _decode_rest(encoded, fields, is_animated):
