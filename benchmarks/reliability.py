@@ -39,7 +39,7 @@ _MOMENTS = {
     "while a checkpoint is written": "run/checkpoints/last.npz.*.unfinished",
     "while activations are cached": "cache/activations/*/shard_*.unfinished",
     "while the export is written": "run/export.unfinished",
-    "between the export and its check": "run/export/saved_model.pb",
+    "between the export and its check": "run/export/1/saved_model.pb",
 }
 _TURNS = (0, 1, 0, 3, 0, 2, 0, 4, 0, 1)
 

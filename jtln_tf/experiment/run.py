@@ -12,6 +12,7 @@ from jtln_tf.experiment.result import evaluate_run, export_run
 from jtln_tf.experiment.training import train
 from jtln_tf.experiment.worker import open_run
 from jtln_tf.experiment.workshop import Workshop
+from jtln_tf.export import layout
 
 # Bytes on the disk for each byte of weights: three checkpoints with the optimizers' moments (the oldest goes once the
 # newest is whole), two of weights alone, two exports.
@@ -108,7 +109,7 @@ def _read_finished(run):
 
 def _is_exported(run, result):
     # A kill between the export and its check leaves no difference.
-    return "export_difference" in result and run.export.is_dir()
+    return "export_difference" in result and (run.export / layout.VERSION).is_dir()
 
 
 def check_devices(config: ExperimentConfig, devices: DeviceConfig, replicas: Replicas) -> None:
