@@ -45,6 +45,7 @@ def follow_agreement(setup: Setup, costs: CostMatrix) -> CostMatrix:
         start_neck(setup.trained, setup.inputs, is_whitened=True, shrinkage=shrinkage)
         imprint_heads(setup.trained, setup.inputs)
         costs = dataclasses.replace(prior_costs(setup), trust=trust)
+        costs = dataclasses.replace(costs, parameters={**costs.parameters, "neck_shrinkage": round(shrinkage, 3)})
         agreement = find_agreement(costs.values).trusted(trust)
     take_over_classes(setup.trained, agreement)
     return costs
