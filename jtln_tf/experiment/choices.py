@@ -118,11 +118,14 @@ def _explain_steps(config, result):
 def _explain_costs(cost, costs, result):
     every = cost.refresh_steps
     yield "class costs", costs.metric, f"found anew every {every:,} steps" if every else "found before training"
-    strength = find_agreement(costs.values).strength
+    trust = costs.parameters.get("trust", 1.0)
+    strength = find_agreement(costs.values).trusted(trust).strength
     weight = result.get("transport_agreement")
     gate = "" if weight is None else f"; the transport of a source image weighs {weight:.2f} on average"
     reason = "how much clearer classes choose each other than unrelated ones would: 0 not at all, 1 clearly"
     yield "agreement of the classes", f"{strength:.2f}{gate}", reason
+    if trust < 1:
+        yield "trust in the costs", f"{trust:.2f}", "how far the images confirm which classes belong together"
     shrinkage = costs.parameters.get("neck_shrinkage")
     if shrinkage is not None:
         reason = "share of the covariance replaced by its mean: the better classes agree, the less the neck whitens"

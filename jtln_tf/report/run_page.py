@@ -134,7 +134,7 @@ def _tell_choices(choices):
 def _draw_curves(facts):
     accuracies = {name: facts.curves[key] for key, name in _ACCURACY_NAMES.items() if key in facts.curves}
     losses = {
-        name.removesuffix("_loss").replace("loss", "all terms"): curve
+        name.removesuffix("_loss").replace("loss", "all terms").replace("_", " "): curve
         for name, curve in facts.curves.items()
         if name == "loss" or name.endswith("_loss")
     }
