@@ -8,8 +8,8 @@ from jtln_tf.data import Domain
 from jtln_tf.network import domain_view
 
 # Of the images that an epoch trains on: a training image takes as long as about three others.
-_SHARE = 0.02
-_MOST_IMAGES, _LEAST_IMAGES, _BATCH = 256, 16, 64
+_SHARE = 0.01
+_MOST_IMAGES, _LEAST_IMAGES, _BATCH = 256, 16, 256
 _LEAST_PROBABILITY = 1e-12
 
 
