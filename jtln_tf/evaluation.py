@@ -40,8 +40,8 @@ class Evaluation:
         class_names: Class names.
         confusion: Counts [classes, classes]; the row is the true class, the column the predicted one.
         loss: Mean cross-entropy, or None if it is not known.
-        mistakes: The most confident mistakes, up to `MOST_MISTAKES`, the most confident one first; with several workers, only
-            of this one's images.
+        mistakes: The most confident mistakes, up to `MOST_MISTAKES`, the most confident one first; of several workers,
+            only of this one's images.
     """
 
     class_names: tuple[str, ...]

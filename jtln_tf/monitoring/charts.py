@@ -37,7 +37,7 @@ def chart_name(name: str) -> str:
             return f"accuracy/while_training_{side}"
     if name == "loss":
         return "loss/while_training"
-    for ending, group in (("_loss", "loss/while_training_"), ("_learning_rate", "lr/"), ):
+    for ending, group in (("_loss", "loss/while_training_"), ("_learning_rate", "lr/")):
         if name.endswith(ending):
             return group + name.removesuffix(ending)
     if name.endswith(("_per_second", "_seconds")):

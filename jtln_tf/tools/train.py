@@ -61,7 +61,8 @@ def main():
 
     options = {"resume": values.resume, "overwrite": values.overwrite, "export": values.export, "devices": devices}
     result = run_experiment(config, workdir, extend=values.resume, **options)
-    if values.report:
+    # Of several workers, only the chief may have the folder.
+    if values.report and (pathlib.Path(workdir) / "result.json").is_file():
         from jtln_tf.experiment.run_report import try_write_run_report
 
         try_write_run_report(workdir)
