@@ -70,8 +70,7 @@ def run_comparison(
         for seed in seeds:
             Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
     cells = [Cell(variant, seed) for variant in variants for seed in seeds]
-    kept = None if keep_weights else seeds[-1]
-    make_runner = functools.partial(_make_runner, output, overwrite, kept, devices)
+    make_runner = functools.partial(_make_runner, output, overwrite, None if keep_weights else seeds[-1], devices)
     results = {variant: {} for variant in variants}
     rows = []
     for number, (cell, result) in enumerate(run_cells(cells, make_runner, jobs or choose_jobs(len(cells))), 1):
