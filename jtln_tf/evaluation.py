@@ -1,6 +1,7 @@
 """Evaluates a network on one split of a domain."""
 
 import dataclasses
+import typing
 
 import keras
 import numpy as np
@@ -10,6 +11,26 @@ from jtln_tf.data import Domain
 from jtln_tf.distribution import predict, replicas_of
 from jtln_tf.network import domain_view
 
+# Mistakes that are kept, the most confident ones.
+MOST_MISTAKES = 24
+_LEAST_PROBABILITY = 1e-12
+
+
+class Mistake(typing.NamedTuple):
+    """An image whose class was not predicted.
+
+    Attributes:
+        image: Position in the split.
+        label: True class.
+        predicted: Predicted class.
+        probability: Probability of the predicted class.
+    """
+
+    image: int
+    label: int
+    predicted: int
+    probability: float
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -18,10 +39,15 @@ class Evaluation:
     Attributes:
         class_names: Class names.
         confusion: Counts [classes, classes]; the row is the true class, the column the predicted one.
+        loss: Mean cross-entropy, or None if it is not known.
+        mistakes: The most confident mistakes, up to `MOST_MISTAKES`, the most confident one first; of several workers,
+            only of this one's images.
     """
 
     class_names: tuple[str, ...]
     confusion: np.ndarray
+    loss: float | None = None
+    mistakes: tuple[Mistake, ...] = ()
 
     @property
     def num_images(self) -> int:
@@ -45,7 +71,7 @@ class Evaluation:
         return float(np.nanmean(self.class_accuracies))
 
     def to_json(self) -> dict[str, object]:
-        """Returns JSON values: totals, a row for each class, and the confusion matrix."""
+        """Returns JSON values: totals, a row for each class, the confusion matrix, and the worst mistakes."""
         counts = self.confusion.sum(axis=1)
         rows = [
             {"class": name, "images": int(count), "accuracy": None if count == 0 else float(accuracy)}
@@ -55,8 +81,10 @@ class Evaluation:
             "images": self.num_images,
             "accuracy": self.accuracy,
             "macro_accuracy": self.macro_accuracy,
+            "loss": self.loss,
             "classes": rows,
             "confusion": self.confusion.tolist(),
+            "mistakes": [mistake._asdict() for mistake in self.mistakes],
         }
 
 
@@ -96,6 +124,7 @@ def evaluate(
     if replicas.num_workers > 1:
         chosen = chosen.take(range(replicas.worker, len(chosen), replicas.num_workers))
     confusion = np.zeros((domain.num_classes, domain.num_classes), np.int64)
+    loss, mistakes = 0.0, ()
     if len(chosen):
         predicted = _predict(view, chosen.dataset(batch_size), head, replicas)
         if predicted.shape[1] != domain.num_classes:
@@ -105,7 +134,10 @@ def evaluate(
             )
         require_finite(predicted, f"the {split} images of {domain.name!r}")
         np.add.at(confusion, (chosen.labels, predicted.argmax(axis=1)), 1)
-    return Evaluation(domain.class_names, replicas.sum(confusion))
+        loss = -np.log(np.maximum(predicted[np.arange(len(chosen)), chosen.labels], _LEAST_PROBABILITY)).sum()
+        mistakes = _find_mistakes(chosen.labels, predicted, replicas)
+    confusion, loss = replicas.sum(confusion), replicas.sum(np.array(loss, np.float64))
+    return Evaluation(domain.class_names, confusion, float(loss / confusion.sum()), mistakes)
 
 
 def _predict(view, batches, head, replicas):
@@ -113,6 +145,18 @@ def _predict(view, batches, head, replicas):
     if replicas.count == 1:
         return view.predict(batches, verbose=0)[head]
     return np.concatenate([predict(view, images)[head] for images, _ in batches])
+
+
+def _find_mistakes(labels, probabilities, replicas):
+    """Returns the most confident mistakes among this worker's images."""
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
+    places = worst * replicas.num_workers + replicas.worker
+    return tuple(
+        Mistake(int(place), int(labels[row]), int(predicted[row]), float(confidence[row]))
+        for place, row in zip(places, worst, strict=True)
+    )
 
 
 def require_finite(probabilities: np.ndarray, images: str) -> None:

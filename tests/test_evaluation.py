@@ -34,6 +34,16 @@ def test_every_image_counts_once_whatever_the_batch_size():
     assert result.num_images == 7
     assert result.accuracy == pytest.approx(5 / 7)
     assert result.macro_accuracy == pytest.approx((2 / 3 + 1 + 1 / 2) / 3)
+    # Wrong by certainty: the logarithm is that of the least probability that counts.
+    assert result.loss == pytest.approx(-2 / 7 * np.log(1e-12), rel=1e-4)
+
+
+def test_the_most_confident_mistakes_are_kept():
+    network = make_network([0, 0, 1])
+    network.layers[-1].set_weights([np.array([[0.6, 0.4, 0], [0.9, 0.1, 0], [0.3, 0.7, 0]])])
+    found = evaluate(network, make_domain([1, 1, 1])).mistakes
+    assert [(one.image, one.label, one.predicted) for one in found] == [(1, 1, 0), (0, 1, 0)]
+    assert found[0].probability == pytest.approx(0.9)
 
 
 def test_a_class_without_images_has_no_accuracy_and_does_not_count():

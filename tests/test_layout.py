@@ -49,11 +49,12 @@ INNER_FLOORS = {
     ],
     "experiment": [
         ["config", "leaks", "sealed_json"],
-        ["workdir", "workshop"],
+        ["workdir", "workshop", "choices"],
         ["extension", "worker"],
         ["assembly"],
+        ["charts"],
         ["divergence", "watching"],
-        ["training", "result", "cost_matrix"],
+        ["training", "result", "cost_matrix", "run_report"],
     ],
 }
 # Imported by programs before TensorFlow.

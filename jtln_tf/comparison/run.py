@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from jtln_tf import files
 from jtln_tf.comparison.jobs import Cell, choose_jobs, run_cells
 from jtln_tf.comparison.plan import Variant, check_variant
+from jtln_tf.comparison.report import REPORT_FILE, try_write_comparison_report
 from jtln_tf.comparison.table import format_table, sort_rows, summarize
 from jtln_tf.config import DeviceConfig, InputError
 from jtln_tf.distribution import names_workers, open_replicas
@@ -20,7 +21,7 @@ from jtln_tf.report.accuracy import save_accuracy_plot
 
 _LOG = logging.getLogger("jtln_tf.comparison")
 _KIND = "comparison"
-_OWN_FILES = ("table.json", "table.md", "accuracy.png")
+_OWN_FILES = ("table.json", "table.md", "accuracy.png", REPORT_FILE)
 
 
 def run_comparison(
@@ -33,7 +34,7 @@ def run_comparison(
     jobs: int = 1,
     devices: DeviceConfig | None = None,
 ) -> list[dict]:
-    """Runs every variant with every seed, and writes `table.json`, `table.md` and `accuracy.png`.
+    """Runs every variant with every seed, and writes `table.json`, `table.md`, `accuracy.png` and `report.html`.
 
     A comparison that was stopped can be called again: it keeps the finished runs in `output` and continues the
     unfinished ones. The tables are written anew after each variant that is complete. No run is exported.
@@ -69,8 +70,7 @@ def run_comparison(
         for seed in seeds:
             Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
     cells = [Cell(variant, seed) for variant in variants for seed in seeds]
-    kept = None if keep_weights else seeds[-1]
-    make_runner = functools.partial(_make_runner, output, overwrite, kept, devices)
+    make_runner = functools.partial(_make_runner, output, overwrite, None if keep_weights else seeds[-1], devices)
     results = {variant: {} for variant in variants}
     rows = []
     for number, (cell, result) in enumerate(run_cells(cells, make_runner, jobs or choose_jobs(len(cells))), 1):
@@ -82,6 +82,7 @@ def run_comparison(
                 variant: [own[seed] for seed in seeds] for variant, own in results.items() if len(own) == len(seeds)
             }
             rows = _write_tables(output, complete, seeds)
+    try_write_comparison_report(output)
     return rows
 
 

@@ -15,6 +15,7 @@ def summarize(variant: Variant, results: list[dict]) -> dict:
         "cost_matrix": variant.cost_matrix or None,
         "label_count": variant.label_count,
         "title": variant.title,
+        "folder": variant.folder,
         "target_accuracy": statistics.mean(accuracies),
         "target_accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         "target_accuracies": accuracies,

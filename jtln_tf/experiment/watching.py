@@ -10,8 +10,9 @@ import tensorflow as tf
 from jtln_tf.batches import count_passes
 from jtln_tf.config import DeviceConfig, RunStoppedError
 from jtln_tf.distribution import replicas_of
-from jtln_tf.evaluation import evaluate, require_finite
+from jtln_tf.evaluation import require_finite
 from jtln_tf.experiment.assembly import Assembly
+from jtln_tf.experiment.charts import RunCharts
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.experiment.worker import WorkerLog
 from jtln_tf.methods import Stage
@@ -48,6 +49,7 @@ class Watcher:
             self._log = RunLog(run.metrics, run.tensorboard, first_step=state.step, run=run.name)
             self._bar = ProgressBar(state, title=config.method.name, steps=steps)
             self._report = CheckpointReport(state, self._bar, assembly.setup.domains["target"], steps)
+        self._charts = RunCharts(run, assembly, state, self._log, is_chief=self._is_chief)
 
     def __enter__(self):
         return self
@@ -57,6 +59,8 @@ class Watcher:
             self._bar.close()
         # A log that cannot be written either would hide the reason.
         with contextlib.suppress(*([RunStoppedError] if error else [])):
+            if error is None:
+                self._charts.end()
             self._log.close()
 
     def callbacks(self, stage: Stage, checkpoints: Checkpoints) -> list[keras.callbacks.Callback]:
@@ -96,11 +100,10 @@ class Watcher:
 
     def _validation(self, stage, checkpoints):
         model, target = self._assembly.model, self._assembly.setup.inputs["target"]
-
-        def validate():
-            return evaluate(model.network, target, split="validation").accuracy
+        self._charts.begin_stage(stage)
 
         def probe():
+            self._charts.validate_source()
             # Not `evaluate`, which would trace the network anew each time.
             side = stage.domains[0]
             images, _ = next(iter(self._assembly.setup.inputs[side].train.dataset(_PROBED)))
@@ -112,7 +115,7 @@ class Watcher:
             self._state,
             checkpoints,
             self._log,
-            validate=validate if validates else None,
+            validate=self._charts.validate if validates else None,
             probe=probe,
             steps_per_epoch=self._run.config.training.steps_per_epoch,
             early_stopping=early_stopping_of(self._run, self._assembly, stage),

@@ -19,8 +19,9 @@ _LOG = logging.getLogger("jtln_tf")
 KIND, VERSION = "run", 2
 _CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE = "config.json", "classes.json", "result.json"
 _EVALUATION_FILE, _COSTS_FILE, _METRICS_FILE = "evaluation.json", "cost_matrix.npz", "metrics.jsonl"
+REPORT_FILE = "report.html"
 # In the order of their removal.
-_OWN_FILES = (_CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE, _EVALUATION_FILE, _COSTS_FILE, _METRICS_FILE)
+_OWN_FILES = (_CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE, _EVALUATION_FILE, _COSTS_FILE, _METRICS_FILE, REPORT_FILE)
 _LOCK_FILE = "run.lock"
 # Names allowed directly inside each subfolder.
 _OWN_FOLDERS = {

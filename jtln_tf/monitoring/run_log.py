@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from jtln_tf import files
 from jtln_tf.config import RunStoppedError
+from jtln_tf.monitoring.charts import chart_name
 
 _LOG = logging.getLogger("jtln_tf")
 # What must find room behind a flush.
@@ -41,12 +42,24 @@ class RunLog:
         with self._writable(), self._writer.as_default(step):
             self._file.write(json.dumps(entry) + "\n")
             for name, value in scalars.items():
-                tf.summary.scalar(name, float(value))
+                tf.summary.scalar(chart_name(name), float(value))
 
     def write_image(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Writes an image, uint8 [H, W, 3], to TensorBoard at a step."""
         with self._writable(), self._writer.as_default(step):
-            tf.summary.image(name, pixels[None])
+            tf.summary.image(chart_name(name), pixels[None])
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text in Markdown to TensorBoard."""
+        with self._writable(), self._writer.as_default(0):
+            tf.summary.text(name, text)
+
+    def write_options(self, options: dict[str, bool | int | float | str]) -> None:
+        """Writes the options of the run for TensorBoard's table of runs (HParams)."""
+        from tensorboard.plugins.hparams import api
+
+        with self._writable(), self._writer.as_default(0):
+            api.hparams(options)
 
     def flush(self) -> None:
         """Flushes both logs to the disk."""

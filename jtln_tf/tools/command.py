@@ -14,6 +14,7 @@ VERBS = {
     "launch": ("launch", "train in several processes on this machine"),
     "compare": ("compare", "train several methods on the same data, and write their table"),
     "describe": ("describe_data", "look at a data set: classes, sizes, unreadable and duplicate images"),
+    "report": ("report", "write a page that shows a run or a comparison"),
     "evaluate": ("evaluate", "measure the network of a run on a split"),
     "export": ("export", "write the network of a run as a SavedModel"),
     "cost": ("build_cost_matrix", "find how classes are related, and keep it as a file"),

@@ -2,8 +2,8 @@
 
     jtln compare --preset=digits --seeds=3 --output=runs/digits
 
-Prints a table and writes table.json, table.md and accuracy.png into --output, which also holds every run. Called again
-it goes on where it was stopped.
+Prints a table and writes table.json, table.md, accuracy.png and the page report.html into --output, which also holds
+every run. Called again it goes on where it was stopped.
 """
 
 import json
@@ -85,7 +85,8 @@ def main():
     print(f"\n{data.source.text} -> {data.target.text}, {steps} steps, {len(seeds)} seed(s)\n")
     print(format_table(rows))
     last = run_folder(output, variants[-1], seeds[-1])
-    print(f"\nPlot          {output}/accuracy.png")
+    print(f"\nReport        {output}/report.html")
+    print(f"Plot          {output}/accuracy.png")
     print(f"TensorBoard   {sys.executable} -m tensorboard.main --logdir={output}")
     print(f"SavedModel    {command_line()} export --workdir={last} --output=DIR")
 

@@ -3,11 +3,12 @@
     jtln train --flagfile=flags/presets/digits.flags --workdir=runs/digits
 
 Writes config.json, classes.json, cost_matrix.npz, checkpoints/, tensorboard/, metrics.jsonl, evaluation.json,
-result.json and export/ into --workdir, and prints the result.
+result.json, export/ and report.html into --workdir, and prints the result.
 """
 
 import json
 import logging
+import pathlib
 import shlex
 import sys
 
@@ -36,6 +37,7 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_bool("overwrite", False, "Replace the run in --workdir.")
 flags.DEFINE_bool("export", True, "Write a SavedModel to WORKDIR/export.")
+flags.DEFINE_bool("report", True, "Write WORKDIR/report.html, a page to look at.")
 flags.DEFINE_bool("json", False, "Print the result as JSON only.")
 
 
@@ -59,6 +61,11 @@ def main():
 
     options = {"resume": values.resume, "overwrite": values.overwrite, "export": values.export, "devices": devices}
     result = run_experiment(config, workdir, extend=values.resume, **options)
+    # Of several workers, only the chief may have the folder.
+    if values.report and (pathlib.Path(workdir) / "result.json").is_file():
+        from jtln_tf.experiment.run_report import try_write_run_report
+
+        try_write_run_report(workdir)
     print(json.dumps(result) if values.json else describe_result(result, workdir, has_export=values.export))
 
 
@@ -75,6 +82,8 @@ def describe_result(result: dict, workdir: str, *, has_export: bool) -> str:
         accuracy, count = 100 * result["validation_accuracy"], result["target_validation_images"]
         lines["validation"] = f"{accuracy:.1f} %  ({count} validation images)"
     lines["training time"] = f"{result['train_seconds']:.0f} s for {result['steps']} steps"
+    if (pathlib.Path(workdir) / "report.html").is_file():
+        lines["report"] = f"{workdir}/report.html"
     lines["TensorBoard"] = f"{sys.executable} -m tensorboard.main --logdir={workdir}/tensorboard"
     verb, flag = ("predict", f"--model={workdir}/export") if has_export else ("export", f"--workdir={workdir}")
     if has_export:

@@ -10,6 +10,7 @@ from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.methods import find_method
+from tests.report.pages import PageReader
 
 DATA = DataConfig(source="builtin:mnist5k", target="builtin:optdigits")
 
@@ -76,6 +77,9 @@ def test_label_counts_are_columns_beside_their_difference_to_the_probe(trained, 
         "| joint without OT | 56.0 ± 7.1 (+1.0) | 76.0 ± 7.1 (+1.0) | 10 |",
     ]
     assert (tmp_path / "accuracy.png").exists()
+    page = PageReader((tmp_path / "report.html").read_text("utf-8"))
+    assert len(page.links) == 8 and all((tmp_path / link).is_file() for link in page.links)
+    assert "accuracy over labels" in page.pictures and "--label_counts=1,3" in page.text
     assert not (tmp_path / "1_labels/joint/seed0/checkpoints").exists()
     assert (tmp_path / "1_labels/joint/seed1/checkpoints").exists()
 

@@ -2,13 +2,26 @@ import contextlib
 import json
 import types
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
 
-from jtln_tf.config import RunStoppedError
+from jtln_tf.batches import pair_domains
+from jtln_tf.config import RunStoppedError, parse_augmentation
 from jtln_tf.costs.matrix import CostMatrix
-from jtln_tf.monitoring import LogTraining, RunLog, log_costs, read_curve
+from jtln_tf.data import load_domain
+from jtln_tf.monitoring import (
+    LogTraining,
+    RunLog,
+    SourceValidation,
+    draw_batch,
+    log_costs,
+    log_opening,
+    log_pictures,
+    read_curve,
+)
 
 
 class Log:
@@ -114,3 +127,47 @@ def test_a_disk_that_fills_up_is_told_by_the_log(tmp_path, small_disk, has_image
             else:
                 log.write(step, {"a" * 2**16: 0.1})
             log.flush()
+
+
+def test_charts_are_grouped_and_the_numbers_keep_their_names(tmp_path):
+    log = RunLog(tmp_path / "metrics.jsonl", tmp_path / "tensorboard")
+    numbers = (
+        "target_validation_accuracy",
+        "source_train_accuracy",
+        "loss",
+        "transport_loss",
+        "source_validation_loss",
+    )
+    numbers += ("head_learning_rate", "sinkhorn_iterations", "cost_drift", "target_passes", "images_per_second")
+    log.write(3, dict.fromkeys(numbers, 1.0))
+    log_opening(log, {"data": {"source": "folder:a|b\udc80", "size": 3, "flip": True}}, {"source": "4 classes"})
+    target = load_domain("builtin:optdigits?per_class=3")
+    log_pictures(log, 3, np.eye(2), ("a", "b"), {"target": draw_batch(target, parse_augmentation("none"), 32, 0, 1)})
+    log.close()
+    assert set(json.loads((tmp_path / "metrics.jsonl").read_text())) == {"step", *numbers}
+    events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    tags = {tag for kind in ("tensors", "images") for tag in events.Tags()[kind]}
+    accuracies = ("validation_target", "while_training_source", "confusion_target_validation")
+    losses = ("validation_source", "while_training", "while_training_transport")
+    assert tags == {f"accuracy/{name}" for name in accuracies} | {f"loss/{name}" for name in losses} | {
+        *("lr/head", "transport/sinkhorn_iterations", "transport/cost_drift", "data/target_passes"),
+        *("throughput/images_per_second", "data/batch_target", "configuration", "data", "_hparams_/session_start_info"),
+    }
+    assert "a\\|b" in events.Tensors("configuration")[0].tensor_proto.string_val[0].decode()
+
+
+def test_the_first_batch_is_drawn_as_augmented_and_the_source_is_sampled():
+    target = load_domain("builtin:optdigits?per_class=3&validation_fraction=0.2")
+    picture = draw_batch(target, parse_augmentation("none"), 32, 0, 1)
+    batch = next(iter(pair_domains(None, target, target_batch=32, seed=0, target_augmentation="none")))["target"][0]
+    # Two rows of eight images, 28 pixels a side, drawn three times as large.
+    assert picture.shape == (2 * (84 + 2), 8 * (84 + 2), 3)
+    for place, pixels in enumerate(np.asarray(batch)[:16]):
+        row, column = divmod(place, 8)
+        shown = picture[row * 86 : row * 86 + 84 : 3, column * 86 : column * 86 + 84 : 3, 0]
+        np.testing.assert_array_equal(shown, pixels[..., 0])
+    image = keras.Input(target.image_shape)
+    first = keras.layers.Dense(10, kernel_initializer="zeros", bias_initializer="zeros", activation="softmax")
+    network = keras.Model(image, {"source": first(keras.layers.Flatten()(image))})
+    seen = SourceValidation(network, target, 1000).measure()
+    assert seen["source_validation_loss"] == pytest.approx(np.log(10)) and 0 <= seen["source_validation_accuracy"] < 0.5

@@ -40,14 +40,16 @@ def follow_agreement(setup: Setup, costs: CostMatrix) -> CostMatrix:
             *(setup.cost.matrix.text, 100 * trust),
         )
     costs, agreement = dataclasses.replace(costs, trust=trust), agreement.trusted(trust)
+    found = {"trust": round(trust, 3)}
     if setup.neck == "whitened":
         shrinkage = SHRINKAGE + agreement.strength * (_SHRINKAGE_IF_AGREED - SHRINKAGE)
         start_neck(setup.trained, setup.inputs, is_whitened=True, shrinkage=shrinkage)
         imprint_heads(setup.trained, setup.inputs)
+        found["neck_shrinkage"] = round(shrinkage, 3)
         costs = dataclasses.replace(prior_costs(setup), trust=trust)
         agreement = find_agreement(costs.values).trusted(trust)
     take_over_classes(setup.trained, agreement)
-    return costs
+    return dataclasses.replace(costs, parameters={**costs.parameters, **found})
 
 
 def take_over_classes(network: keras.Model, agreement: Agreement) -> None:

@@ -1,0 +1,80 @@
+"""What a run shows in TensorBoard beside the means of its steps."""
+
+import logging
+import time
+
+from jtln_tf.config import SIDES, RunStoppedError
+from jtln_tf.evaluation import evaluate
+from jtln_tf.experiment.assembly import Assembly
+from jtln_tf.experiment.workdir import Run
+from jtln_tf.files import first_line
+from jtln_tf.methods import Stage
+from jtln_tf.monitoring import RunLog, SourceValidation, draw_batch, log_opening, log_pictures
+from jtln_tf.trainer.checkpoints import TrainingState
+
+_LOG = logging.getLogger("jtln_tf")
+# Of the processor: pictures take up to half a second of it.
+_LEAST_SECONDS = 60
+
+
+class RunCharts:
+    """Validates both heads and writes what is seen; writes the data, the options and, at the end, pictures."""
+
+    def __init__(self, run: Run, assembly: Assembly, state: TrainingState, log: RunLog, *, is_chief: bool = True):
+        """Writes the options and the data of a run that begins; workers but the chief only take part in validation."""
+        self._is_chief = is_chief
+        self._run, self._assembly, self._state, self._log = run, assembly, state, log
+        self._source, self._confusion, self._began = None, None, time.process_time()
+        if is_chief and not state.step:
+            domains = assembly.setup.domains
+            log_opening(log, run.config.to_values(), {side: _describe(domain) for side, domain in domains.items()})
+
+    def begin_stage(self, stage: Stage) -> None:
+        """Prepares to look at the source, if the stage trains on it."""
+        self._source, config = None, self._run.config
+        if self._is_chief and "source" in stage.domains:
+            images = config.data.source_batch * config.training.steps_per_epoch
+            self._source = SourceValidation(self._assembly.model.network, self._assembly.setup.inputs["source"], images)
+
+    def validate(self) -> float:
+        """Returns the target validation accuracy; writes the loss as well, and what the source head does."""
+        found = evaluate(self._assembly.model.network, self._assembly.setup.inputs["target"], split="validation")
+        self._confusion = found.confusion
+        self._log.write(self._state.step, {"target_validation_loss": found.loss})
+        self.validate_source()
+        return found.accuracy
+
+    def validate_source(self) -> None:
+        """Writes what the source head does on a sample of its validation images."""
+        if self._source is not None and (seen := self._source.measure()):
+            self._log.write(self._state.step, seen)
+
+    def end(self) -> None:
+        """Draws the confusion matrix of the last validation and the first images, unless the run was very short.
+
+        If they cannot be drawn, it says so: the run counts.
+        """
+        # Not by the clock, which runs on while other processes have the machine.
+        if not self._is_chief or time.process_time() - self._began < _LEAST_SECONDS:
+            return
+        try:
+            self._draw()
+        except RunStoppedError:
+            raise
+        except Exception as error:
+            _LOG.warning("TensorBoard gets no pictures of the end of this run: %s", first_line(error))
+
+    def _draw(self):
+        data, seed, domains = self._run.config.data, self._run.config.training.seed, self._assembly.setup.domains
+        batches = {
+            side: draw_batch(domains[side], data.augmentation[side], getattr(data, f"{side}_batch"), seed, number)
+            for number, side in enumerate(SIDES)
+            # Decoding one image of a split that no step decodes takes a second.
+            if domains[side].train.is_decoded or domains is self._assembly.setup.inputs
+        }
+        log_pictures(self._log, self._state.step, self._confusion, domains["target"].class_names, batches)
+
+
+def _describe(domain):
+    counts = (f"{len(domain.split(name)):,} {name}" for name in ("train", "validation", "test"))
+    return f"{domain.name}: {domain.num_classes} classes, images: {', '.join(counts)}"
