@@ -254,9 +254,13 @@ def _differ(one, other):
     return one.dtype != other.dtype or one.tobytes() != other.tobytes()
 
 
+# What no two runs have in common.
+_TIMES = ("step_seconds", "images_per_second", "data_wait_seconds")
+
+
 def _read_log(path):
     entries = [json.loads(line) for line in path.read_text().splitlines()[1:]]
-    return {(entry["step"], name): value for entry in entries for name, value in entry.items()}
+    return {(entry["step"], name): value for entry in entries for name, value in entry.items() if name not in _TIMES}
 
 
 if __name__ == "__main__":

@@ -74,6 +74,8 @@ class _Workers:
             # What is wrong with the input is found by all of them, and told by the chief.
             if self._passed_on is not None or (statuses[first] > 0 and chief is not None and chief > 0):
                 return chief if chief is not None and chief >= 0 else 128 + (self._passed_on or signal.SIGKILL)
+            # The bar of a chief that was killed stands without an end of line.
+            print(file=sys.stderr)
             raise RunStoppedError(
                 f"All {len(self._processes)} workers must keep running. Received: worker {first} "
                 f"{self._explain(first)}; the others were ended. Hint: the same command with --resume goes on from the "

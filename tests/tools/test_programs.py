@@ -233,6 +233,11 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     assert content(tmp_path) == before and list((tmp_path / "features").iterdir())
 
 
+def notice_hangups():
+    """Undoes what `nohup` does to the tests."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_signals_save_and_exit_as_schedulers_expect(repository, tmp_path, bars):
     flags = ["--source=folder:source", "--target=folder:target?per_class=3", f"--data_root={bars}", "--method=joint"]
@@ -251,7 +256,8 @@ def test_signals_save_and_exit_as_schedulers_expect(repository, tmp_path, bars):
     ):
         before = read_state(tmp_path / "checkpoints")
         command = [sys.executable, "-m", "jtln_tf", "train", *more, f"--workdir={tmp_path}"]
-        with subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True) as process:
+        options = {"cwd": repository, "stderr": subprocess.PIPE, "text": True, "preexec_fn": notice_hangups}
+        with subprocess.Popen(command, **options) as process:
             while process.poll() is None and (read_state(tmp_path / "checkpoints") or TrainingState()) == (
                 before or TrainingState()
             ):
