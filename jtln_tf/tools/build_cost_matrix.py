@@ -79,23 +79,8 @@ def main():
 
 def run():
     """Runs the program."""
-    run_program(
-        main,
-        __doc__,
-        domains=("source", "target"),
-        main_flags=(
-            "source",
-            "target",
-            "data_root",
-            "metric",
-            "output",
-            "plot",
-            "backbone",
-            "workdir",
-            "cost_images_per_class",
-            "preset",
-        ),
-    )
+    main_flags = ("metric", "output", "plot", "backbone", "workdir", "cost_images_per_class", "preset")
+    run_program(main, __doc__, domains=("source", "target"), main_flags=main_flags)
 
 
 if __name__ == "__main__":

@@ -107,25 +107,8 @@ def _parse_counts(texts):
 
 def run():
     """Runs the program."""
-    run_program(
-        main,
-        __doc__,
-        domains=("source", "target"),
-        main_flags=(
-            "source",
-            "target",
-            "data_root",
-            "output",
-            "methods",
-            "seeds",
-            "label_counts",
-            "backbone",
-            "image_size",
-            "steps",
-            "jobs",
-            "preset",
-        ),
-    )
+    main_flags = ("output", "methods", "seeds", "label_counts", "backbone", "image_size", "steps", "jobs", "preset")
+    run_program(main, __doc__, domains=("source", "target"), main_flags=main_flags)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def run_program(
         description: Shown by `--help`, before the flags.
         positional: What the arguments that are no flags are called in messages; None allows none.
         domains: Flags of domains that such arguments may stand for, in this order.
-        main_flags: Flags that `--help` shows; empty shows all.
+        main_flags: Flags that `--help` shows behind those of the domains; empty shows all.
     """
     show_messages()
     _catch_signals()
@@ -65,7 +65,8 @@ def run_program(
     # File names that are not UTF-8, or letters that the terminal does not have, become codes.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parse_flags(description, main_flags)
+        shown = (*domains, "data_root", *main_flags) if domains and main_flags else main_flags
+        arguments = _parse_flags(description, shown)
         if domains:
             _take_domains(arguments, domains)
             arguments = []

@@ -95,25 +95,18 @@ def describe_result(result: dict, workdir: str, *, has_export: bool) -> str:
 
 def run():
     """Runs the program."""
-    run_program(
-        main,
-        __doc__,
-        domains=("source", "target"),
-        main_flags=(
-            "source",
-            "target",
-            "data_root",
-            "workdir",
-            "labels_per_class",
-            "method",
-            "backbone",
-            "image_size",
-            "steps",
-            "seed",
-            "resume",
-            "preset",
-        ),
+    main_flags = (
+        "workdir",
+        "labels_per_class",
+        "method",
+        "backbone",
+        "image_size",
+        "steps",
+        "seed",
+        "resume",
+        "preset",
     )
+    run_program(main, __doc__, domains=("source", "target"), main_flags=main_flags)
 
 
 if __name__ == "__main__":
