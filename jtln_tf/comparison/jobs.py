@@ -12,6 +12,7 @@ from multiprocessing import connection
 
 from jtln_tf.comparison.plan import Variant
 from jtln_tf.config import RunStoppedError
+from jtln_tf.files import available_memory
 
 # What a process takes that trains on kept activations, with room to spare.
 _BYTES_PER_JOB = 2 * 2**30
@@ -30,8 +31,6 @@ class Cell:
 def choose_jobs(num_cells: int) -> int:
     """Returns how many runs at once are fast: one a core, as far as memory goes, or one if there is a GPU."""
     import tensorflow as tf
-
-    from jtln_tf.features.activations import available_memory
 
     if tf.config.list_physical_devices("GPU"):
         return 1
