@@ -23,7 +23,7 @@ def read_pairs(path: str | os.PathLike, flag_values: flags.FlagValues = flags.FL
 
     A line is a name and flags, separated and quoted as in a shell: `photo_art --source=folder:photo
     --target=folder:art`. Empty lines, and what stands behind #, are left out. The flags of a line win over those that
-    `flag_values` has; `--preset=NAME` is allowed.
+    `flag_values` has, but a relative `--data_root` is one inside of theirs; `--preset=NAME` is allowed.
 
     Args:
         path: The file, UTF-8.
@@ -41,6 +41,8 @@ def read_pairs(path: str | os.PathLike, flag_values: flags.FlagValues = flags.FL
                 continue
             name, own = _check_name(words[0], found), words[1:]
             found[name] = with_flags(own, flag_values)
+            # Joined to an absolute path, nothing but that is left.
+            found[name].data_root = os.path.join(flag_values.data_root, found[name].data_root)
         except (ValueError, flags.Error, InputError) as error:
             raise InputError(
                 f"`pairs` must be a file with lines of a name and flags of a configuration, such as `art "

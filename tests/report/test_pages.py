@@ -77,7 +77,10 @@ def test_a_comparison_shows_labels_and_differences_by_seed():
     rows = [
         Row(title, count, (0, 1), (0.5, 0.7), gaps, (3.0, None), curves, ("a%20b/report.html", None))
         for count in (1, 5)
-        for title, gaps in ((EVIL[1], {"linear_probe": gap, "best_other": dataclasses.replace(gap, to="joint")}), ("linear probe", {}))
+        for title, gaps in (
+            (EVIL[1], {"linear_probe": gap, "best_other": dataclasses.replace(gap, to="joint")}),
+            ("linear probe", {}),
+        )
     ]
     page = PageReader(build_comparison_page(EVIL[0], "jtln compare", {"source": EVIL[1]}, rows, {}))
     assert set(page.pictures) == {
