@@ -14,6 +14,9 @@ from jtln_tf.network import domain_view
 # Mistakes that are kept, the most confident ones.
 MOST_MISTAKES = 24
 _LEAST_PROBABILITY = 1e-12
+# As in the paper of the calibration error.
+_BINS = 15
+_TOP = 5
 
 
 class Mistake(typing.NamedTuple):
@@ -39,7 +42,12 @@ class Evaluation:
     Attributes:
         class_names: Class names.
         confusion: Counts [classes, classes]; the row is the true class, the column the predicted one.
-        loss: Mean cross-entropy, or None if it is not known.
+        loss: Mean cross-entropy (negative log-likelihood), or None if it is not known.
+        top5_accuracy: Share of the images whose class is among the five most probable ones; None if it is not known, or
+            there are no more than five.
+        calibration_error: Expected calibration error in [0, 1], or None if it is not known: how far the probability of
+            the predicted class is from the accuracy, in 15 bins of equal width (Guo et al., 2017, On calibration of
+            modern neural networks, arXiv:1706.04599, eq. 3).
         mistakes: The most confident mistakes, up to `MOST_MISTAKES`, the most confident one first; of several workers,
             only of this one's images.
     """
@@ -48,6 +56,8 @@ class Evaluation:
     confusion: np.ndarray
     loss: float | None = None
     mistakes: tuple[Mistake, ...] = ()
+    top5_accuracy: float | None = None
+    calibration_error: float | None = None
 
     @property
     def num_images(self) -> int:
@@ -82,6 +92,8 @@ class Evaluation:
             "accuracy": self.accuracy,
             "macro_accuracy": self.macro_accuracy,
             "loss": self.loss,
+            "top5_accuracy": self.top5_accuracy,
+            "calibration_error": self.calibration_error,
             "classes": rows,
             "confusion": self.confusion.tolist(),
             "mistakes": [mistake._asdict() for mistake in self.mistakes],
@@ -124,7 +136,8 @@ def evaluate(
     if replicas.num_workers > 1:
         chosen = chosen.take(range(replicas.worker, len(chosen), replicas.num_workers))
     confusion = np.zeros((domain.num_classes, domain.num_classes), np.int64)
-    loss, mistakes = 0.0, ()
+    sums, mistakes = np.zeros(2), ()
+    bins = np.zeros((2, _BINS))
     if len(chosen):
         predicted = _predict(view, chosen.dataset(batch_size), head, replicas)
         if predicted.shape[1] != domain.num_classes:
@@ -134,10 +147,33 @@ def evaluate(
             )
         require_finite(predicted, f"the {split} images of {domain.name!r}")
         np.add.at(confusion, (chosen.labels, predicted.argmax(axis=1)), 1)
-        loss = -np.log(np.maximum(predicted[np.arange(len(chosen)), chosen.labels], _LEAST_PROBABILITY)).sum()
+        sums, bins = _sum_scores(chosen.labels, predicted), _sum_bins(chosen.labels, predicted)
         mistakes = _find_mistakes(chosen.labels, predicted, replicas)
-    confusion, loss = replicas.sum(confusion), replicas.sum(np.array(loss, np.float64))
-    return Evaluation(domain.class_names, confusion, float(loss / confusion.sum()), mistakes)
+    confusion, sums, bins = replicas.sum(confusion), replicas.sum(sums), replicas.sum(bins)
+    loss, in_top = (float(value) for value in sums / confusion.sum())
+    return Evaluation(
+        domain.class_names,
+        confusion,
+        loss,
+        mistakes,
+        in_top if domain.num_classes > _TOP else None,
+        float(np.abs(bins[0] - bins[1]).sum() / confusion.sum()),
+    )
+
+
+def _sum_scores(labels, probabilities):
+    """Returns the sum of the losses, and the number of images whose class is among the most probable ones."""
+    own = probabilities[np.arange(len(labels)), labels]
+    ranks = (probabilities > own[:, None]).sum(axis=1)
+    return np.array([-np.log(np.maximum(own, _LEAST_PROBABILITY)).sum(), (ranks < _TOP).sum()], np.float64)
+
+
+def _sum_bins(labels, probabilities):
+    """Returns the sums of the highest probabilities, and of right predictions, by bin of that probability [2, bins]."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    # Bins are open below and closed above, as in the paper.
+    places = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    return np.stack([np.bincount(places, weights, _BINS) for weights in (confidence, right)])
 
 
 def _predict(view, batches, head, replicas):

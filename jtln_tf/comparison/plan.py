@@ -21,23 +21,25 @@ class Variant:
         config: Configuration of its runs, apart from the seed.
         cost_matrix: Text of the line's own cost matrix specification; empty takes the configuration's.
         label_count: Training images drawn from each target class; None takes the configuration's.
+        changes: Flags in which the line differs from others of its method, such as `start=random&neck=none`.
     """
 
     config: ExperimentConfig
     cost_matrix: str = ""
     label_count: int | None = None
+    changes: str = ""
 
     @property
     def title(self) -> str:
         """Title of the line."""
-        title = self.config.method.title
-        return f"{title}, {self.cost_matrix}" if self.cost_matrix else title
+        changes = ", ".join(self.changes.split("&"))
+        return ", ".join(filter(None, (self.config.method.title, changes, self.cost_matrix)))
 
     @property
     def folder(self) -> str:
         """Folder of the runs inside the folder of the comparison."""
-        name, slug = self.config.method.name, re.sub(r"[^0-9A-Za-z_.]+", "-", self.cost_matrix).strip("-")
-        folder = f"{name}-{slug}" if self.cost_matrix else name
+        own = [re.sub(r"[^0-9A-Za-z_.]+", "-", text).strip("-") for text in (self.changes, self.cost_matrix) if text]
+        folder = "-".join((self.config.method.name, *own))
         return folder if self.label_count is None else f"{self.label_count}_labels/{folder}"
 
     def configure(self, seed: int) -> ExperimentConfig:
@@ -50,19 +52,23 @@ class Variant:
 
 
 def plan_variants(
-    configs: list[ExperimentConfig], cost_matrices: tuple[str, ...] = (), label_counts: tuple[int, ...] = ()
+    configs: list[ExperimentConfig],
+    cost_matrices: tuple[str, ...] = (),
+    label_counts: tuple[int, ...] = (),
+    changes: tuple[str, ...] = (),
 ) -> list[Variant]:
     """Returns the lines of a table: one per configuration, or one per cost matrix for a method that uses costs.
 
+    `changes` says, for each configuration, how it differs from others of its method; empty if none does.
     With label counts, each line comes once for each of them; those of one method follow each other, so that its runs
     can share what was compiled. Raises `InputError` if two lines would share a folder.
     """
     variants = []
-    for config in configs:
+    for config, own in zip(configs, changes or [""] * len(configs), strict=True):
         if config.method.uses_costs and cost_matrices:
-            variants += [Variant(_with_costs(config, text), text) for text in cost_matrices]
+            variants += [Variant(_with_costs(config, text), text, changes=own) for text in cost_matrices]
         else:
-            variants.append(Variant(config))
+            variants.append(Variant(config, changes=own))
     variants = [
         dataclasses.replace(variant, label_count=count) for variant in variants for count in label_counts or (None,)
     ]

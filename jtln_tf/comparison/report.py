@@ -11,8 +11,7 @@ from jtln_tf.config import InputError
 from jtln_tf.experiment.choices import join_words, list_flags
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.run_report import read_curves, read_values
-from jtln_tf.methods import METHODS
-from jtln_tf.report.comparison_page import Row, build_comparison_page
+from jtln_tf.report.comparison_page import Gap, Row, build_comparison_page
 
 _LOG = logging.getLogger("jtln_tf")
 REPORT_FILE = "report.html"
@@ -34,7 +33,10 @@ def write_comparison_report(folder: str | os.PathLike, output: str | os.PathLike
     path = pathlib.Path(output or folder / REPORT_FILE)
     values = read_values(folder / "table.json") or {}
     try:
-        configs = [ExperimentConfig.from_json(json.dumps(one)) for one in values["configs"].values()]
+        changed = {row["folder"] for row in values["rows"] if row.get("changes")}
+        # The command names what a line changes beside its method.
+        plain = {folder: one for folder, one in values["configs"].items() if folder not in changed}
+        configs = [ExperimentConfig.from_json(json.dumps(one)) for one in (plain or values["configs"]).values()]
         rows = [_read_row(folder, row, values["rows"], path.parent) for row in values["rows"]]
         page = build_comparison_page(*_describe(folder, configs, values["rows"]), rows, values["configs"])
     except (KeyError, TypeError, AttributeError, IndexError, InputError) as error:
@@ -57,6 +59,7 @@ def try_write_comparison_report(folder: str | os.PathLike) -> pathlib.Path | Non
 
 def _read_row(folder, row, rows, place):
     # Tables of older releases do not name folders.
+    titles = {other.get("folder"): other["title"] for other in rows}
     runs = [folder / row["folder"] / f"seed{seed}" if "folder" in row else None for seed in row["seeds"]]
     results = [run and read_values(run / "result.json") or {} for run in runs]
     curves = [run and read_curves(run / "metrics.jsonl").get("target_validation_accuracy") for run in runs]
@@ -65,23 +68,11 @@ def _read_row(folder, row, rows, place):
         label_count=row["label_count"],
         seeds=row["seeds"],
         accuracies=row["target_accuracies"],
-        differences=_find_differences(row, rows),
+        gaps={name: Gap(**{**one, "to": titles[one["to"]]}) for name, one in row.get("differences", {}).items()},
         seconds=[result.get("train_seconds") for result in results],
         curves=[curve or ([], []) for curve in curves],
         links=[run and _link(run, place) for run in runs],
     )
-
-
-def _find_differences(row, rows):
-    if METHODS[row["method"]].is_yardstick:
-        return None
-    for other in rows:
-        same = (other["label_count"], other["seeds"]) == (row["label_count"], row["seeds"])
-        if same and METHODS[other["method"]].is_yardstick:
-            return [
-                one - probe for one, probe in zip(row["target_accuracies"], other["target_accuracies"], strict=True)
-            ]
-    return None
 
 
 def _link(run, place):
@@ -92,7 +83,7 @@ def _link(run, place):
 def _describe(folder, configs, rows):
     """Returns the title, the command, and what was compared."""
     data, seeds = configs[0].data, rows[0]["seeds"]
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+    methods = list(dict.fromkeys("?".join(filter(None, (row["method"], row.get("changes")))) for row in rows))
     counts = list(dict.fromkeys(row["label_count"] for row in rows if row["label_count"] is not None))
     matrices = list(dict.fromkeys(row["cost_matrix"] for row in rows if row["cost_matrix"] is not None))
     flags = {}

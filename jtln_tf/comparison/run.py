@@ -10,7 +10,7 @@ from jtln_tf import files
 from jtln_tf.comparison.jobs import Cell, choose_jobs, run_cells
 from jtln_tf.comparison.plan import Variant, check_variant
 from jtln_tf.comparison.report import REPORT_FILE, try_write_comparison_report
-from jtln_tf.comparison.table import format_table, sort_rows, summarize
+from jtln_tf.comparison.table import format_csv, format_details, format_table, sort_rows, summarize
 from jtln_tf.config import DeviceConfig, InputError
 from jtln_tf.distribution import names_workers, open_replicas
 from jtln_tf.experiment.run import run_experiment
@@ -21,7 +21,11 @@ from jtln_tf.report.accuracy import save_accuracy_plot
 
 _LOG = logging.getLogger("jtln_tf.comparison")
 _KIND = "comparison"
-_OWN_FILES = ("table.json", "table.md", "accuracy.png", REPORT_FILE)
+_DETAILS = (
+    "Differences are means over seeds, in points, with their 95 % interval (paired t); runs of one seed have the same "
+    "labels. The best other method is the one with the highest mean."
+)
+_OWN_FILES = ("table.json", "table.md", "table.csv", "accuracy.png", REPORT_FILE)
 
 
 def run_comparison(
@@ -34,7 +38,7 @@ def run_comparison(
     jobs: int = 1,
     devices: DeviceConfig | None = None,
 ) -> list[dict]:
-    """Runs every variant with every seed, and writes `table.json`, `table.md`, `accuracy.png` and `report.html`.
+    """Runs every variant with every seed; writes `table.json`, `.md`, `.csv`, `accuracy.png` and `report.html`.
 
     A comparison that was stopped can be called again: it keeps the finished runs in `output` and continues the
     unfinished ones. The tables are written anew after each variant that is complete. No run is exported.
@@ -63,12 +67,7 @@ def run_comparison(
             "`strategy` of a comparison must be one_device or mirrored. Received: several workers. Hint: train single "
             "runs with them."
         )
-    # Looks at all folders before the first run: a refusal after an hour would be late.
-    _check_is_ours(output)
-    for variant in variants:
-        check_variant(variant, len(seeds))
-        for seed in seeds:
-            Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
+    check_runs(variants, seeds, output, overwrite=overwrite)
     cells = [Cell(variant, seed) for variant in variants for seed in seeds]
     make_runner = functools.partial(_make_runner, output, overwrite, None if keep_weights else seeds[-1], devices)
     results = {variant: {} for variant in variants}
@@ -84,6 +83,15 @@ def run_comparison(
             rows = _write_tables(output, complete, seeds)
     try_write_comparison_report(output)
     return rows
+
+
+def check_runs(variants: list[Variant], seeds: Sequence[int], output: pathlib.Path, *, overwrite: bool) -> None:
+    """Raises what `run_comparison` raises before its first run: a refusal after an hour would be late."""
+    check_is_ours(output, _KIND, _OWN_FILES)
+    for variant in variants:
+        check_variant(variant, len(seeds))
+        for seed in seeds:
+            Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
 
 
 def _tell_cell(cell, result, number, num_cells):
@@ -111,10 +119,11 @@ def _make_runner(output, overwrite, kept_seed, devices):
 def _write_tables(output, results, seeds):
     rows = sort_rows([summarize(variant, own) for variant, own in results.items()])
     configs = {variant.folder: variant.config.to_values() for variant in results}
-    _check_is_ours(output)
+    check_is_ours(output, _KIND, _OWN_FILES)
     files.mark_folder(output, _KIND)
     files.write_json(output / "table.json", {"configs": configs, "rows": rows})
-    files.write_whole(output / "table.md", format_table(rows) + "\n")
+    files.write_whole(output / "table.md", f"{format_table(rows)}\n\n{format_details(rows)}\n\n{_DETAILS}\n")
+    files.write_whole(output / "table.csv", format_csv(results))
     # Over the steps, one label count says what there is to see.
     shown = [variant for variant in results if variant.label_count == max(rows, key=_label_count)["label_count"]]
     curves = [
@@ -129,10 +138,11 @@ def _label_count(row):
     return row["label_count"] or 0
 
 
-def _check_is_ours(output):
-    if files.marked_version(output, _KIND) is not None:
+def check_is_ours(output: pathlib.Path, kind: str, own_files: Sequence[str]) -> None:
+    """Raises `InputError` if a folder holds files of these names, or a mark, that no comparison of the kind wrote."""
+    if files.marked_version(output, kind) is not None:
         return
-    found = [name for name in _OWN_FILES if os.path.lexists(output / name)]
+    found = [name for name in own_files if os.path.lexists(output / name)]
     if found or files.holds_mark(output):
         raise InputError(
             f"`output` must be a new folder or that of a comparison. Received: {str(output)!r}, which holds "

@@ -1,9 +1,15 @@
 """The table of a comparison."""
 
+import csv
+import io
 import statistics
 
+from jtln_tf.comparison.differences import find_differences
 from jtln_tf.comparison.plan import Variant
-from jtln_tf.methods import METHODS
+from jtln_tf.methods import YARDSTICKS
+
+# Figures of `result.json` whose means stand in a row.
+_MEANS = ("target_macro_accuracy", "target_loss", "target_top5_accuracy", "target_calibration_error")
 
 
 def summarize(variant: Variant, results: list[dict]) -> dict:
@@ -12,6 +18,7 @@ def summarize(variant: Variant, results: list[dict]) -> dict:
     shared = [result for result in results if "namesakes" in result]
     return {
         "method": variant.config.method.name,
+        "changes": variant.changes or None,
         "cost_matrix": variant.cost_matrix or None,
         "label_count": variant.label_count,
         "title": variant.title,
@@ -19,7 +26,7 @@ def summarize(variant: Variant, results: list[dict]) -> dict:
         "target_accuracy": statistics.mean(accuracies),
         "target_accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         "target_accuracies": accuracies,
-        "target_macro_accuracy": statistics.mean(result["target_macro_accuracy"] for result in results),
+        **{name: _mean_of(results, name) for name in _MEANS},
         "train_seconds": statistics.mean(result["train_seconds"] for result in results),
         "namesakes_nearest": [result["namesakes_nearest"] for result in shared] or None,
         "seeds": [result["seed"] for result in results],
@@ -28,19 +35,19 @@ def summarize(variant: Variant, results: list[dict]) -> dict:
     }
 
 
+def _mean_of(results, name):
+    # Runs of older releases lack some figures, and few classes have no five best.
+    values = [result.get(name) for result in results]
+    return None if None in values else statistics.mean(values)
+
+
 def sort_rows(rows: list[dict]) -> list[dict]:
-    """Returns the rows by label count, and adds to each its mean difference to the linear probe with the same labels.
-
-    The difference is that of runs with the same seed, and so with the same labels; it is None without a probe.
-    """
-    probes = {row["label_count"]: row["target_accuracies"] for row in rows if METHODS[row["method"]].is_yardstick}
+    """Returns the rows by label count, and adds to each its `differences` to other rows with the same labels."""
     rows = sorted(rows, key=lambda row: row["label_count"] or 0)
-    return [{**row, "minus_probe": _mean_difference(row, probes.get(row["label_count"]))} for row in rows]
-
-
-def _mean_difference(row, others):
-    pairs = None if others is None else zip(row["target_accuracies"], others, strict=True)
-    return pairs and statistics.mean(one - other for one, other in pairs)
+    by_count = {
+        row["label_count"]: [other for other in rows if other["label_count"] == row["label_count"]] for row in rows
+    }
+    return [{**row, "differences": find_differences(row, by_count[row["label_count"]], YARDSTICKS)} for row in rows]
 
 
 def format_table(rows: list[dict]) -> str:
@@ -58,6 +65,59 @@ def format_table(rows: list[dict]) -> str:
 
 def _format_cell(row):
     spread = f" ± {100 * row['target_accuracy_std']:.1f}" if len(row["seeds"]) > 1 else ""
-    is_compared = row["minus_probe"] is not None and not METHODS[row["method"]].is_yardstick
-    difference = f" ({100 * row['minus_probe']:+.1f})" if is_compared else ""
+    found = row["differences"].get(YARDSTICKS[0])
+    difference = f" ({100 * found['mean']:+.1f})" if found else ""
     return f"{100 * row['target_accuracy']:.1f}{spread}{difference}"
+
+
+def format_details(rows: list[dict]) -> str:
+    """Formats the rows as a Markdown table with a line for each, which holds what `format_table` leaves out."""
+    titles = {row["folder"]: row["title"] for row in rows}
+    heads = (
+        "method",
+        "labels a class",
+        "accuracy, %",
+        *(f"minus {name}" for name in YARDSTICKS),
+        "minus the best other",
+    )
+    heads += ("loss", "top 5, %", "calibration error, %", "seconds")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        best = row["differences"].get("best_other")
+        cells = [
+            row["title"],
+            str(row["label_count"] or ""),
+            f"{100 * row['target_accuracy']:.1f} ± {100 * row['target_accuracy_std']:.1f}",
+            *(_format_difference(row["differences"].get(name)) for name in YARDSTICKS),
+            _format_difference(best) + (f", {titles[best['to']]}" if best else ""),
+            _format(row["target_loss"], 1, ".3f"),
+            _format(row["target_top5_accuracy"], 100, ".1f"),
+            _format(row["target_calibration_error"], 100, ".1f"),
+            f"{row['train_seconds']:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _format_difference(difference):
+    if not difference:
+        return ""
+    low, high = difference["low"], difference["high"]
+    interval = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * difference['mean']:+.1f}{interval}"
+
+
+def _format(value, factor, style):
+    return "" if value is None else f"{factor * value:{style}}"
+
+
+def format_csv(results: dict[Variant, list[dict]]) -> str:
+    """Returns the figures of all runs as comma-separated values, a line for each run."""
+    figures = ("target_accuracy", *_MEANS, "source_accuracy", "validation_accuracy", "steps", "train_seconds")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("method", "changes", "cost_matrix", "label_count", "seed", *figures))
+    for variant, own in results.items():
+        line = (variant.config.method.name, variant.changes, variant.cost_matrix, variant.label_count)
+        writer.writerows([*line, result["seed"], *(result.get(name) for name in figures)] for result in own)
+    return text.getvalue()

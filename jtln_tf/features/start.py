@@ -18,13 +18,13 @@ _BATCH = 256
 def start_neck(
     network: keras.Model, domains: dict[str, Domain], *, is_whitened: bool, shrinkage: float = SHRINKAGE
 ) -> None:
-    """Sets the means of the neck from both domains and, if it whitens, its map from the source classes.
+    """Sets the means of the neck and, if it whitens, its map, from the training images of both domains.
 
     Args:
         network: Network with a neck, or the part of it that is trained.
         domains: What the network reads, `Domain` by side.
-        is_whitened: Whether features of one source class shall vary alike in all directions; else the map only scales
-            features to unit length on average.
+        is_whitened: Whether features of one class shall vary alike in all directions; else the map only scales features
+            to unit length on average.
         shrinkage: Share of the covariance, in 0..1, that is replaced by its mean variance; 1 does not whiten.
 
     Raises:
@@ -37,7 +37,7 @@ def start_neck(
         for features, labels in stream_features(domain_view(raw, side), domain.train):
             sums[side].add(to_unit(features), labels)
     source = sums["source"]
-    kernel = fit_map(source.within_covariance(), shrinkage) if is_whitened else np.eye(width)
+    kernel = fit_map(_pool_within(sums.values()), shrinkage) if is_whitened else np.eye(width)
     # Of the length of features, so that a step of the optimizer changes every map by as much.
     length = np.sqrt(np.trace(kernel.T @ source.covariance() @ kernel))
     means = (one.class_means().mean(axis=0) for one in sums.values())
@@ -87,6 +87,16 @@ def fit_map(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
     return np.linalg.inv(np.linalg.cholesky(shrunk)).T
 
 
+def _pool_within(domains):
+    """Returns the covariance around the mean of each class, over all images of several `_ClassSums` [D, D].
+
+    Few labelled target images already show directions in which classes of the source do not vary. Zeros if no class has
+    two images.
+    """
+    freedom = sum(one.within_freedom() for one in domains)
+    return sum(one.within_products() for one in domains) / max(freedom, 1)
+
+
 class _ClassSums:
     """Sums of features by class, and of their products, float64, gathered batch by batch."""
 
@@ -113,8 +123,10 @@ class _ClassSums:
         mean = self._sums.sum(axis=0) / self._counts.sum()
         return self._products / self._counts.sum() - np.outer(mean, mean)
 
-    def within_covariance(self):
-        """Returns the covariance around the mean of each class; zeros if no class has two images."""
-        between = (self._sums / self._counts[:, None]).T @ self._sums
-        freedom = self._counts.sum() - len(self._counts)
-        return (self._products - between) / freedom if freedom > 0 else np.zeros_like(self._products)
+    def within_products(self):
+        """Returns the sum of products of the differences to the mean of each class [D, D]."""
+        return self._products - (self._sums / self._counts[:, None]).T @ self._sums
+
+    def within_freedom(self):
+        """Returns the number of images less that of classes."""
+        return self._counts.sum() - len(self._counts)

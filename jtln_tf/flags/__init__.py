@@ -13,6 +13,7 @@ from jtln_tf.flags.options import (
     preset_path,
     with_given_flags,
 )
+from jtln_tf.flags.pairs import read_pairs, with_flags
 
 __all__ = [
     "config_from_flags",
@@ -22,5 +23,7 @@ __all__ = [
     "flag_sections",
     "preset_names",
     "preset_path",
+    "read_pairs",
+    "with_flags",
     "with_given_flags",
 ]

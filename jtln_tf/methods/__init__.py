@@ -21,6 +21,8 @@ METHODS: dict[str, type[Method]] = {
 DEFAULT_METHOD = Jtln
 # What a comparison runs if it is not told; without a neck, only what does not need one.
 COMPARED_METHODS = (LinearProbe.name, TargetOnly.name, Consecutive.name, Joint.name, Jtln.name)
+# Tables say how far the others are above these: what people try first, and what they do for transfer learning.
+YARDSTICKS = (LinearProbe.name, Consecutive.name)
 
 
 def find_method(name: str) -> type[Method]:

@@ -137,7 +137,6 @@ class Method(Section):
         name: Name in flags and files.
         title: Name in tables.
         reports: Names of the terms that `losses` may return.
-        is_yardstick: Whether tables say how far the other methods are above it.
         needs_neck: Whether the method works only behind a neck.
         uses_costs: Whether the method has class costs; its state then has `set_costs` and `costs_in_use`.
         uses_start: Whether the network begins with the means and the class means of the strong start.
@@ -148,7 +147,6 @@ class Method(Section):
     name: ClassVar[str]
     title: ClassVar[str]
     reports: ClassVar[tuple[str, ...]]
-    is_yardstick: ClassVar[bool] = False
     needs_neck: ClassVar[bool] = False
     uses_costs: ClassVar[bool] = False
     uses_start: ClassVar[bool] = True

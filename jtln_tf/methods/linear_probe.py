@@ -16,7 +16,6 @@ class LinearProbe(Method):
     name = "linear_probe"
     title = "linear probe"
     reports = ()
-    is_yardstick = True
     needs_neck = True
     uses_start = False
 

@@ -5,7 +5,7 @@ import itertools
 import json
 import statistics
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jtln_tf.report.curves import Curve
 from jtln_tf.report.elements import Element, build_page, element, paragraph, plot, section, table
@@ -13,6 +13,25 @@ from jtln_tf.report.run_page import format_share
 
 if typing.TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gap:
+    """How far a row is above another one, in accuracy.
+
+    Attributes:
+        mean: Mean over the seeds.
+        low: Lower end of its interval; None with one seed.
+        high: Upper end of its interval; None with one seed.
+        values: Difference of the runs of each seed.
+        to: Title of the other row.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    values: Sequence[float]
+    to: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +43,7 @@ class Row:
         label_count: Training images of each target class; None if the comparison has only one number of them.
         seeds: Seed of each run.
         accuracies: Target test accuracy of each run, in [0, 1].
-        differences: Accuracy minus that of the linear probe with the same seed; None without a probe, or for itself.
+        gaps: `Gap` to other rows with the same labels, by what these are: `linear_probe`, `consecutive`, `best_other`.
         seconds: Training time of each run; None if it is not known.
         curves: Target validation accuracies over the steps of each run.
         links: Where the files of each run are, relative to the page; None if they are gone.
@@ -34,7 +53,7 @@ class Row:
     label_count: int | None
     seeds: Sequence[int]
     accuracies: Sequence[float]
-    differences: Sequence[float] | None
+    gaps: Mapping[str, Gap]
     seconds: Sequence[float | None]
     curves: Sequence[Curve]
     links: Sequence[str | None]
@@ -43,6 +62,12 @@ class Row:
     def name(self) -> str:
         """Title with the number of labels."""
         return self.title if self.label_count is None else f"{self.title}, {self.label_count} a class"
+
+
+_TABLE_NOTE = (
+    "A seed links to its run. Differences are means over the seeds, in points, with their 95 % interval (paired t); "
+    "both runs of a seed have the same labels."
+)
 
 
 def build_comparison_page(
@@ -54,18 +79,21 @@ def build_comparison_page(
     curves = [row for row in rows if any(steps for steps, _ in row.curves)]
     largest = [row for row in curves if row.label_count == max((one.label_count or 0 for one in curves), default=0)]
     shown = largest or curves
-    is_compared = any(row.differences for row in rows)
+    compared = list(dict.fromkeys(name for row in rows for name in row.gaps))
     pictures = [
         _draw("accuracy of each run", _draw_accuracies, rows, titles),
         _draw("accuracy over labels", _draw_over_labels, rows, titles) if len(counts) > 1 else None,
         _draw("accuracy over seconds", _draw_over_seconds, rows, titles) if any(map(_list_seconds, rows)) else None,
-        _draw("difference to the linear probe", _draw_differences, rows, titles) if is_compared else None,
+        *(
+            _draw(f"difference to {_gap_title(name, rows)}", _draw_gaps, _with_gap(rows, name), titles)
+            for name in compared
+        ),
         _draw("validation accuracy over the steps", _draw_over_steps, shown, titles) if shown else None,
     ]
     return build_page(
         title,
         element("h1", title),
-        section("Table", _build_table(rows, is_compared), paragraph("A seed links to its run.")),
+        section("Table", _build_table(rows, compared), paragraph(_TABLE_NOTE)),
         section(
             "What was compared",
             table((), about.items()),
@@ -84,13 +112,23 @@ def build_comparison_page(
     )
 
 
-def _build_table(rows, is_compared):
+def _with_gap(rows, name):
+    """Returns the rows that have a gap of a name, with that one alone."""
+    return [dataclasses.replace(row, gaps={name: row.gaps[name]}) for row in rows if name in row.gaps]
+
+
+def _gap_title(name, rows):
+    titles = {row.gaps[name].to for row in rows if name in row.gaps}
+    return titles.pop() if name != "best_other" and len(titles) == 1 else "the best other method"
+
+
+def _build_table(rows, compared):
     has_counts = any(row.label_count is not None for row in rows)
     heads = {
         "method": True,
         "labels a class": has_counts,
         "target test accuracy": True,
-        "minus probe": is_compared,
+        **{f"minus {_gap_title(name, rows)}": True for name in compared},
         "seconds": True,
         "each seed": True,
     }
@@ -103,7 +141,7 @@ def _build_table(rows, is_compared):
                 row.title,
                 str(row.label_count or ""),
                 f"{format_share(statistics.mean(row.accuracies))[:-2]}{spread} %",
-                f"{100 * statistics.mean(row.differences):+.1f}" if row.differences else "",
+                *(_format_gap(row.gaps.get(name)) for name in compared),
                 f"{statistics.mean(seconds):.0f}" if seconds else "",
                 _list_seeds(row),
             ]
@@ -111,6 +149,13 @@ def _build_table(rows, is_compared):
     kept = list(heads.values())
     lines = [list(itertools.compress(line, kept)) for line in lines]
     return table(list(itertools.compress(heads, kept)), lines, numbers=range(1, sum(kept) - 1))
+
+
+def _format_gap(gap):
+    if gap is None:
+        return ""
+    interval = "" if gap.low is None else f" ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+    return f"{100 * gap.mean:+.1f}{interval}"
 
 
 def _list_seconds(row):
@@ -179,16 +224,17 @@ def _draw_over_seconds(axes, rows, colors):
     return "Each dot is a run. Times are of this machine, and grow if several runs share it."
 
 
-def _draw_differences(axes, rows, colors):
-    rows = [row for row in rows if row.differences]
+def _draw_gaps(axes, rows, colors):
     for place, row in enumerate(rows):
-        values = [100 * one for one in row.differences]
+        (gap,) = row.gaps.values()
+        values = [100 * one for one in gap.values]
         axes.plot(values, [place] * len(values), "o", color=colors[row.title], alpha=0.6)
-        axes.plot([statistics.mean(values)], [place], "|", color=colors[row.title], markersize=24)
+        reach = [[0.0], [0.0]] if gap.low is None else [[100 * (gap.mean - gap.low)], [100 * (gap.high - gap.mean)]]
+        axes.errorbar([100 * gap.mean], [place], xerr=reach, fmt="|", color=colors[row.title], markersize=16, capsize=3)
     axes.axvline(0, color="black", linewidth=0.8)
     _name_rows(axes, rows)
-    axes.set(xlabel="target test accuracy minus that of the linear probe, points")
-    return "A dot is a seed: both had the same labels. A bar is the mean."
+    axes.set(xlabel="difference of the target test accuracy, points")
+    return "A dot is a seed: both runs had the same labels. The bar is the mean with its 95 % interval."
 
 
 def _draw_over_steps(axes, rows, colors):
@@ -201,7 +247,7 @@ def _draw_over_steps(axes, rows, colors):
     return "One line a seed."
 
 
-_BY_ROW = (_draw_accuracies, _draw_differences)
+_BY_ROW = (_draw_accuracies, _draw_gaps)
 
 
 def _name_rows(axes, rows):

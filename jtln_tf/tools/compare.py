@@ -1,9 +1,10 @@
 """Compares JTLN with its baselines: the same data, steps and seeds for each.
 
     jtln compare --preset=digits --seeds=3 --output=runs/digits
+    jtln compare --pairs=FILE --label_counts=1,3,10 --output=runs/all
 
-Prints a table and writes table.json, table.md, accuracy.png and the page report.html into --output, which also holds
-every run. Called again it goes on where it was stopped.
+Prints a table and writes it as .json, .md and .csv, with accuracy.png and the page report.html, into --output, which
+also holds every run. Called again it goes on where it was stopped.
 """
 
 import json
@@ -14,7 +15,14 @@ from absl import flags
 
 from jtln_tf.config import MOST_IMAGES, InputError
 from jtln_tf.costs.spec import parse_cost_spec
-from jtln_tf.flags import config_from_flags, define_config_flags, define_device_flags, devices_from_flags
+from jtln_tf.flags import (
+    config_from_flags,
+    define_config_flags,
+    define_device_flags,
+    devices_from_flags,
+    read_pairs,
+    with_flags,
+)
 from jtln_tf.methods import COMPARED_METHODS, METHODS
 from jtln_tf.tools.command import command_line
 from jtln_tf.tools.program import default_folder, load_tensorflow, run_program
@@ -26,10 +34,12 @@ flags.FLAGS.set_default("early_stopping_epochs", 0)
 flags.DEFINE_list(
     "methods",
     [],
-    f"Of {', '.join(METHODS)}. Empty: {', '.join(COMPARED_METHODS)}; without a --neck, those that need none.",
+    f"Of {', '.join(METHODS)}. Empty: {', '.join(COMPARED_METHODS)}; without a --neck, those that need none. "
+    "NAME?flag=value&flag=value runs a method with flags of its own.",
 )
 flags.DEFINE_list("cost_matrices", [], "Run methods with class costs once with each of these, not --cost_matrix.")
 flags.DEFINE_list("label_counts", [], "Run all methods with each of these, not with --labels_per_class.")
+flags.DEFINE_string("pairs", "", "File with a name and the flags of a comparison in each line, to run all of them.")
 flags.DEFINE_integer("seeds", 3, "Number of seeds: 0 to N-1, counted from --seed.", lower_bound=1, upper_bound=10_000)
 flags.DEFINE_integer(
     "jobs", 0, "Runs at once; 0: one a core as far as memory goes, or one on a GPU.", lower_bound=0, upper_bound=256
@@ -42,58 +52,108 @@ flags.DEFINE_bool("json", False, "Print the rows as JSON only.")
 
 # Letters of a bad value in its message.
 _SHOWN = 100
+_PAIRS_FOLDER = "runs/compared"
 
 
 def main():
     """Checks the flags, then compares."""
     values = flags.FLAGS
-    unknown = [method for method in values.methods if method not in METHODS]
-    if unknown:
-        raise InputError(f"`methods` must be of {', '.join(METHODS)}. Received: {', '.join(unknown)}.")
     if values["method"].present:
         raise InputError(f"`methods` must name the methods to compare. Received: --method={values.method}.")
-    methods = values.methods or _default_methods()
-    label_counts = _parse_counts(values.label_counts)
-    for text in values.cost_matrices:
-        parse_cost_spec(text)
-    with_costs = [name for name, method in METHODS.items() if method.uses_costs]
-    if values.cost_matrices and not set(with_costs) & set(methods):
-        raise InputError(
-            f"`cost_matrices` needs {' or '.join(with_costs)} among `methods`. Received: methods={','.join(methods)}."
-        )
-    configs, devices = [config_from_flags(method) for method in methods], devices_from_flags()
-    configs[0].require_domains()
-    output = values.output or default_folder(configs[0].data, "_compared")
+    if values.pairs and (values.source or values.target):
+        raise InputError("`pairs` must stand without `source` and `target`, which its lines name. Received: both.")
+    plans = (
+        {name: _Plan(own) for name, own in read_pairs(values.pairs).items()} if values.pairs else {"": _Plan(values)}
+    )
+    output, devices = values.output or _default_output(plans), devices_from_flags()
 
     # Which run begins is a note; what each run notes itself would be too much.
     for room in ("comparison", "config"):
         logging.getLogger(f"jtln_tf.{room}").setLevel(logging.INFO)
     load_tensorflow()
+    from jtln_tf.comparison.overview import format_overview
+    from jtln_tf.comparison.pairs import run_pairs
     from jtln_tf.comparison.plan import plan_variants
-    from jtln_tf.comparison.run import run_comparison, run_folder
-    from jtln_tf.comparison.table import format_table
+    from jtln_tf.comparison.run import run_comparison
 
-    variants = plan_variants(configs, tuple(values.cost_matrices), label_counts)
+    cost_matrices = tuple(values.cost_matrices)
+    variants = {
+        name: plan_variants(plan.configs, cost_matrices, plan.label_counts, plan.changes)
+        for name, plan in plans.items()
+    }
     seeds = range(values.seed, values.seed + values.seeds)
     options = {"overwrite": values.overwrite, "keep_weights": values.keep_weights, "jobs": values.jobs}
     options["devices"] = devices
-    rows = run_comparison(variants, seeds, output, **options)
+    if values.pairs:
+        rows = run_pairs(variants, seeds, output, **options)
+        print(
+            json.dumps(rows) if values.json else f"\n{format_overview(rows)}\n\nReports       {output}/NAME/report.html"
+        )
+        return
+    rows = run_comparison(variants[""], seeds, output, **options)
     if values.json:
         print(json.dumps(rows))
         return
-    data, steps = configs[0].data, max(row["steps"] for row in rows)
+    _tell(plans[""].configs[0].data, rows, output, variants[""][-1], seeds)
+
+
+class _Plan:
+    """What the flags of one pair say: its configurations, how they differ from others of a method, and label counts."""
+
+    def __init__(self, values):
+        """Checks the flags; raises `InputError` as `main` does."""
+        self.label_counts = _parse_counts(values.label_counts)
+        texts = values.methods or _default_methods(values)
+        self.changes = tuple(text.partition("?")[2] for text in texts)
+        self.configs = [_configure(text, values) for text in texts]
+        self.configs[0].require_domains()
+        _check_cost_matrices(values.cost_matrices, [config.method for config in self.configs])
+
+
+def _configure(text, values):
+    name, _, changes = text.partition("?")
+    if name not in METHODS:
+        raise InputError(f"`methods` must be of {', '.join(METHODS)}. Received: {name}.")
+    try:
+        return config_from_flags(name, with_flags([f"--{one}" for one in filter(None, changes.split("&"))], values))
+    except flags.Error as error:
+        raise InputError(
+            f"`methods` must name flags of a configuration behind ?. Received: {text!r} ({error})."
+        ) from error
+
+
+def _check_cost_matrices(texts, methods):
+    for text in texts:
+        parse_cost_spec(text)
+    if texts and not any(method.uses_costs for method in methods):
+        with_costs = [name for name, method in METHODS.items() if method.uses_costs]
+        received = ",".join(method.name for method in methods)
+        raise InputError(
+            f"`cost_matrices` needs {' or '.join(with_costs)} among `methods`. Received: methods={received}."
+        )
+
+
+def _default_methods(values):
+    has_neck = config_from_flags(flag_values=values).resolve().network.has_neck
+    return [name for name in COMPARED_METHODS if has_neck or not METHODS[name].needs_neck]
+
+
+def _default_output(plans):
+    return default_folder(plans[""].configs[0].data, "_compared") if "" in plans else _PAIRS_FOLDER
+
+
+def _tell(data, rows, output, variant, seeds):
+    from jtln_tf.comparison.run import run_folder
+    from jtln_tf.comparison.table import format_table
+
+    steps = max(row["steps"] for row in rows)
     print(f"\n{data.source.text} -> {data.target.text}, {steps} steps, {len(seeds)} seed(s)\n")
     print(format_table(rows))
-    last = run_folder(output, variants[-1], seeds[-1])
+    last = run_folder(output, variant, seeds[-1])
     print(f"\nReport        {output}/report.html")
     print(f"Plot          {output}/accuracy.png")
     print(f"TensorBoard   {sys.executable} -m tensorboard.main --logdir={output}")
     print(f"SavedModel    {command_line()} export --workdir={last} --output=DIR")
-
-
-def _default_methods():
-    has_neck = config_from_flags().resolve().network.has_neck
-    return [name for name in COMPARED_METHODS if has_neck or not METHODS[name].needs_neck]
 
 
 def _parse_counts(texts):

@@ -1,3 +1,5 @@
+import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -5,6 +7,7 @@ import pathlib
 import pytest
 
 from jtln_tf.comparison import run as comparison
+from jtln_tf.comparison.pairs import run_pairs
 from jtln_tf.comparison.plan import plan_variants
 from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig
 from jtln_tf.experiment.config import ExperimentConfig
@@ -70,18 +73,52 @@ def test_label_counts_are_columns_beside_their_difference_to_the_probe(trained, 
         (3, "linear_probe"),
         (3, "joint"),
     ]
-    assert (tmp_path / "table.md").read_text().splitlines() == [
+    assert (tmp_path / "table.md").read_text().splitlines()[:4] == [
         "| method | 1 a class, % | 3 a class, % | seconds |",
         "|---|---|---|---|",
         "| linear probe | 55.0 ± 7.1 | 75.0 ± 7.1 | 10 |",
         "| joint without OT | 56.0 ± 7.1 (+1.0) | 76.0 ± 7.1 (+1.0) | 10 |",
     ]
+    details = (tmp_path / "table.md").read_text().splitlines()[8]
+    expected = (
+        "| joint without OT | 1 | 56.0 ± 7.1 | +1.0 (+1.0 to +1.0) | | +1.0 (+1.0 to +1.0), linear probe | | | | 10 |"
+    )
+    assert details.replace("  ", " ") == expected
+    lines = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert len(lines) == 8 and {line["label_count"] for line in lines} == {"1", "3"}
+    assert sum(float(line["target_accuracy"]) for line in lines) == pytest.approx(8 * 0.655)
     assert (tmp_path / "accuracy.png").exists()
     page = PageReader((tmp_path / "report.html").read_text("utf-8"))
     assert len(page.links) == 8 and all((tmp_path / link).is_file() for link in page.links)
     assert "accuracy over labels" in page.pictures and "--label_counts=1,3" in page.text
     assert not (tmp_path / "1_labels/joint/seed0/checkpoints").exists()
     assert (tmp_path / "1_labels/joint/seed1/checkpoints").exists()
+
+
+def test_several_pairs_have_tables_of_their_own_and_one_of_all(trained, tmp_path):
+    pairs = {name: variants("linear_probe", "joint", "jtln", data=data) for name, data in (("b", DATA), ("a", DATA))}
+    rows = run_pairs(pairs, range(2), tmp_path / "out")
+    assert list(rows) == ["b", "a"] and trained[0] == "b/linear_probe/seed0" and len(trained) == 12
+    lines = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:5]] == ["| b", "| a", "| mean of 2 lines"]
+    assert lines[-1].startswith("- JTLN minus joint without OT: +0.0")
+    table = list(csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines()))
+    assert len(table) == 12 and table[0]["pair"] == "b" and table[-1]["method"] == "jtln"
+    del trained[:]
+    assert run_pairs(pairs, range(2), tmp_path / "out") == rows and trained == []
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "table.csv").write_text("mine")
+    with pytest.raises(InputError, match="`output` must be a new folder or that of a comparison.*table.csv"):
+        run_pairs(pairs, range(2), tmp_path / "mine")
+
+
+def test_a_method_can_run_with_other_options_beside_itself(trained, tmp_path):
+    config = ExperimentConfig(data=DATA, method=find_method("joint")())
+    other = dataclasses.replace(config, method=dataclasses.replace(config.method, source_weight=0.5))
+    rows = comparison.run_comparison(plan_variants([config, other], changes=("", "source_weight=0.5")), [0], tmp_path)
+    assert trained == ["joint/seed0", "joint-source_weight-0.5/seed0"]
+    assert [row["title"] for row in rows] == ["joint without OT", "joint without OT, source_weight=0.5"]
+    assert "joint,joint?source_weight=0.5" in (tmp_path / "report.html").read_text()
 
 
 def test_overwrite_replaces_only_runs_of_another_configuration(trained, tmp_path):

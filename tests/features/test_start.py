@@ -37,7 +37,7 @@ def network():
     return cut_network(whole, "all")[1]
 
 
-def test_neck_and_heads_hold_means_and_the_whitening_of_source_classes(network, monkeypatch):
+def test_neck_and_heads_hold_means_and_the_whitening_of_all_classes(network, monkeypatch):
     monkeypatch.setattr(start, "_BATCH", 7)
     sides = {"source": make_split([30, 20, 25, 2], offset=10.0), "target": make_split([3, 1, 2], offset=-5.0)}
     domains = {side: make_domain(*parts) for side, parts in sides.items()}
@@ -46,9 +46,8 @@ def test_neck_and_heads_hold_means_and_the_whitening_of_source_classes(network, 
     inputs = {side: features for side, (features, _) in sides.items()}
     sides = {side: (x / np.linalg.norm(x.astype(float), axis=1, keepdims=True), y) for side, (x, y) in sides.items()}
     means = {side: np.stack([x[y == c].mean(0, dtype=float) for c in np.unique(y)]) for side, (x, y) in sides.items()}
-    x, y = sides["source"]
-    rest = x - means["source"][y]
-    covariance = rest.T @ rest / (len(x) - 4)
+    rest = np.concatenate([x - means[side][y] for side, (x, y) in sides.items()])
+    covariance = rest.T @ rest / (len(rest) - 4 - 3)
     shrunk = 0.5 * covariance + 0.5 * np.trace(covariance) / WIDTH * np.eye(WIDTH)
     values, vectors = np.linalg.eigh(shrunk)
     for side, (features, labels) in sides.items():

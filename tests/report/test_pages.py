@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from jtln_tf.costs.matrix import CostMatrix
-from jtln_tf.report.comparison_page import Row, build_comparison_page
+from jtln_tf.report.comparison_page import Gap, Row, build_comparison_page
 from jtln_tf.report.confusion import draw_confusion, find_confused
 from jtln_tf.report.run_page import MatchedPair, RunFacts, ShownMistake, build_run_page
 from tests.report.pages import PageReader
@@ -71,20 +73,26 @@ def test_a_hundred_classes_can_be_read():
 
 def test_a_comparison_shows_labels_and_differences_by_seed():
     curves = [([1, 2], [0.1, 0.2]), ([], [])]
+    gap = Gap(0.05, -0.02, 0.12, (0.1, 0.0), "linear probe")
     rows = [
-        Row(title, count, (0, 1), (0.5, 0.7), difference, (3.0, None), curves, ("a%20b/report.html", None))
+        Row(title, count, (0, 1), (0.5, 0.7), gaps, (3.0, None), curves, ("a%20b/report.html", None))
         for count in (1, 5)
-        for title, difference in ((EVIL[1], (0.1, -0.1)), ("probe", None))
+        for title, gaps in (
+            (EVIL[1], {"linear_probe": gap, "best_other": dataclasses.replace(gap, to="joint")}),
+            ("linear probe", {}),
+        )
     ]
     page = PageReader(build_comparison_page(EVIL[0], "jtln compare", {"source": EVIL[1]}, rows, {}))
     assert set(page.pictures) == {
         "accuracy of each run",
         "accuracy over labels",
         "accuracy over seconds",
-        "difference to the linear probe",
+        "difference to linear probe",
+        "difference to the best other method",
         "validation accuracy over the steps",
     }
+    assert page.text.count("+5.0 (-2.0 to +12.0)") == 4
     assert page.links == ["a%20b/report.html"] * 4 and "60.0 ± 14.1 %" in page.text and "script" not in page.tags
-    alone = [Row("only", None, (0,), (0.5,), None, (None,), [([], [])], (None,))]
+    alone = [Row("only", None, (0,), (0.5,), {}, (None,), [([], [])], (None,))]
     page = PageReader(build_comparison_page("t", "c", {}, alone, {}))
-    assert set(page.pictures) == {"accuracy of each run"} and "minus probe" not in page.text
+    assert set(page.pictures) == {"accuracy of each run"} and "minus" not in page.text
