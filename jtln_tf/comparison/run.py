@@ -10,7 +10,7 @@ from jtln_tf.comparison.jobs import Cell, choose_jobs, run_cells
 from jtln_tf.comparison.plan import Variant, check_variant
 from jtln_tf.comparison.progress import Progress
 from jtln_tf.comparison.report import REPORT_FILE, try_write_comparison_report
-from jtln_tf.comparison.table import format_csv, format_details, format_table, sort_rows, summarize
+from jtln_tf.comparison.table import add_catch_up, format_csv, format_details, format_table, sort_rows, summarize
 from jtln_tf.config import DeviceConfig, InputError
 from jtln_tf.distribution import names_workers, open_replicas
 from jtln_tf.experiment.run import run_experiment
@@ -22,7 +22,8 @@ from jtln_tf.report.accuracy import save_accuracy_plot
 _KIND = "comparison"
 _DETAILS = (
     "Differences are means over seeds, in points, with their 95 % interval (paired t); runs of one seed have the same "
-    "labels. The best other method is the one with the highest mean."
+    "labels. The best other method is the one with the highest mean. The last column is how long training takes until "
+    "the validation accuracy is what consecutive training has in the end; behind it how long that takes."
 )
 _OWN_FILES = ("table.json", "table.md", "table.csv", "accuracy.png", REPORT_FILE)
 
@@ -80,7 +81,7 @@ def run_comparison(
         own[cell.seed] = result
         progress.tell(cell, result, pair)
         known = {variant: [own[seed] for seed in seeds if seed in own] for variant, own in results.items() if own}
-        rows = _write_tables(output, known, draws=len(own) == len(seeds))
+        rows = _write_tables(output, known, is_complete=len(own) == len(seeds))
     try_write_comparison_report(output)
     return rows
 
@@ -109,35 +110,29 @@ def _make_runner(output, overwrite, kept_seed, devices):
     return run
 
 
-def _write_tables(output, results, *, draws):
-    """Writes the tables of the runs that have ended and, if it `draws`, their plot; returns the rows."""
+def _write_tables(output, results, *, is_complete):
+    """Writes the tables of the runs that have ended; if a line `is_complete`, with what their curves say."""
     rows = sort_rows([summarize(variant, own) for variant, own in results.items()])
+    if is_complete:
+        curves = {variant.folder: _read_curves(output, variant, own) for variant, own in results.items()}
+        rows = add_catch_up(rows, curves)
     configs = {variant.folder: variant.config.to_values() for variant in results}
     check_is_ours(output, _KIND, _OWN_FILES)
     files.mark_folder(output, _KIND)
     files.write_json(output / "table.json", {"configs": configs, "rows": rows})
     files.write_whole(output / "table.md", f"{format_table(rows)}\n\n{format_details(rows)}\n\n{_DETAILS}\n")
     files.write_whole(output / "table.csv", format_csv(results))
-    if draws:
-        _draw(output, results, rows)
+    if is_complete:
+        # Over the steps, one label count says what there is to see.
+        most = max(row["label_count"] or 0 for row in rows)
+        shown = [row for row in rows if (row["label_count"] or 0) == most]
+        save_accuracy_plot(shown, [curves[row["folder"]] for row in shown], output / "accuracy.png")
     return rows
 
 
-def _draw(output, results, rows):
-    # Over the steps, one label count says what there is to see.
-    shown = [variant for variant in results if variant.label_count == max(rows, key=_label_count)["label_count"]]
-    curves = [
-        [
-            read_curve(Run(run_folder(output, variant, one["seed"]), variant.configure(one["seed"])).metrics)
-            for one in results[variant]
-        ]
-        for variant in shown
-    ]
-    save_accuracy_plot([summarize(variant, results[variant]) for variant in shown], curves, output / "accuracy.png")
-
-
-def _label_count(row):
-    return row["label_count"] or 0
+def _read_curves(output, variant, results):
+    runs = [Run(run_folder(output, variant, one["seed"]), variant.configure(one["seed"])) for one in results]
+    return [read_curve(run.metrics) for run in runs]
 
 
 def check_is_ours(output: pathlib.Path, kind: str, own_files: Sequence[str]) -> None:
