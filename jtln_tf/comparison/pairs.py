@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jtln_tf.comparison.overview import KIND, OVERVIEW_FILES, write_overview
 from jtln_tf.comparison.plan import Variant
+from jtln_tf.comparison.progress import Progress
 from jtln_tf.comparison.run import check_is_ours, check_runs, run_comparison
 
 
@@ -34,8 +35,8 @@ def run_pairs(
     # Before the first run: what the last pair lacks would come late.
     for name, own in variants.items():
         check_runs(own, seeds, output / name, overwrite=options.get("overwrite", False))
-    rows = {}
+    rows, progress = {}, Progress(len(seeds) * sum(map(len, variants.values())))
     for name, own in variants.items():
-        rows[name] = run_comparison(own, seeds, output / name, **options)
+        rows[name] = run_comparison(own, seeds, output / name, progress=progress, pair=name, **options)
         write_overview(output, rows)
     return rows

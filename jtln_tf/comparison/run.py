@@ -1,7 +1,6 @@
 """Several methods under one protocol: the same data, steps and seeds."""
 
 import functools
-import logging
 import os
 import pathlib
 from collections.abc import Sequence
@@ -9,8 +8,9 @@ from collections.abc import Sequence
 from jtln_tf import files
 from jtln_tf.comparison.jobs import Cell, choose_jobs, run_cells
 from jtln_tf.comparison.plan import Variant, check_variant
+from jtln_tf.comparison.progress import Progress
 from jtln_tf.comparison.report import REPORT_FILE, try_write_comparison_report
-from jtln_tf.comparison.table import format_csv, format_details, format_table, sort_rows, summarize
+from jtln_tf.comparison.table import add_catch_up, format_csv, format_details, format_table, sort_rows, summarize
 from jtln_tf.config import DeviceConfig, InputError
 from jtln_tf.distribution import names_workers, open_replicas
 from jtln_tf.experiment.run import run_experiment
@@ -19,11 +19,11 @@ from jtln_tf.experiment.workshop import Workshop
 from jtln_tf.monitoring import read_curve
 from jtln_tf.report.accuracy import save_accuracy_plot
 
-_LOG = logging.getLogger("jtln_tf.comparison")
 _KIND = "comparison"
 _DETAILS = (
     "Differences are means over seeds, in points, with their 95 % interval (paired t); runs of one seed have the same "
-    "labels. The best other method is the one with the highest mean."
+    "labels. The best other method is the one with the highest mean. The last column is how long training takes until "
+    "the validation accuracy is what consecutive training has in the end; behind it how long that takes."
 )
 _OWN_FILES = ("table.json", "table.md", "table.csv", "accuracy.png", REPORT_FILE)
 
@@ -37,11 +37,13 @@ def run_comparison(
     keep_weights: bool = False,
     jobs: int = 1,
     devices: DeviceConfig | None = None,
+    progress: Progress | None = None,
+    pair: str = "",
 ) -> list[dict]:
     """Runs every variant with every seed; writes `table.json`, `.md`, `.csv`, `accuracy.png` and `report.html`.
 
     A comparison that was stopped can be called again: it keeps the finished runs in `output` and continues the
-    unfinished ones. The tables are written anew after each variant that is complete. No run is exported.
+    unfinished ones. The tables are written anew after each run, the plot after each variant. No run is exported.
 
     Args:
         variants: Lines of the table, in order.
@@ -51,6 +53,8 @@ def run_comparison(
         keep_weights: Keep the checkpoints of all runs, not of each variant's last one alone.
         jobs: Runs at once, each in a process of its own; 0 chooses by cores and memory.
         devices: What trains each run; None is what `DeviceConfig` finds.
+        progress: Told of each run; None counts the runs of this comparison alone.
+        pair: Name of this comparison among others.
 
     Returns:
         Rows of the table: dicts of JSON values.
@@ -70,17 +74,14 @@ def run_comparison(
     check_runs(variants, seeds, output, overwrite=overwrite)
     cells = [Cell(variant, seed) for variant in variants for seed in seeds]
     make_runner = functools.partial(_make_runner, output, overwrite, None if keep_weights else seeds[-1], devices)
-    results = {variant: {} for variant in variants}
-    rows = []
-    for number, (cell, result) in enumerate(run_cells(cells, make_runner, jobs or choose_jobs(len(cells))), 1):
+    progress = progress or Progress(len(cells))
+    results, rows = {variant: {} for variant in variants}, []
+    for cell, result in run_cells(cells, make_runner, jobs or choose_jobs(len(cells))):
         own = results[cell.variant]
         own[cell.seed] = result
-        _tell_cell(cell, result, number, len(cells))
-        if len(own) == len(seeds):
-            complete = {
-                variant: [own[seed] for seed in seeds] for variant, own in results.items() if len(own) == len(seeds)
-            }
-            rows = _write_tables(output, complete, seeds)
+        progress.tell(cell, result, pair)
+        known = {variant: [own[seed] for seed in seeds if seed in own] for variant, own in results.items() if own}
+        rows = _write_tables(output, known, is_complete=len(own) == len(seeds))
     try_write_comparison_report(output)
     return rows
 
@@ -92,13 +93,6 @@ def check_runs(variants: list[Variant], seeds: Sequence[int], output: pathlib.Pa
         check_variant(variant, len(seeds))
         for seed in seeds:
             Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
-
-
-def _tell_cell(cell, result, number, num_cells):
-    variant = cell.variant
-    labels = "" if variant.label_count is None else f", {variant.label_count} label(s) a class"
-    accuracy = 100 * result["target_accuracy"]
-    _LOG.info("Run %d of %d: %s%s, seed %d: %.1f %%", number, num_cells, variant.title, labels, cell.seed, accuracy)
 
 
 def _make_runner(output, overwrite, kept_seed, devices):
@@ -116,26 +110,29 @@ def _make_runner(output, overwrite, kept_seed, devices):
     return run
 
 
-def _write_tables(output, results, seeds):
+def _write_tables(output, results, *, is_complete):
+    """Writes the tables of the runs that have ended; if a line `is_complete`, with what their curves say."""
     rows = sort_rows([summarize(variant, own) for variant, own in results.items()])
+    if is_complete:
+        curves = {variant.folder: _read_curves(output, variant, own) for variant, own in results.items()}
+        rows = add_catch_up(rows, curves)
     configs = {variant.folder: variant.config.to_values() for variant in results}
     check_is_ours(output, _KIND, _OWN_FILES)
     files.mark_folder(output, _KIND)
     files.write_json(output / "table.json", {"configs": configs, "rows": rows})
     files.write_whole(output / "table.md", f"{format_table(rows)}\n\n{format_details(rows)}\n\n{_DETAILS}\n")
     files.write_whole(output / "table.csv", format_csv(results))
-    # Over the steps, one label count says what there is to see.
-    shown = [variant for variant in results if variant.label_count == max(rows, key=_label_count)["label_count"]]
-    curves = [
-        [read_curve(Run(run_folder(output, variant, seed), variant.configure(seed)).metrics) for seed in seeds]
-        for variant in shown
-    ]
-    save_accuracy_plot([summarize(variant, results[variant]) for variant in shown], curves, output / "accuracy.png")
+    if is_complete:
+        # Over the steps, one label count says what there is to see.
+        most = max(row["label_count"] or 0 for row in rows)
+        shown = [row for row in rows if (row["label_count"] or 0) == most]
+        save_accuracy_plot(shown, [curves[row["folder"]] for row in shown], output / "accuracy.png")
     return rows
 
 
-def _label_count(row):
-    return row["label_count"] or 0
+def _read_curves(output, variant, results):
+    runs = [Run(run_folder(output, variant, one["seed"]), variant.configure(one["seed"])) for one in results]
+    return [read_curve(run.metrics) for run in runs]
 
 
 def check_is_ours(output: pathlib.Path, kind: str, own_files: Sequence[str]) -> None:

@@ -4,10 +4,12 @@ import csv
 import io
 import statistics
 
+from jtln_tf.comparison.catching_up import Curve, find_catch_up
 from jtln_tf.comparison.differences import find_differences
 from jtln_tf.comparison.plan import Variant
-from jtln_tf.methods import YARDSTICKS
+from jtln_tf.methods import YARDSTICKS, Consecutive
 
+_GOAL = Consecutive.name
 # Figures of `result.json` whose means stand in a row.
 _MEANS = ("target_macro_accuracy", "target_loss", "target_top5_accuracy", "target_calibration_error")
 
@@ -28,6 +30,7 @@ def summarize(variant: Variant, results: list[dict]) -> dict:
         "target_accuracies": accuracies,
         **{name: _mean_of(results, name) for name in _MEANS},
         "train_seconds": statistics.mean(result["train_seconds"] for result in results),
+        "all_train_seconds": [result["train_seconds"] for result in results],
         "namesakes_nearest": [result["namesakes_nearest"] for result in shared] or None,
         "seeds": [result["seed"] for result in results],
         "steps": results[0]["steps"],
@@ -48,6 +51,26 @@ def sort_rows(rows: list[dict]) -> list[dict]:
         row["label_count"]: [other for other in rows if other["label_count"] == row["label_count"]] for row in rows
     }
     return [{**row, "differences": find_differences(row, by_count[row["label_count"]], YARDSTICKS)} for row in rows]
+
+
+def add_catch_up(rows: list[dict], curves: dict[str, list[Curve]]) -> list[dict]:
+    """Returns the rows with `catch_up`: when each reaches the last validation accuracy of consecutive training.
+
+    Args:
+        rows: What `sort_rows` returned.
+        curves: Steps and validation accuracies of each run, by the row's folder.
+    """
+    goals = {
+        (row["label_count"], tuple(row["seeds"])): row for row in rows if row["method"] == _GOAL and not row["changes"]
+    }
+    found = []
+    for row in rows:
+        goal = goals.get((row["label_count"], tuple(row["seeds"])))
+        if goal:
+            catch_up = find_catch_up(curves[row["folder"]], curves[goal["folder"]], row["all_train_seconds"])
+            row = {**row, "catch_up": catch_up and {**catch_up, "of_seconds": goal["train_seconds"]}}
+        found.append(row)
+    return found
 
 
 def format_table(rows: list[dict]) -> str:
@@ -80,7 +103,7 @@ def format_details(rows: list[dict]) -> str:
         *(f"minus {name}" for name in YARDSTICKS),
         "minus the best other",
     )
-    heads += ("loss", "top 5, %", "calibration error, %", "seconds")
+    heads += ("loss", "top 5, %", "calibration error, %", "seconds", f"seconds to {_GOAL}'s accuracy")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         best = row["differences"].get("best_other")
@@ -94,6 +117,7 @@ def format_details(rows: list[dict]) -> str:
             _format(row["target_top5_accuracy"], 100, ".1f"),
             _format(row["target_calibration_error"], 100, ".1f"),
             f"{row['train_seconds']:.0f}",
+            _format_catch_up(row.get("catch_up")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -105,6 +129,13 @@ def _format_difference(difference):
     low, high = difference["low"], difference["high"]
     interval = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
     return f"{100 * difference['mean']:+.1f}{interval}"
+
+
+def _format_catch_up(found):
+    if not found:
+        return ""
+    share = "" if found["runs"] == 1 else f", {100 * found['runs']:.0f} % of the runs"
+    return f"{found['seconds']:.1f} of {found['of_seconds']:.1f}{share}"
 
 
 def _format(value, factor, style):

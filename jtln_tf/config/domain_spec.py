@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import glob
 import urllib.parse
+from collections.abc import Sequence
 
 from jtln_tf.config.errors import InputError
 from jtln_tf.config.names import normalize_name
@@ -101,6 +103,14 @@ class DomainSpec:
                 f"`labels_per_class` must agree with per_class in the domain. Received: {per_class} and {self.text!r}."
             )
         return dataclasses.replace(self, per_class=per_class)
+
+    def with_classes(self, names: Sequence[str], *, keeps_per_class: bool = True) -> "DomainSpec":
+        """Returns the specification of the classes of these names alone, with or without its own `per_class`."""
+        replaced = ("classes", "exclude") if keeps_per_class else ("classes", "exclude", "per_class")
+        query = self.text.partition("?")[2]
+        kept = [item for item in query.split("&") if item and item.partition("=")[0] not in replaced]
+        classes = ",".join(urllib.parse.quote(glob.escape(name), safe="") for name in names)
+        return parse_domain_spec(f"{self.kind}:{self.name}?{'&'.join([*kept, f'classes={classes}'])}")
 
 
 def domain_options(kind: str) -> tuple[str, ...]:

@@ -30,15 +30,17 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
+    tuned: tuple[float, float] | None = None,
     parse: Callable[[str, str], object] | None = None,
 ) -> typing.Any:
     """Declares a field of a configuration dataclass, with its limits in the metadata.
 
     `choices` limits a text; `minimum` and `maximum` (both allowed) and `above` (itself not allowed) limit a number.
-    `parse` turns a text and the option's name into the value that the field holds, whose `text` JSON keeps.
+    `tuned` is the range of a positive number in which `jtln tune` looks for a good value. `parse` turns a text and the
+    option's name into the value that the field holds, whose `text` JSON keeps.
     """
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
-    return dataclasses.field(default=default, metadata={"help": help, "parse": parse, **limits})
+    return dataclasses.field(default=default, metadata={"help": help, "tuned": tuned, "parse": parse, **limits})
 
 
 class Section:

@@ -208,12 +208,15 @@ class TrainingConfig(Section):
         maximum=MOST_STEPS,
     )
     optimizer: str = option("adamw", "Optimizer.", choices=("adamw", "sgd"))
-    head_learning_rate: float = option(1e-3, "Peak learning rate of the two heads.", above=0.0, maximum=MOST_FACTOR)
+    head_learning_rate: float = option(
+        1e-3, "Peak learning rate of the two heads.", above=0.0, maximum=MOST_FACTOR, tuned=(1e-4, 1e-2)
+    )
     backbone_learning_rate: float = option(
         0.0,
         "Peak learning rate of the backbone and the neck; 0: 0.0001 for a pretrained backbone, else 0.001.",
         minimum=0.0,
         maximum=MOST_FACTOR,
+        tuned=(1e-5, 3e-3),
     )
     momentum: float = option(0.9, "Momentum of sgd.", minimum=0.0, maximum=0.9999)
     weight_decay: float = option(1e-4, "Decoupled weight decay.", minimum=0.0, maximum=MOST_FACTOR)

@@ -14,7 +14,7 @@ from jtln_tf.flags.options import flag_sections, preset_path
 
 _NAME = re.compile(r"[0-9A-Za-z][\w.-]{0,99}")
 # Beside the options of a configuration, what a line may set.
-_OWN_FLAGS = ("label_counts",)
+_OWN_FLAGS = ("label_counts", "preset")
 _MOST_BYTES = 2**20
 
 
@@ -40,7 +40,7 @@ def read_pairs(path: str | os.PathLike, flag_values: flags.FlagValues = flags.FL
             if not words:
                 continue
             name, own = _check_name(words[0], found), words[1:]
-            found[name] = with_flags(own, flag_values)
+            found[name] = with_flags(own, flag_values, others=_OWN_FLAGS)
             # Joined to an absolute path, nothing but that is left.
             found[name].data_root = os.path.join(flag_values.data_root, found[name].data_root)
         except (ValueError, flags.Error, InputError) as error:
@@ -74,12 +74,14 @@ def _check_name(name, known):
     return name
 
 
-def with_flags(words: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> flags.FlagValues:
+def with_flags(
+    words: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS, *, others: Sequence[str] = ()
+) -> flags.FlagValues:
     """Returns parsed flags with some more of them set, written `--name=value`; raises `InputError` for other words.
 
-    They must be options of a configuration, `--label_counts` or `--preset`.
+    They must be options of a configuration, or among `others`.
     """
-    allowed = {name for names in flag_sections().values() for name in names} | {*_OWN_FLAGS, "preset"}
+    allowed = {name for names in flag_sections().values() for name in names}.union(others)
     for word in words:
         name = word.removeprefix("--").partition("=")[0]
         if not word.startswith("--") or not {name, name.removeprefix("no")} & allowed:

@@ -15,7 +15,9 @@ class Joint(TargetOnly):
     title = "joint without OT"
     reports = ("source_loss", "target_loss")
 
-    source_weight: float = option(1.0, "Weight of the source classification loss.", minimum=0.0, maximum=MOST_FACTOR)
+    source_weight: float = option(
+        1.0, "Weight of the source classification loss.", minimum=0.0, maximum=MOST_FACTOR, tuned=(0.1, 10.0)
+    )
 
     def stages(self, steps):
         """Returns one stage on both domains."""

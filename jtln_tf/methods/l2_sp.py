@@ -26,9 +26,15 @@ class L2SP(Consecutive):
     reports = (*Consecutive.reports, "starting_point_loss", "target_head_loss")
 
     l2_sp_alpha: float = option(
-        0.01, "l2_sp: weight of the distance to the starting point.", minimum=0.0, maximum=MOST_FACTOR
+        0.01,
+        "l2_sp: weight of the distance to the starting point.",
+        minimum=0.0,
+        maximum=MOST_FACTOR,
+        tuned=(1e-4, 1.0),
     )
-    l2_sp_beta: float = option(0.01, "l2_sp: weight of the size of the target head.", minimum=0.0, maximum=MOST_FACTOR)
+    l2_sp_beta: float = option(
+        0.01, "l2_sp: weight of the size of the target head.", minimum=0.0, maximum=MOST_FACTOR, tuned=(1e-4, 1.0)
+    )
 
     def make_state(self, network, cost=None):
         """Returns the starting point, a copy of the backbone's trained weights; `InputError` if there are none."""

@@ -13,6 +13,7 @@ VERBS = {
     "predict": ("predict", "classify image files with an exported network"),
     "launch": ("launch", "train in several processes on this machine"),
     "compare": ("compare", "train several methods on the same data, and write their table"),
+    "tune": ("tune", "look for good settings of a method, by validation images"),
     "describe": ("describe_data", "look at a data set: classes, sizes, unreadable and duplicate images"),
     "report": ("report", "write a page that shows a run or a comparison"),
     "evaluate": ("evaluate", "measure the network of a run on a split"),

@@ -115,7 +115,8 @@ def _configure(text, values):
     if name not in METHODS:
         raise InputError(f"`methods` must be of {', '.join(METHODS)}. Received: {name}.")
     try:
-        return config_from_flags(name, with_flags([f"--{one}" for one in filter(None, changes.split("&"))], values))
+        words = [f"--{one}" for one in filter(None, changes.split("&"))]
+        return config_from_flags(name, with_flags(words, values, others=("flagfile",)))
     except flags.Error as error:
         raise InputError(
             f"`methods` must name flags of a configuration behind ?. Received: {text!r} ({error})."

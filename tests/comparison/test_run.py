@@ -81,7 +81,7 @@ def test_label_counts_are_columns_beside_their_difference_to_the_probe(trained, 
     ]
     details = (tmp_path / "table.md").read_text().splitlines()[8]
     expected = (
-        "| joint without OT | 1 | 56.0 ± 7.1 | +1.0 (+1.0 to +1.0) | | +1.0 (+1.0 to +1.0), linear probe | | | | 10 |"
+        "| joint without OT | 1 | 56.0 ± 7.1 | +1.0 (+1.0 to +1.0) | | +1.0 (+1.0 to +1.0), linear probe | | | | 10 | |"
     )
     assert details.replace("  ", " ") == expected
     lines = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
@@ -96,14 +96,15 @@ def test_label_counts_are_columns_beside_their_difference_to_the_probe(trained, 
 
 
 def test_several_pairs_have_tables_of_their_own_and_one_of_all(trained, tmp_path):
-    pairs = {name: variants("linear_probe", "joint", "jtln", data=data) for name, data in (("b", DATA), ("a", DATA))}
+    pairs = {name: variants("linear_probe", "joint", "jtln", "consecutive") for name in ("b", "a")}
     rows = run_pairs(pairs, range(2), tmp_path / "out")
-    assert list(rows) == ["b", "a"] and trained[0] == "b/linear_probe/seed0" and len(trained) == 12
+    assert rows["b"][1]["catch_up"] == {"runs": 1.0, "steps": 1, "seconds": 9.6, "of_seconds": 9.6}
+    assert list(rows) == ["b", "a"] and trained[0] == "b/linear_probe/seed0" and len(trained) == 16
     lines = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| b", "| a", "| mean of 2 lines"]
-    assert lines[-1].startswith("- JTLN minus joint without OT: +0.0")
+    assert "- JTLN minus joint without OT: +0.0 (+0.0 to +0.0)" in lines
     table = list(csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines()))
-    assert len(table) == 12 and table[0]["pair"] == "b" and table[-1]["method"] == "jtln"
+    assert len(table) == 16 and table[0]["pair"] == "b" and table[-1]["method"] == "consecutive"
     del trained[:]
     assert run_pairs(pairs, range(2), tmp_path / "out") == rows and trained == []
     (tmp_path / "mine").mkdir()

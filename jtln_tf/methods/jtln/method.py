@@ -32,7 +32,9 @@ class Jtln(Joint):
     )
     uses_costs = True
 
-    transport_weight: float = option(1.0, "Weight of the optimal transport loss.", minimum=0.0, maximum=MOST_FACTOR)
+    transport_weight: float = option(
+        1.0, "Weight of the optimal transport loss.", minimum=0.0, maximum=MOST_FACTOR, tuned=(0.1, 10.0)
+    )
     transport_images: str = option(
         "source", "Images on which the transport loss is taken.", choices=("source", "target", "both")
     )
@@ -65,6 +67,7 @@ class Jtln(Joint):
         "Entropic regularization, in units of the cost matrix: mkmmd and uniform span 0 to 1.",
         minimum=1e-6,
         maximum=1e6,
+        tuned=(0.01, 0.1),
     )
     sinkhorn_threshold: float = option(
         1e-3, "L1 error of the marginals at which Sinkhorn stops.", minimum=1e-9, maximum=1.0

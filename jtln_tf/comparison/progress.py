@@ -1,0 +1,30 @@
+"""What is told while the runs of a comparison end, one after the other."""
+
+import logging
+import time
+
+from jtln_tf.comparison.jobs import Cell
+from jtln_tf.monitoring.progress import format_seconds
+
+_LOG = logging.getLogger("jtln_tf.comparison")
+
+
+class Progress:
+    """Tells of each run its place among all, its accuracy, and how long the others will take at the pace so far."""
+
+    def __init__(self, num_runs: int):
+        """Begins to measure time; `num_runs` is the number of runs in all comparisons."""
+        self._num_runs, self._num_ended, self._started = num_runs, 0, time.monotonic()
+
+    def tell(self, cell: Cell, result: dict, pair: str = "") -> None:
+        """Tells of a run that has ended; `pair` is the name of its comparison if there are several."""
+        self._num_ended += 1
+        labels = None if cell.variant.label_count is None else f"{cell.variant.label_count} label(s) a class"
+        words = ", ".join(filter(None, (pair, cell.variant.title, labels, f"seed {cell.seed}")))
+        left = self._num_runs - self._num_ended
+        pace = (time.monotonic() - self._started) / self._num_ended
+        _LOG.info(
+            "Run %d of %d: %s: %.1f %%%s",
+            *(self._num_ended, self._num_runs, words, 100 * result["target_accuracy"]),
+            f" (about {format_seconds(left * pace)} left)" if left else "",
+        )
