@@ -106,7 +106,7 @@ def find_logme(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _maximize_evidence(squares, parts, rest, count, width):
-    """Returns the largest log evidence, by MacKay's updates; `parts` are of the goal along the left vectors, squared."""
+    """Returns the largest log evidence, by MacKay's updates; `parts` are the goal's squares along the left vectors."""
     alpha = beta = 1.0
     for _ in range(_MOST_UPDATES):
         ratio = alpha / beta
