@@ -12,6 +12,8 @@ from jtln_tf.comparison.differences import describe_differences
 from jtln_tf.methods import DEFAULT_METHOD, YARDSTICKS
 
 KIND = "comparisons"
+# A rank correlation of fewer lines says nothing.
+_LEAST_RELATED = 4
 OVERVIEW_FILES = ("table.json", "table.md", "table.csv")
 
 
@@ -54,7 +56,7 @@ def format_overview(rows: dict[str, list[dict]]) -> str:
         means = [f"{100 * statistics.mean(line[title]['target_accuracy'] for line in whole):.1f}" for title in titles]
         text.append(f"| mean of {len(whole)} lines | | {' | '.join(means)} |{' |' * (len(heads) - len(titles) - 2)}")
     if main and len(whole) > 1:
-        text += ["", *_describe_gains(whole, titles, main)]
+        text += ["", *_describe_gains(whole, titles, main), *_describe_relations(lines.values(), main)]
     return "\n".join(text)
 
 
@@ -74,6 +76,33 @@ def _describe_gains(lines, titles, main):
                 [line[main]["target_accuracy"] - line[title]["target_accuracy"] for line in lines]
             )
             yield f"- {main} minus {title}: {100 * gain.mean:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+
+
+def _describe_relations(lines, main):
+    """Yields the rank correlation of each score before training with the gain over the first yardstick."""
+    from scipy import stats
+
+    known = [
+        (_join_scores(line), line[main]["differences"][YARDSTICKS[0]]["mean"])
+        for line in lines
+        if _is_known(line, main)
+    ]
+    for name in dict.fromkeys(name for scores, _ in known for name in scores):
+        pairs = [(scores[name], gain) for scores, gain in known if name in scores]
+        if len(pairs) >= _LEAST_RELATED and all(len(set(values)) > 1 for values in zip(*pairs, strict=True)):
+            found = stats.spearmanr(*zip(*pairs, strict=True))
+            yield (
+                f"- rank correlation of {name} with {main} minus {YARDSTICKS[0]}: {found.statistic:+.2f} "
+                f"({len(pairs)} lines, p = {found.pvalue:.2g})"
+            )
+
+
+def _is_known(line, main):
+    return main in line and YARDSTICKS[0] in line[main]["differences"]
+
+
+def _join_scores(line):
+    return {name: score for row in line.values() for name, score in row["transferability"].items()}
 
 
 def _format_difference(difference):

@@ -29,6 +29,7 @@ def summarize(variant: Variant, results: list[dict]) -> dict:
         "target_accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         "target_accuracies": accuracies,
         **{name: _mean_of(results, name) for name in _MEANS},
+        **_mean_scores(results),
         "train_seconds": statistics.mean(result["train_seconds"] for result in results),
         "all_train_seconds": [result["train_seconds"] for result in results],
         "namesakes_nearest": [result["namesakes_nearest"] for result in shared] or None,
@@ -36,6 +37,14 @@ def summarize(variant: Variant, results: list[dict]) -> dict:
         "steps": results[0]["steps"],
         "versions": results[0]["versions"],
     }
+
+
+def _mean_scores(results):
+    """Returns the means of what the runs say of how the source serves the target, if they do."""
+    scores = [result.get("transferability", {}) for result in results]
+    found = {name: statistics.mean(score[name] for score in scores) for name in scores[0] if all(scores)}
+    agreement = _mean_of(results, "transport_agreement")
+    return {"transferability": found | ({} if agreement is None else {"agreement": agreement})}
 
 
 def _mean_of(results, name):

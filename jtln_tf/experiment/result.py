@@ -14,6 +14,7 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.export.check import check_export
 from jtln_tf.export.layout import ExportOptions, Samples
 from jtln_tf.export.saved_model import export_network
+from jtln_tf.features.transferability import score_transferability
 from jtln_tf.trainer.checkpoints import TrainingState
 
 _LOG = logging.getLogger("jtln_tf")
@@ -29,6 +30,10 @@ def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
     trains_source = any("source" in stage.domains for stage in stages)
     on_target = evaluate(reader, inputs["target"])
     on_source = evaluate(reader, inputs["source"], head="source") if trains_source and len(source.test) else None
+    scores = {}
+    if not stages and config.method.uses_start and config.network.start == "strong":
+        # The network is what every method begins with.
+        scores["transferability"] = score_transferability(reader, inputs["target"].train)
     run.write_evaluation({"target": on_target.to_json(), "source": on_source and on_source.to_json()})
     return {
         "method": config.method.name,
@@ -51,6 +56,7 @@ def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
         "bad_images_left_out": source.num_bad_images + target.num_bad_images,
         **_describe_costs(run),
         **config.method.describe(assembly.model.method_state),
+        **scores,
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,

@@ -1,0 +1,32 @@
+import numpy as np
+from scipy import stats
+
+from jtln_tf.comparison.overview import format_overview
+
+
+def make_rows(gain, scores, others=("linear_probe",)):
+    rows = [{"method": name, "title": name, "target_accuracy": 0.5, "transferability": {}} for name in others]
+    rows[0]["transferability"] = scores
+    ours = {"method": "jtln", "title": "JTLN", "target_accuracy": 0.5 + gain, "transferability": {"agreement": gain**3}}
+    found = {"linear_probe": {"mean": gain, "low": gain - 0.01, "high": gain + 0.01}}
+    rows = [{"differences": {}, "label_count": None, **row} for row in rows]
+    return [*rows, {"differences": found, "label_count": None, **ours}]
+
+
+def test_scores_before_training_are_ranked_beside_the_gain():
+    gains = [0.01, 0.2, 0.05, -0.03, 0.11]
+    leep = np.random.default_rng(0).random(5)
+    rows = {f"pair{n}": make_rows(gain, {"leep": leep[n], "same": 1.0}) for n, gain in enumerate(gains)}
+    text = format_overview(rows).splitlines()
+    assert text[2] == "| pair0 |  | 50.0 | 51.0 | +1.0 (+0.0 to +2.0) |  |  |"
+    assert text[7].startswith("| mean of 5 lines | | 50.0 | 56.8 |")
+    t = stats.t.interval(0.95, 4, np.mean(gains), stats.sem(gains))
+    assert f"- JTLN minus linear_probe: +6.8 ({100 * t[0]:+.1f} to {100 * t[1]:+.1f})" in text
+    expected = stats.spearmanr(leep, gains).statistic
+    (line,) = [line for line in text if "leep" in line]
+    assert line.startswith(f"- rank correlation of leep with JTLN minus linear_probe: {expected:+.2f} (5 lines")
+    # The cube keeps the order; of a score that is the same everywhere nothing can be said.
+    assert any("of agreement with JTLN minus linear_probe: +1.00" in line for line in text) and "same" not in " ".join(
+        text
+    )
+    assert "rank correlation" not in format_overview(dict(list(rows.items())[:3]))
