@@ -24,7 +24,7 @@ FLOORS = [
     ["report"],
     ["monitoring", "evaluation", "description", "export"],
     ["experiment"],
-    ["comparison"],
+    ["comparison", "prediction"],
     ["flags"],
     ["tools"],
 ]
@@ -65,6 +65,7 @@ LIGHT_MODULES = [
     "jtln_tf.experiment.workdir",
     "jtln_tf.methods",
     "jtln_tf.flags",
+    "jtln_tf.prediction.inputs",
     "jtln_tf.tools.command",
 ]
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60

@@ -5,6 +5,7 @@ from jtln_tf.data.domain import DividedDomain, Domain, divide_domain, list_domai
 from jtln_tf.data.duplicates import digest_pixels, find_shared
 from jtln_tf.data.examples import Examples
 from jtln_tf.data.reading.decoding import decode_image, explain_error
+from jtln_tf.data.reading.foreign_formats import FOREIGN_SUFFIXES
 from jtln_tf.data.reading.images import Files, Images
 from jtln_tf.data.reading.pillow_formats import to_png
 from jtln_tf.data.reading.refusals import decode_or_explain

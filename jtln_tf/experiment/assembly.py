@@ -11,7 +11,7 @@ from jtln_tf.backbones import check_backbone_files, identify_backbone, is_saved_
 from jtln_tf.config import SIDES, InputError, NetworkConfig
 from jtln_tf.costs.config import check_cost_files
 from jtln_tf.costs.matrix import CostMatrix
-from jtln_tf.data import Domain, load_domains
+from jtln_tf.data import Domain, list_domain, load_domains
 from jtln_tf.data.lost_images import tell_lost_images
 from jtln_tf.distribution import replicas_of
 from jtln_tf.experiment.config import ExperimentConfig
@@ -158,13 +158,30 @@ def plain_network(config: ExperimentConfig, setup: Setup) -> keras.Model:
     return network
 
 
+def load_network(run: Run) -> tuple[keras.Model, dict[str, list[str]]]:
+    """Loads the network of a run with the class names of its heads, by side; decodes no image.
+
+    Raises `InputError` if it has no checkpoint.
+    """
+    config, class_names = run.config, run.read_classes()
+    data, size = config.data, config.data.image_size or usual_image_size(config.network.backbone)
+    # As in `load_domains`.
+    size = size or max(
+        list_domain(spec, data_root=data.data_root, cache_dir=data.cache_dir).image_size
+        for spec in (data.source, data.target)
+    )
+    counts = [len(class_names[side]) for side in SIDES]
+    network = build_network(config.network, *counts, image_shape=(size, size, data.channels))
+    _restore(run, network)
+    return network, class_names
+
+
 def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:
     """Loads the network of a run with its domains; `InputError` if classes have changed or it has no checkpoint."""
     domains = load_run_domains(run.config)
     run.check_classes(class_names(domains))
     network = build_run_network(run.config, domains)
-    if not restore_network(run.checkpoints, network, run.name):
-        raise InputError(f"`workdir` must hold a run with a checkpoint. Received: {str(run.folder)!r}.")
+    _restore(run, network)
     return network, domains
 
 
@@ -174,6 +191,11 @@ def start_network(config: NetworkConfig, setup: Setup) -> None:
         start_neck(setup.trained, setup.inputs, is_whitened=config.neck == "whitened")
     if config.start == "strong":
         imprint_heads(setup.trained, setup.inputs)
+
+
+def _restore(run, network):
+    if not restore_network(run.checkpoints, network, run.name):
+        raise InputError(f"`workdir` must hold a run with a checkpoint. Received: {str(run.folder)!r}.")
 
 
 def _read_costs(run, found):

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 
 from jtln_tf import files
-from jtln_tf.config import InputError, MissingInputError
+from jtln_tf.config import SIDES, InputError, MissingInputError
 from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
 from jtln_tf.experiment.config import CHANGEABLE, ExperimentConfig, describe_differences
 from jtln_tf.experiment.sealed_json import read_sealed, write_sealed
@@ -228,14 +228,20 @@ class Run:
         for name, own_names in _OWN_FOLDERS.items():
             files.remove_marked(self.folder / name, name, own_names, "workdir")
 
+    def read_classes(self) -> dict[str, list[str]]:
+        """Returns the class names of the heads, by side; `InputError` if the file is damaged."""
+        path = str(self.folder / _CLASSES_FILE)
+        known = read_sealed(self.folder / _CLASSES_FILE, self.name)
+        for side in SIDES:
+            if not isinstance(known.get(side), list) or not all(isinstance(name, str) for name in known[side]):
+                raise InputError(f"`workdir` must hold a run that can be read. Received: {path!r}: no {side} classes.")
+        return {side: known[side] for side in SIDES}
+
     def check_classes(self, class_names: dict[str, tuple[str, ...]]) -> None:
         """Raises `InputError` if a class has gone, come or moved: the heads would name the wrong ones."""
-        known = read_sealed(self.folder / _CLASSES_FILE, self.name)
+        known = self.read_classes()
         for side, names in class_names.items():
-            ours = known.get(side)
-            if not isinstance(ours, list) or not all(isinstance(name, str) for name in ours):
-                path = str(self.folder / _CLASSES_FILE)
-                raise InputError(f"`workdir` must hold a run that can be read. Received: {path!r}: no {side} classes.")
+            ours = known[side]
             if ours != list(names):
                 changed = sorted(set(ours) ^ set(names))
                 difference = ", ".join(map(repr, changed[:3])) or "none, only the order differs"

@@ -15,7 +15,6 @@ from jtln_tf.config import InputError, MissingInputError, RunStoppedError
 from jtln_tf.export.card import describe_export, write_card, write_checksums
 from jtln_tf.export.formats import check_formats, write_formats
 from jtln_tf.export.layout import (
-    CLASSES_FILE,
     CLASSES_NAME,
     KIND,
     OWN_NAMES,
@@ -143,22 +142,37 @@ def _new_folder(folder):
 
 
 def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
-    """Loads what `export_network` wrote: `(signatures, class_names)`, functions by name and class names by head."""
+    """Loads what `export_network` wrote: `(signatures, class_names)`, functions by name and class names by head.
+
+    The folder is that of the export, or of one version in it; of several versions, the largest is loaded.
+    """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise MissingInputError(f"`model` must name an existing folder. Received: {str(folder)!r}.")
     try:
         # A pipe would be waited for.
-        if not (folder / CLASSES_FILE).is_file():
-            raise FileNotFoundError(CLASSES_FILE)
-        class_names = json.loads((folder / CLASSES_FILE).read_text("utf-8"))
+        version = _find_version(folder)
+        classes_file = version / "assets" / CLASSES_NAME
+        if not classes_file.is_file():
+            raise FileNotFoundError(classes_file)
+        class_names = json.loads(classes_file.read_text("utf-8"))
         class_names = {side: list(class_names[side]) for side in sorted({*class_names, "target"})}
         with tempfile.TemporaryDirectory() as plain:
             # TensorFlow takes characters like [ in the path of the variables for a pattern.
-            os.symlink((folder / VERSION).absolute(), os.path.join(plain, KIND))
+            os.symlink(version.absolute(), os.path.join(plain, KIND))
             model = tf.saved_model.load(os.path.join(plain, KIND))
         signatures = {name: model.signatures[name] for name in SIGNATURES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, tf.errors.OpError) as error:
-        raise InputError(f"`model` must be an exported network. Received: {str(folder)!r}.") from error
+        rule = "`model` must be an exported network or the folder of a run"
+        raise InputError(f"{rule}. Received: {str(folder)!r}.") from error
     # The functions live only as long as the model that they came from.
     return signatures | {"model": model}, class_names
+
+
+def _find_version(folder):
+    """Returns the folder of a SavedModel: the folder itself, or the one in it whose whole number is the largest."""
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    # As TensorFlow Serving chooses. Other digits of Unicode are none for it.
+    versions = [one for one in folder.iterdir() if one.name.isdecimal() and one.name.isascii() and one.is_dir()]
+    return max(versions, key=lambda one: int(one.name), default=folder / VERSION)

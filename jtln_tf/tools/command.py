@@ -10,13 +10,13 @@ import sys
 # Verbs in the order in which a person meets them, with the module of each and what it does.
 VERBS = {
     "train": ("train", "train, evaluate and export one network from two folders of images"),
-    "predict": ("predict", "classify image files with an exported network"),
+    "predict": ("predict", "classify image files with a run or an export"),
     "launch": ("launch", "train in several processes on this machine"),
     "compare": ("compare", "train several methods on the same data, and write their table"),
     "tune": ("tune", "look for good settings of a method, by validation images"),
     "describe": ("describe_data", "look at a data set: classes, sizes, unreadable and duplicate images"),
     "report": ("report", "write a page that shows a run or a comparison"),
-    "evaluate": ("evaluate", "measure the network of a run on a split"),
+    "evaluate": ("evaluate", "measure the network of a run on a split, or on new photos"),
     "export": ("export", "write the network of a run as a SavedModel"),
     "cost": ("build_cost_matrix", "find how classes are related, and keep it as a file"),
     "layers": ("layers", "list the layers of a backbone"),

@@ -1,20 +1,29 @@
-"""Evaluates a trained run on a split of its domains.
+"""Evaluates a trained run on a split of its domains, or on new labelled images.
 
     jtln evaluate --workdir=runs/digits --split=test
+    jtln evaluate --workdir=runs/digits --target=photos/new
 
-Prints accuracy, macro accuracy and a row for each class of the target; --json adds the confusion matrix.
+Prints accuracy, macro accuracy and a row for each class of the target; --json adds the confusion matrix. Of new images,
+one folder for each class, all are taken unless --split is given. Those that cannot be read are named on stderr and
+skipped; the exit status is 3 then.
 """
 
 import json
+import sys
 
 from absl import flags
 
+from jtln_tf.config import domain_of_path, parse_domain_spec
 from jtln_tf.experiment.workdir import Run
-from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.files import escape_name
+from jtln_tf.tools.program import SOME_NOT_READ, load_tensorflow, require_flags, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
-flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to evaluate on.")
-flags.DEFINE_enum("head", "target", ["source", "target"], "Head to evaluate, on its own domain.")
+flags.DEFINE_string("target", "", "New labelled images: a domain such as folder:new, or a path; empty: the run's own.")
+flags.DEFINE_enum(
+    "split", None, ["train", "validation", "test"], "Images to evaluate on; by default test, or all of --target."
+)
+flags.DEFINE_enum("head", "target", ["source", "target"], "Head to evaluate, on its own domain or on --target.")
 flags.DEFINE_bool("json", False, "Print everything as JSON.")
 
 
@@ -23,25 +32,52 @@ def main():
     values = flags.FLAGS
     require_flags("workdir")
     run = Run.open(values.workdir)
+    if values.target:
+        parse_domain_spec(domain_of_path(values.target))
 
     load_tensorflow()
+    if values.target:
+        _evaluate_new(run)
+        return
     from jtln_tf.data.lost_images import tell_lost_images
     from jtln_tf.evaluation import evaluate
     from jtln_tf.experiment.assembly import load_trained
 
     network, domains = load_trained(run)
-    domain = domains[values.head]
+    domain, split = domains[values.head], values.split or "test"
     with tell_lost_images(domain):
-        result = evaluate(network, domain, split=values.split, head=values.head)
-    if values.json:
-        print(json.dumps(result.to_json()))
+        result = evaluate(network, domain, split=split, head=values.head)
+    _print(result, f"{split} images of {domain.name}", {})
+
+
+def _evaluate_new(run):
+    from jtln_tf.prediction.new_images import evaluate_new
+
+    values = flags.FLAGS
+    found = evaluate_new(run, values.target, head=values.head, split=values.split)
+    for name, reason in found.not_read.items():
+        print(f"not read: {name!r}: {''.join(escape_name(reason))}", file=sys.stderr)
+    for side, count in found.trained_on.items():
+        if count:
+            print(f"{count} of these images are also training images of the run's {side}.", file=sys.stderr)
+    what = f"{values.split} images" if values.split else "images"
+    mistakes = [mistake._asdict() | {"name": found.names[mistake.image]} for mistake in found.result.mistakes]
+    more = {"mistakes": mistakes, "not_read": found.not_read, "trained_on": found.trained_on}
+    _print(found.result, f"{what} of {values.target}, {len(found.not_read)} not read", more)
+    if found.not_read:
+        sys.exit(SOME_NOT_READ)
+
+
+def _print(result, images, more):
+    if flags.FLAGS.json:
+        print(json.dumps(result.to_json() | more))
         return
     width = max(len(name) for name in result.class_names)
     for row in result.to_json()["classes"]:
         accuracy = "no images" if row["accuracy"] is None else f"{100 * row['accuracy']:5.1f} %"
         print(f"{row['class']:{width}}  {accuracy}  ({row['images']} images)")
     print(f"\naccuracy {100 * result.accuracy:.1f} %, macro accuracy {100 * result.macro_accuracy:.1f} %")
-    print(f"({result.num_images} {values.split} images of {domain.name})")
+    print(f"({result.num_images} {images})")
 
 
 def run():

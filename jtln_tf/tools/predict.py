@@ -1,77 +1,90 @@
-"""Predicts the classes of image files with an exported network.
+"""Predicts the classes of image files with the network of a run or an export.
 
-    jtln predict --model=runs/digits/export image.png another.jpg
+    jtln predict --model=runs/digits image.png photos/ 'more/*.jpg'
+    find photos -name '*.jpg' -print0 | jtln predict --model=exports/digits --format=csv - > classes.csv
 
-Prints one JSON line for each image: the likeliest classes of the chosen head with their probabilities. Images that
-cannot be read are named at the end.
+Images are files, folders (searched at any depth), quoted patterns, and `-` for paths on stdin, one a line or ended by
+zero bytes. Prints one JSON line, or row, for each image in that order, as it comes: the likeliest classes of the chosen
+head with their probabilities. Images that cannot be read are named on stderr and skipped; the exit status is 3 then.
 """
 
+import itertools
 import os
-import pathlib
+import signal
+import sys
 
 from absl import flags
 
-from jtln_tf.config import InputError, MissingInputError, NonFiniteLossError
-from jtln_tf.files import to_json
-from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
+from jtln_tf.config import InputError
+from jtln_tf.files import escape_name
+from jtln_tf.prediction.inputs import check_arguments, check_list, expand_arguments, read_batches, read_list
+from jtln_tf.prediction.writers import FORMATS, Writer, open_output
+from jtln_tf.tools.program import SOME_NOT_READ, check_output, load_tensorflow, require_flags, run_program
 
-# Bad images that the error names.
-_NAMED = 20
-
-flags.DEFINE_string("model", "", "Folder of the export.")
+flags.DEFINE_string("model", "", "Folder of a run or of an export.")
 flags.DEFINE_enum("head", "target", ["source", "target"], "Head whose classes are predicted.")
-flags.DEFINE_integer("top", 3, "Classes to print for each image.", lower_bound=1, upper_bound=100_000)
+flags.DEFINE_integer("top_k", 3, "Most classes for each image.", lower_bound=1, upper_bound=100_000)
+flags.DEFINE_string(
+    "list", "", "List of images: a text with a path in each line, or a .csv, .tsv or .jsonl with a column path."
+)
+flags.DEFINE_enum("format", None, FORMATS, "JSON lines, or a table; by default as --output ends, or else jsonl.")
+flags.DEFINE_string("output", "", "File for the predictions, written whole; empty: stdout.")
+flags.DEFINE_bool("overwrite", False, "Replace the file of --output.")
 
 
 def main(arguments):
     """Reads the images, predicts and prints."""
     values = flags.FLAGS
     require_flags("model")
-    for path in arguments:
-        if not os.path.lexists(path):
-            raise MissingInputError(f"`images` must name existing files. Received: {path!r}.")
-        # A pipe or a device would be waited for.
-        if not os.path.isfile(path):
-            raise InputError(f"`images` must be plain files. Received: {path!r}.")
+    if not arguments and not values.list:
+        raise InputError("`images` must be given. Received: nothing. Hint: files, folders, patterns, - or --list.")
+    form = values.format or ("csv" if values.output.endswith(".csv") else "jsonl")
+    if values.output:
+        check_output(values.output, (f".{form}",))
+    check_arguments(arguments)
+    if values.list:
+        check_list(values.list)
 
     load_tensorflow()
-    import numpy as np
-    import tensorflow as tf
+    from jtln_tf.prediction.classifier import load_classifier
 
-    from jtln_tf.data import explain_error, to_png
-    from jtln_tf.export.saved_model import load_export
-    from jtln_tf.files import first_line
+    classifier = load_classifier(values.model)
+    class_names = classifier.require_head(values.head)
+    paths = itertools.chain(
+        expand_arguments(arguments, sys.stdin.buffer), read_list(values.list) if values.list else ()
+    )
+    try:
+        with open_output(values.output) as file:
+            writer = Writer(file, form, class_names, values.top_k)
+            num_images, num_bad = _predict(classifier, paths, writer, values.head)
+    except BrokenPipeError:
+        # Whoever read the output, `head` for example, has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    print(f"{num_images} images, {num_bad} not read", file=sys.stderr)
+    if num_bad:
+        sys.exit(SOME_NOT_READ)
 
-    signatures, class_names = load_export(values.model)
-    if values.head not in class_names:
-        raise InputError(f"`head` must be {' or '.join(class_names)}, which the export has. Received: {values.head!r}.")
-    names = class_names[values.head]
-    refused = []
-    for path in arguments:
-        try:
-            encoded = tf.constant([to_png(pathlib.Path(path).read_bytes())])
-            answer = signatures["probabilities"](image_bytes=encoded)
-            if answer["error"][0] != "":
-                raise ValueError(answer["error"][0].numpy().decode())
-            probabilities = answer[values.head][0].numpy()
-        except (tf.errors.OpError, OSError, ValueError) as error:
-            reason = explain_error(error) if isinstance(error, tf.errors.OpError) else first_line(error)
-            refused.append(f"{path!r} ({reason})")
-            continue
-        if not np.isfinite(probabilities).all():
-            raise NonFiniteLossError(f"`model` must give finite probabilities. Received: NaN for {path!r}.")
-        best = probabilities.argsort()[::-1][: values.top]
-        classes = [{"class": names[index], "probability": round(float(probabilities[index]), 6)} for index in best]
-        print(to_json({"image": path, "classes": classes}), flush=True)
-    if refused:
-        more = f" and {len(refused) - _NAMED} more" if refused[_NAMED:] else ""
-        rule = "`images` must be JPEG, PNG, WebP, GIF, BMP or TIFF files"
-        raise InputError(f"{rule}. Received: {', '.join(refused[:_NAMED])}{more}.")
+
+def _predict(classifier, paths, writer, head):
+    """Writes what is predicted; returns the number of images, and of those that were not read."""
+    num_images = num_bad = 0
+    for files in read_batches(paths):
+        for file, probabilities, reason in zip(files, *classifier.classify(files, head), strict=True):
+            num_images += 1
+            if reason:
+                num_bad += 1
+                print(f"not read: {file.path!r}: {''.join(escape_name(reason))}", file=sys.stderr, flush=True)
+                writer.write_error(file.path, reason)
+            else:
+                writer.write(file.path, probabilities)
+        writer.flush()
+    return num_images, num_bad
 
 
 def run():
     """Runs the program."""
-    run_program(main, __doc__, positional="images")
+    run_program(main, __doc__, positional="images", needs_positional=False)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from jtln_tf.tools.messages import show_messages
 # Exit statuses. EX_TEMPFAIL of sysexits.h says "try again", which neither bad input nor a divergence does, and which a
 # process that a signal has killed before it could save anything (128 + 15) does not say either.
 _STOPPED, _DIVERGED, _INTERRUPTED, _TRY_AGAIN = 2, 1, 130, os.EX_TEMPFAIL
+# All is done but for images that cannot be read.
+SOME_NOT_READ = 3
 
 
 # What people who know other programs try, and what it is called here.
@@ -35,6 +37,7 @@ _OTHER_NAMES = {
     "learning_rate": "--head_learning_rate and --backbone_learning_rate",
     "output_dir": "--workdir",
     "gpus": "--strategy",
+    "top": "--top_k",
 }
 
 
@@ -43,6 +46,7 @@ def run_program(
     description: str,
     *,
     positional: str | None = None,
+    needs_positional: bool = True,
     domains: tuple[str, ...] = (),
     main_flags: tuple[str, ...] = (),
 ) -> None:
@@ -56,6 +60,7 @@ def run_program(
         main: Called without arguments, or with the list of what is no flag if `positional` names it.
         description: Shown by `--help`, before the flags.
         positional: What the arguments that are no flags are called in messages; None allows none.
+        needs_positional: Whether there must be any.
         domains: Flags of domains that such arguments may stand for, in this order.
         main_flags: Flags that `--help` shows behind those of the domains; empty shows all.
     """
@@ -72,7 +77,7 @@ def run_program(
             arguments = []
         if arguments and positional is None:
             raise InputError(f"Arguments must be flags, written --name=value. Received: {arguments[0]!r}.")
-        if positional is not None and not arguments:
+        if positional is not None and needs_positional and not arguments:
             raise InputError(f"`{positional}` must be given. Received: nothing.")
         main(*([arguments] if positional else []))
     except (InputError, RunStoppedError, flags.Error) as error:

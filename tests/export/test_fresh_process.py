@@ -67,7 +67,7 @@ def draw_files():
         "empty": (b"", "it is empty"),
         "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         "huge": (huge, "more than the 134,217,728"),
-        "page": (b"<svg onload='alert(1)'/>", "an image must be"),
+        "page": (b"<svg onload='alert(1)'/>", "SVG images are not read"),
         "short jpeg": (jpeg[:-200], "breaks off"),
         "short png": (png[:-200], "breaks off"),
         "swapped": (jpeg[:300] + rng.bytes(200) + jpeg[500:600] + jpeg[:2] + jpeg[-2:], "damaged"),

@@ -79,7 +79,7 @@ def test_image_bytes_are_decoded_and_cropped_as_in_training(network, exported):
     signatures, class_names = load_export(exported)
     served = signatures["probabilities"](image_bytes=tf.constant(files))
     np.testing.assert_allclose(np.delete(served["target"], 2, axis=0), expected, atol=1e-6)
-    assert served["error"].numpy().tolist() == [b"", b"", b"it breaks off before its end", b"", b""]
+    assert served["error"].numpy().tolist() == [b"", b"", b"it is truncated: it breaks off before its end", b"", b""]
     best = signatures["serving_default"](image_bytes=tf.constant(files))
     labels = [[name.decode() for name in row] for row in best["labels"].numpy()]
     assert labels[2] == [""] * 3 and not best["scores"][2].numpy().any()

@@ -96,6 +96,8 @@ def test_in_a_comparison_every_method_keeps_its_last_step(repository):
         ("layers", [], ["backbone"]),
         ("predict", ["--model=no/such"], ["images"]),
         ("predict", ["--model=unused", "no_such.png"], ["images", "no_such.png"]),
+        ("predict", ["--model=unused", "README.md", "--top=3"], ["--top_k"]),
+        ("predict", ["--model=unused", "--list=no.csv"], ["list", "no.csv"]),
         # A message is not what colours the terminal.
         ("import-alexnet", ["--no\x1b[31m"], ["no\\x1b[31m"]),
         ("import-alexnet", ["--input=README.md", "--output=a.h5"], ["output", ".weights.h5"]),
@@ -215,8 +217,9 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     # TensorFlow's message quotes such bytes, which are no text.
     broken.write_bytes(b"BM\xff\xff")
     predicted = run(repository, "predict", f"--model={tmp_path / 'out'}", broken, image)
-    assert_refused(predicted, "`images` must be JPEG, PNG, WebP, GIF, BMP or TIFF files", "broken.bmp")
-    line = json.loads(predicted.stdout)
+    assert predicted.returncode == 3 and "broken.bmp" in predicted.stderr and "2 images, 1 not read" in predicted.stderr
+    refused, line = map(json.loads, predicted.stdout.splitlines())
+    assert refused["image"] == str(broken) and refused["error"]
     assert line["image"] == str(image) and {row["class"] for row in line["classes"]} == {"t0", "t1", "t2"}
     assert sum(row["probability"] for row in line["classes"]) == pytest.approx(1, abs=1e-4)
 

@@ -16,6 +16,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from jtln_tf.data.reading.foreign_formats import name_foreign
 from jtln_tf.data.reading.headers import MOST_PIXELS, apart
 from jtln_tf.files import first_line
 
@@ -118,7 +119,7 @@ def _find_opener(encoded, openers):
 def _open(encoded):
     opener = _find_opener(encoded, _OPENERS)
     if opener is None:
-        raise ValueError("an image must be a JPEG, PNG, WebP, GIF, BMP or TIFF file")
+        raise ValueError(name_foreign(encoded) or "an image must be a JPEG, PNG, WebP, GIF, BMP or TIFF file")
     image = opener(io.BytesIO(encoded))
     width, height = image.size
     if not (width > 0 < height and width * height <= MOST_PIXELS):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from jtln_tf.data.reading.decoding import BMP, JPEG_SIGNATURE, OTHER, WEBP, decode_image, identify
+from jtln_tf.data.reading.foreign_formats import FOREIGN_REASONS, START_BYTES, signature_table
 from jtln_tf.data.reading.headers import MOST_PIXELS, apart, code, contains, little, starts
 
 # Images that are decoded at a time, each of up to `MOST_PIXELS`.
@@ -12,10 +13,7 @@ _AT_ONCE = 4
 # A JPEG ends with this mark; some cameras write a few bytes behind it.
 _JPEG_END, _TAIL_BYTES = b"\xff\xd9", 64
 _GIF_SIZE, _RIFF_LENGTH, _RIFF_HEADER_BYTES, _BMP_LENGTH = 6, 4, 8, 2
-_LENGTH_BYTES = 16
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# ISO base media files name their kind behind a length; HEIC and AVIF are the ones that hold images.
-_MEDIA_KIND = 4
 
 
 def decode_or_explain(
@@ -87,12 +85,10 @@ def _read_jpeg_size(encoded):
 def _explain(encoded, jpeg_size, has_jpeg_size, crop_bottom):
     """Returns why a file cannot be decoded, a scalar string tensor: the first reason whose condition holds."""
     fields, kind, is_animated, size = identify(encoded)
-    data = tf.io.decode_raw(
-        tf.strings.join([tf.strings.substr(encoded, 0, _LENGTH_BYTES), bytes(_LENGTH_BYTES)]), tf.uint8
-    )
+    data = tf.io.decode_raw(tf.strings.join([tf.strings.substr(encoded, 0, START_BYTES), bytes(START_BYTES)]), tf.uint8)
     is_jpeg, is_gif = starts(encoded, JPEG_SIGNATURE), fields["signature_4"] == code(b"GIF8")
     is_bmp = fields["signature_2"] == code(b"BM")
-    is_media = tf.strings.substr(tf.strings.join([encoded, bytes(8)]), _MEDIA_KIND, 4) == b"ftyp"
+    is_foreign, foreign_reason = _name_foreign(data[:START_BYTES])
     size = tf.where(is_gif, tf.stack([little(data, _GIF_SIZE + place, 2) for place in (0, 2)]), size)
     size = tf.where(is_jpeg, jpeg_size, size)
     num_pixels = tf.reduce_prod(tf.cast(size, tf.float64))
@@ -100,17 +96,24 @@ def _explain(encoded, jpeg_size, has_jpeg_size, crop_bottom):
     has_size = is_known & (has_jpeg_size | ~is_jpeg)
     reasons = {
         "it is empty": tf.strings.length(encoded) == 0,
-        "HEIC and AVIF images are not read; save it as JPEG or PNG": is_media,
         "TIFF images are not read; save it as PNG": tf.reduce_any([starts(encoded, one) for one in _TIFF]),
         "a BMP image must be uncompressed, of 8 or 24 bits a pixel; save it as PNG": is_bmp & (kind != BMP),
         "an image must be a JPEG, PNG, WebP, GIF or BMP file": ~is_known,
         f"its header names no pixels, or more than the {MOST_PIXELS:,} that are read": has_size
         & ((tf.reduce_min(size) <= 0) | (num_pixels > MOST_PIXELS)),
         "the image has no row above crop_bottom": has_size & ~is_gif & ~is_animated & (size[1] <= crop_bottom),
-        "it breaks off before its end": _breaks_off(encoded, data, is_jpeg, is_gif, kind),
+        "it is truncated: it breaks off before its end": _breaks_off(encoded, data, is_jpeg, is_gif, kind),
         "it is damaged": tf.constant(True),
     }
-    return tf.constant(list(reasons))[tf.argmax(tf.stack(list(reasons.values())))]
+    reason = tf.constant(list(reasons))[tf.argmax(tf.stack(list(reasons.values())))]
+    return tf.where(is_foreign, foreign_reason, reason)
+
+
+def _name_foreign(start):
+    """Returns whether the first bytes of a file [`START_BYTES`] are of a format that is not read, and its reason."""
+    signatures, counts, reasons = signature_table()
+    fits = tf.reduce_all((start == signatures) | ~counts, axis=1)
+    return tf.reduce_any(fits), tf.constant(FOREIGN_REASONS)[tf.constant(reasons)[tf.argmax(fits)]]
 
 
 def _breaks_off(encoded, data, is_jpeg, is_gif, kind):

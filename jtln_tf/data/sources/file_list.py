@@ -10,6 +10,7 @@ import pathlib
 import re
 import stat
 import unicodedata
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -123,9 +124,22 @@ def _check_path(text, place):
 
 
 def _find_on_disk(folder, name, place):
-    """Returns the path of a file, in the forms of Unicode that the disk has: a Mac's disks have another one than lists.
+    """Returns what `find_on_disk` finds.
 
     Raises `InputError` if it is no plain file: a pipe would be waited for, and a device may have no end.
+    """
+    path = find_on_disk(folder, name)
+    # A file that is missing, or may not be looked at, counts as an image that cannot be read.
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise InputError(f"A path must lead to a plain file. Received: {name!r} {place}.")
+    return path
+
+
+def find_on_disk(folder: str | os.PathLike, name: str) -> str:
+    """Returns the path of a file, in the forms of Unicode that the disk has.
+
+    A Mac's disks have another one than lists.
     """
     path = os.path.join(folder, name)
     if not name.isascii() and not os.path.lexists(path):
@@ -133,11 +147,30 @@ def _find_on_disk(folder, name, place):
         for part in name.split("/"):
             forms = [os.path.join(path, unicodedata.normalize(form, part)) for form in ("NFC", "NFD")]
             path = next(filter(os.path.lexists, forms), forms[0])
-    # A file that is missing, or may not be looked at, counts as an image that cannot be read.
-    with contextlib.suppress(OSError):
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise InputError(f"A path must lead to a plain file. Received: {name!r} {place}.")
     return path
+
+
+def read_paths(path: str | os.PathLike) -> Iterator[str]:
+    """Yields the texts in the column of paths of a `.csv`, `.tsv` or `.jsonl` file, as a `list:` domain names it.
+
+    A row without a path gives an empty text. Unlike a domain's, such a list need not have labels. A table without a
+    header has the paths in its first column; else `InputError` is raised if there is no such column.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() == ".jsonl":
+        yield from (values.get("path", "") for _, values in _read_jsonl(path))
+        return
+    rows = read_rows(path, "A list")
+    first = next(rows, None)
+    names = first.cells if first else []
+    columns = _name_columns(names, f"in {str(path)!r}")
+    if "path" not in columns:
+        if not any(map(is_image_name, names[:1])):
+            rule = "A list must begin with a row of columns, path among them"
+            raise InputError(f"{rule}. Received: {', '.join(names)!r} in {str(path)!r}.")
+        columns, rows = ["path"], itertools.chain([first], rows)
+    place = columns.index("path")
+    yield from ("".join(row.cells[place : place + 1]) for row in rows)
 
 
 def _check_splits(rows, path):
