@@ -6,11 +6,11 @@ options of all methods.
 
 from jtln_tf.config import InputError
 from jtln_tf.methods.base import Method, Stage, Term
-from jtln_tf.methods.bi_tuning import BiTuning
+from jtln_tf.methods.bi_tuning.method import BiTuning
 from jtln_tf.methods.bss import BSS
-from jtln_tf.methods.co_tuning import CoTuning
+from jtln_tf.methods.co_tuning.method import CoTuning
 from jtln_tf.methods.consecutive import Consecutive
-from jtln_tf.methods.delta import Delta
+from jtln_tf.methods.delta.method import Delta
 from jtln_tf.methods.joint import Joint
 from jtln_tf.methods.jtln.method import Jtln
 from jtln_tf.methods.l2_sp import L2SP

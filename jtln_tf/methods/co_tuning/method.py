@@ -23,8 +23,8 @@ class CoTuning(Consecutive):
     the paper chooses it by accuracy on validation images, and calibrates after that.
 
     Reference:
-        You, Kou, Long, Wang, 2020, Co-tuning for transfer learning, NeurIPS 33, the loss of Co-Tuning and the direct and
-        reverse approach to category relationships.
+        You, Kou, Long, Wang, 2020, Co-tuning for transfer learning, NeurIPS 33, the loss of Co-Tuning and the direct
+        and reverse approach to category relationships.
     """
 
     name = "co_tuning"
@@ -35,9 +35,7 @@ class CoTuning(Consecutive):
         2.3, "co_tuning: weight of the source head's loss on target images.", minimum=0.0, maximum=MOST_FACTOR
     )
     co_tuning_relation: str = option(
-        "reverse",
-        "co_tuning: how source classes are related to each target class.",
-        choices=("reverse", "direct"),
+        "reverse", "co_tuning: how source classes are related to each target class.", choices=("reverse", "direct")
     )
 
     def make_state(self, network, cost=None):
@@ -54,7 +52,7 @@ class CoTuning(Consecutive):
         """Estimates the relation of the classes, if it is the target stage."""
         if "source" in stage.domains:
             return
-        from jtln_tf.methods.relation import calibrated_probabilities, relate_directly, relate_in_reverse
+        from jtln_tf.methods.co_tuning.relation import calibrated_probabilities, relate_directly, relate_in_reverse
 
         domains = require_setup(self, moment).inputs
         probabilities, labels = calibrated_probabilities(moment.network, domains)

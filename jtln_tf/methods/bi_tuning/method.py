@@ -53,7 +53,7 @@ class BiTuning(Consecutive):
         """Returns the projectors and the queues; `InputError` if the network does not fit."""
         import tensorflow as tf
 
-        from jtln_tf.methods.key_queue import Contrast
+        from jtln_tf.methods.bi_tuning.contrast import Contrast
         from jtln_tf.network import features_model, find_neck
         from jtln_tf.network.heads import head_layers
 
@@ -64,8 +64,8 @@ class BiTuning(Consecutive):
         width, head = features_model(network).output.shape[-1], head_layers(network, "target")
         if any("hidden" in layer.name for layer in head):
             raise InputError(
-                f"`head_hidden_units` must be empty for method={self.name}, which compares features with the weights of "
-                "classes. Received: a hidden layer."
+                f"`head_hidden_units` must be empty for method={self.name}, which compares features with the weights "
+                "of classes. Received: a hidden layer."
             )
         vector_width = width if find_neck(network) else width + 1
         classes = network.output["target"].shape[-1]
@@ -81,7 +81,7 @@ class BiTuning(Consecutive):
         if "target" in outputs:
             import tensorflow as tf
 
-            from jtln_tf.methods.key_queue import contrast
+            from jtln_tf.methods.bi_tuning.contrast import contrast
             from jtln_tf.methods.terms import class_indices
 
             one, own = outputs["target"], class_indices(labels["target"])

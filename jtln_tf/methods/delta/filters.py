@@ -24,9 +24,7 @@ def last_convolutions(backbone: keras.Model) -> tuple[str, ...]:
     return tuple(last.values())
 
 
-def measure_filters(
-    network: keras.Model, names: Sequence[str], domain: Domain, num_images: int
-) -> list[np.ndarray]:
+def measure_filters(network: keras.Model, names: Sequence[str], domain: Domain, num_images: int) -> list[np.ndarray]:
     """Measures for each filter of some convolutions how much the loss grows if the filter is zero.
 
     The loss is the cross-entropy of a logistic regression on the features, scaled to length 1, of all training images.

@@ -17,9 +17,7 @@ class KeyQueue(keras.layers.Layer):
         super().__init__(name=name, trainable=False)
         self._length = length
         options = {"initializer": "zeros", "trainable": False}
-        self.vectors = self.add_weight(
-            shape=(num_classes, length, width), name="vectors", dtype="float32", **options
-        )
+        self.vectors = self.add_weight(shape=(num_classes, length, width), name="vectors", dtype="float32", **options)
         self.added = self.add_weight(shape=(num_classes,), name="added", dtype="int32", **options)
 
     def empty(self) -> None:

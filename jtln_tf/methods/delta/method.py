@@ -44,15 +44,12 @@ class Delta(Consecutive):
         5.0, "delta: temperature of the attention, in standard deviations of the loss.", minimum=1e-6, maximum=1e6
     )
     delta_images: int = option(
-        32,
-        "delta: most target images on which the attention is measured.",
-        minimum=1,
-        maximum=10**6,
+        32, "delta: most target images on which the attention is measured.", minimum=1, maximum=10**6
     )
 
     def watched_layers(self, network):
         """Returns the names of the convolutions whose maps are held; `InputError` if none is trained."""
-        from jtln_tf.methods.filters import last_convolutions
+        from jtln_tf.methods.delta.filters import last_convolutions
         from jtln_tf.network import features_model
 
         names = last_convolutions(features_model(network))[-_MOST_LAYERS:]
@@ -80,7 +77,7 @@ class Delta(Consecutive):
         """Measures the attention, if it is the target stage."""
         if "source" in stage.domains:
             return
-        from jtln_tf.methods.filters import measure_filters
+        from jtln_tf.methods.delta.filters import measure_filters
 
         domain, names = require_setup(self, moment).inputs["target"], self.watched_layers(moment.network)
         for attention, growths in zip(
