@@ -1,4 +1,4 @@
-"""Training methods: one file each. Nothing outside this room tests a method's name.
+"""Training methods: one file or folder each. Nothing outside this room tests a method's name.
 
 A method's file imports no TensorFlow until a step is traced, because the flags of the programs are made from the
 options of all methods.
