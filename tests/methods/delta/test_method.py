@@ -48,9 +48,10 @@ def test_a_filter_counts_as_much_as_the_loss_grows_without_it(name):
     images, labels = tf.cast(domain.train.images.values, tf.float32), domain.train.labels
 
     def features_of(network, images):
-        features = features_model(network)(images).numpy().astype(np.float64)
+        features = features_model(network)(images).numpy()
         return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
+    # In float32, because the regression stops some way from its optimum.
     weights, bias = fit_logistic_regression(features_of(network, images), labels)
     # The first two of each class.
     rows = [0, 1, 6, 7, 12, 13]
@@ -67,7 +68,7 @@ def test_a_filter_counts_as_much_as_the_loss_grows_without_it(name):
         features_model(other).get_layer(name).set_weights([kernel, bias_of_layer])
         expected.append(loss(other) - loss(network))
     # Differences of float32 losses of about 1.
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_frozen_convolutions_are_not_held_and_each_size_has_its_last():
