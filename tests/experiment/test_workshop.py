@@ -21,10 +21,13 @@ def configure(method, seed, folder):
     data = {"source": "builtin:mnist5k?per_class=4", "target": "builtin:optdigits", "channels": 1}
     is_probe = method in ("nearest_mean", "linear_probe", "lp_ft")
     network = {"neck": "whitened", "start": "strong"} if is_probe else {"head_dropout": 0.2}
+    if method == "stochnorm":
+        # The only one with BatchNormalization.
+        network["backbone"], data["image_size"] = "efficientnet_lite0", 32
     cost = {"matrix": "online", "refresh_steps": 3} if method == "jtln" else {"matrix": "uniform"}
     return ExperimentConfig(
         data=DataConfig(**data, labels_per_class=2 + seed, cache_dir=str(folder / "cache")),
-        network=NetworkConfig(backbone="small_cnn", **network),
+        network=NetworkConfig(**{"backbone": "small_cnn", **network}),
         cost=CostConfig(**cost),
         training=TrainingConfig(steps=6, steps_per_epoch=4, seed=seed),
         method=find_method(method)(),
