@@ -30,7 +30,11 @@ class BSS(Consecutive):
     reports = (*Consecutive.reports, "spectral_loss")
 
     bss_weight: float = option(
-        0.001, "bss: weight of the squares of the smallest singular values.", minimum=0.0, maximum=MOST_FACTOR
+        0.001,
+        "bss: weight of the squares of the smallest singular values.",
+        minimum=0.0,
+        maximum=MOST_FACTOR,
+        tuned=(1e-4, 10.0),
     )
     bss_count: int = option(1, "bss: number of singular values that are shrunk.", minimum=1, maximum=10**6)
 

@@ -29,7 +29,7 @@ class LwF(Consecutive):
     uses_teacher = True
 
     lwf_weight: float = option(
-        1.0, "lwf: weight of the loss that holds the source head.", minimum=0.0, maximum=MOST_FACTOR
+        1.0, "lwf: weight of the loss that holds the source head.", minimum=0.0, maximum=MOST_FACTOR, tuned=(0.1, 10.0)
     )
     lwf_temperature: float = option(
         2.0, "lwf: temperature of the source head's probabilities in that loss.", minimum=1e-6, maximum=1e6

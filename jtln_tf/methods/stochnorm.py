@@ -25,6 +25,7 @@ class StochNorm(Consecutive):
         "stochnorm: probability that a channel is normalized with the statistics of the batch.",
         minimum=0.0,
         maximum=1.0,
+        tuned=(0.1, 1.0),
     )
 
     def make_state(self, network, cost=None):

@@ -38,10 +38,10 @@ class BiTuning(Consecutive):
     uses_second_view = True
 
     bi_tuning_weight: float = option(
-        1.0, "bi_tuning: weight of both contrastive losses.", minimum=0.0, maximum=MOST_FACTOR
+        1.0, "bi_tuning: weight of both contrastive losses.", minimum=0.0, maximum=MOST_FACTOR, tuned=(0.1, 10.0)
     )
     bi_tuning_temperature: float = option(
-        0.07, "bi_tuning: temperature of the contrastive losses.", minimum=1e-6, maximum=1e6
+        0.07, "bi_tuning: temperature of the contrastive losses.", minimum=1e-6, maximum=1e6, tuned=(0.03, 0.5)
     )
     bi_tuning_momentum: float = option(
         0.999, "bi_tuning: share of the network of keys that stays in each step.", minimum=0.0, maximum=1.0

@@ -32,7 +32,11 @@ class CoTuning(Consecutive):
     reports = (*Consecutive.reports, "source_head_loss")
 
     co_tuning_weight: float = option(
-        2.3, "co_tuning: weight of the source head's loss on target images.", minimum=0.0, maximum=MOST_FACTOR
+        2.3,
+        "co_tuning: weight of the source head's loss on target images.",
+        minimum=0.0,
+        maximum=MOST_FACTOR,
+        tuned=(0.1, 10.0),
     )
     co_tuning_relation: str = option(
         "reverse", "co_tuning: how source classes are related to each target class.", choices=("reverse", "direct")

@@ -37,9 +37,15 @@ class Delta(Consecutive):
     uses_teacher = True
 
     delta_alpha: float = option(
-        0.64, "delta: weight of the distance of the feature maps to their start.", minimum=0.0, maximum=MOST_FACTOR
+        0.64,
+        "delta: weight of the distance of the feature maps to their start.",
+        minimum=0.0,
+        maximum=MOST_FACTOR,
+        tuned=(1e-3, 10.0),
     )
-    delta_beta: float = option(0.01, "delta: weight of the size of the target head.", minimum=0.0, maximum=MOST_FACTOR)
+    delta_beta: float = option(
+        0.01, "delta: weight of the size of the target head.", minimum=0.0, maximum=MOST_FACTOR, tuned=(1e-4, 1.0)
+    )
     delta_temperature: float = option(
         5.0, "delta: temperature of the attention, in standard deviations of the loss.", minimum=1e-6, maximum=1e6
     )
