@@ -85,10 +85,11 @@ class JointModel(keras.Model):
         self.method = method or DEFAULT_METHOD.from_values(options)
         layers = self.method.watched_layers(network)
         self.stage = None
+        # Before the copy, which draws weights: a state begins alike for `start_again`.
+        self.method_state = self.method.make_state(network, cost)
         self.teacher = copy_network(network) if self.method.uses_teacher else None
         teacher = Forward(self.teacher, layers) if self.method.uses_teacher else None
         self._forward = Forward(network, layers, teacher)
-        self.method_state = self.method.make_state(network, cost)
         # Counts over all stages of a run: schedules of a method follow it.
         self.steps_seen = _StepCount(
             0, trainable=False, name="steps_seen", dtype="int64", aggregation="only_first_replica"
