@@ -9,3 +9,4 @@ from jtln_tf.backbones.importers.alexnet import import_alexnet_weights
 from jtln_tf.backbones.precision import computing_in, scales_loss
 from jtln_tf.backbones.registry import usual_image_size
 from jtln_tf.backbones.saved_trunk import is_saved_trunk
+from jtln_tf.backbones.stochastic_norm import StochasticNormalization, mix_statistics

@@ -36,6 +36,12 @@ def images_at(step: tf.Tensor, counts: dict[str, tf.Tensor], view: int = 0) -> I
         _place.reset(token)
 
 
+def current_step() -> tf.Tensor | None:
+    """Returns the step that `images_at` was told, or None outside of it."""
+    place = _place.get()
+    return place and place.step
+
+
 @keras.saving.register_keras_serializable(package="jtln_tf")
 class Dropout(keras.layers.Dropout):
     """Dropout whose draws depend on the seed, the step and an image's place in the batch of all replicas."""

@@ -47,7 +47,7 @@ def _train_stages(run, assembly, devices, request):
             if found and index == first_stage:
                 checkpoints.restore_last()
             else:
-                model.begin_stage(stages[index])
+                model.begin_stage(stages[index], assembly.setup)
                 state.stopped = 0
             share_progress(replicas, state, [*model.variables, *model.optimizer.variables])
             if state.finished:

@@ -42,7 +42,8 @@ class Term(typing.NamedTuple):
     """One named part of the loss.
 
     Attributes:
-        values: One value per example [B], before any weight; or a scalar for a penalty that looks at no example.
+        values: One value per example [B], before any weight; or a scalar for a penalty that looks at no example, or at
+            the whole batch of all replicas.
         weight: Factor of the mean of the values in the loss; None only reports the mean.
     """
 
@@ -59,8 +60,9 @@ class Outputs:
         source: Logits of the source head [B, n].
         target: Logits of the target head [B, m].
         layers: Outputs of the backbone layers that `Method.watched_layers` names, by name.
-        teacher: `Outputs` of the frozen teacher for the same images; None unless the method has `uses_teacher`.
-        second: `Outputs` for a second augmented view of the images; None unless the method has `uses_second_view`.
+        teacher: `Outputs` of the teacher for the same images; None unless the method has `uses_teacher`.
+        second: `Outputs` for a second augmented view of the images, the teacher's too if there is one; None unless the
+            method has `uses_second_view`.
     """
 
     features: "tf.Tensor"
@@ -84,12 +86,16 @@ class Moment:
         network: The network that is trained.
         state: Layer that `Method.make_state` returned.
         stage: The stage, whose `last_step` a schedule may follow; None if `fit` is called without one.
+        teacher: The teacher, a copy of the network when the stage began; None unless the method has `uses_teacher`.
+        setup: In `begin_stage`, what can be used outside training steps; None if the caller has no `Setup`.
     """
 
     step: "tf.Tensor"
     network: "keras.Model"
     state: "keras.layers.Layer | None"
     stage: Stage | None = None
+    teacher: "keras.Model | None" = None
+    setup: "Setup | None" = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,7 +146,8 @@ class Method(Section):
         needs_neck: Whether the method works only behind a neck.
         uses_costs: Whether the method has class costs; its state then has `set_costs` and `costs_in_use`.
         uses_start: Whether the network begins with the means and the class means of the strong start.
-        uses_teacher: Whether `losses` needs `Outputs.teacher`: a copy of the network, frozen when a stage begins.
+        uses_teacher: Whether `losses` needs `Outputs.teacher`: a copy of the network as it is when a stage begins. Only
+            the method itself changes it later, in `observe`.
         uses_second_view: Whether `losses` needs `Outputs.second`.
     """
 
@@ -207,3 +214,29 @@ def plan_stages(*plans: tuple[str, tuple[str, ...], int]) -> tuple[Stage, ...]:
             stages.append(Stage(name, steps, domains, first_step))
         first_step += steps
     return tuple(stages)
+
+
+def find_trained_variables(method: Method, network: "keras.Model", reason: str) -> "list[keras.Variable]":
+    """Returns the trained variables of the backbone; `InputError` with the reason if there are none.
+
+    A trained neck belongs to the backbone.
+    """
+    from jtln_tf.network import backbone_variables
+
+    variables = backbone_variables(network)
+    if not variables:
+        raise InputError(
+            f"`method`={method.name} needs a backbone layer that is trained: {reason}. Received: a frozen backbone. "
+            "Hint: an earlier --freeze_until, or a --neck."
+        )
+    return variables
+
+
+def require_setup(method: Method, moment: Moment) -> Setup:
+    """Returns the `Setup` in `begin_stage`; `InputError` if there is none."""
+    if moment.setup is None:
+        raise InputError(
+            f"`begin_stage` needs a `setup` for method={method.name}, which looks at the training images then. "
+            "Received: none. Hint: jt.run_experiment passes one."
+        )
+    return moment.setup

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from jtln_tf.config import MOST_FACTOR, InputError, option
-from jtln_tf.methods.base import Term
+from jtln_tf.config import MOST_FACTOR, option
+from jtln_tf.methods.base import Term, find_trained_variables
 from jtln_tf.methods.consecutive import Consecutive
 
 
@@ -40,14 +40,7 @@ class L2SP(Consecutive):
         """Returns the starting point, a copy of the backbone's trained weights; `InputError` if there are none."""
         import keras
 
-        from jtln_tf.network import backbone_variables
-
-        variables = backbone_variables(network)
-        if not variables:
-            raise InputError(
-                f"`method`={self.name} needs a backbone layer that is trained: it pulls its weights back to where they "
-                "started. Received: a frozen backbone. Hint: an earlier --freeze_until."
-            )
+        variables = find_trained_variables(self, network, "it pulls its weights back to where they started")
         start = keras.layers.Layer(name="starting_point", trainable=False)
         for number, variable in enumerate(variables):
             own = start.add_weight(shape=variable.shape, initializer="zeros", trainable=False, name=f"start_{number}")
@@ -65,19 +58,12 @@ class L2SP(Consecutive):
         """Returns the cross-entropy and, on the target, the two penalties."""
         terms = super().losses(labels, outputs, moment)
         if "target" in outputs:
-            moved, size = _distances(moment)
+            from jtln_tf.methods.terms import squared_size
+            from jtln_tf.network import backbone_variables, head_variables
+
+            pairs = zip(backbone_variables(moment.network), moment.state.weights, strict=True)
+            moved = squared_size([variable.value - start.value for variable, start in pairs])
+            size = squared_size([variable.value for variable in head_variables(moment.network, "target")])
             terms["starting_point_loss"] = Term(moved / 2, self.l2_sp_alpha)
             terms["target_head_loss"] = Term(size / 2, self.l2_sp_beta)
         return terms
-
-
-def _distances(moment):
-    """Returns the squared distance of the backbone to its start, and the squared size of the target head."""
-    import tensorflow as tf
-
-    from jtln_tf.network import backbone_variables, head_variables
-
-    pairs = zip(backbone_variables(moment.network), moment.state.weights, strict=True)
-    moved = [tf.reduce_sum(tf.square(variable.value - start.value)) for variable, start in pairs]
-    head = head_variables(moment.network, "target")
-    return tf.add_n(moved), tf.add_n([tf.reduce_sum(tf.square(variable.value)) for variable in head])

@@ -1,6 +1,7 @@
 """The forward pass over the images of both domains."""
 
 import contextlib
+import dataclasses
 
 import keras
 import tensorflow as tf
@@ -16,9 +17,10 @@ class Forward:
     One pass over the images of all domains is the fast way; BatchNormalization of each domain's own needs a pass each.
     """
 
-    def __init__(self, network: keras.Model, layers: tuple[str, ...] = ()):
-        """Prepares the pass; `layers` are backbone layers whose outputs are wanted too."""
+    def __init__(self, network: keras.Model, layers: tuple[str, ...] = (), teacher: "Forward | None" = None):
+        """Prepares the pass; `layers` are backbone layers whose outputs are wanted too, as those of a `teacher` are."""
         self._model, self._is_split = outputs_model(network, layers), has_domain_norms(network)
+        self._teacher = teacher
 
     def __call__(
         self, images: dict[str, tf.Tensor], training: bool, *, step: tf.Tensor | None = None, view: int = 0
@@ -26,7 +28,15 @@ class Forward:
         """Returns `Outputs`, in float32, of the images [B, H, W, C] of each domain.
 
         In training, random draws follow the `step`, an image's place in the batch, and the number of the `view` of it.
+        The teacher draws nothing.
         """
+        outputs = self._look_at_all(images, training, step, view)
+        if self._teacher is None:
+            return outputs
+        teacher = self._teacher(images, training=False)
+        return {side: dataclasses.replace(one, teacher=teacher[side]) for side, one in outputs.items()}
+
+    def _look_at_all(self, images, training, step, view):
         place = (step, view) if training and step is not None else None
         # Images arrive as bytes, which takes a quarter of the time, over the memory of a GPU too.
         images = {side: tf.cast(pixels, tf.float32) for side, pixels in images.items()}

@@ -10,7 +10,7 @@ from jtln_tf.config import SIDES, InputError
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.methods import DEFAULT_METHOD, Method, Stage
-from jtln_tf.methods.base import Moment
+from jtln_tf.methods.base import Moment, Setup
 from jtln_tf.methods.terms import are_probabilities
 from jtln_tf.network import backbone_variables, copy_network, head_variables
 from jtln_tf.trainer.batch import read_batch
@@ -84,11 +84,12 @@ class JointModel(keras.Model):
         self.network = network
         self.method = method or DEFAULT_METHOD.from_values(options)
         layers = self.method.watched_layers(network)
-        self._forward = Forward(network, layers)
         self.stage = None
-        self.teacher = copy_network(network) if self.method.uses_teacher else None
-        self._teacher_forward = Forward(self.teacher, layers) if self.method.uses_teacher else None
+        # Before the copy, which draws weights: a state begins alike for `start_again`.
         self.method_state = self.method.make_state(network, cost)
+        self.teacher = copy_network(network) if self.method.uses_teacher else None
+        teacher = Forward(self.teacher, layers) if self.method.uses_teacher else None
+        self._forward = Forward(network, layers, teacher)
         # Counts over all stages of a run: schedules of a method follow it.
         self.steps_seen = _StepCount(
             0, trainable=False, name="steps_seen", dtype="int64", aggregation="only_first_replica"
@@ -245,25 +246,25 @@ class JointModel(keras.Model):
         if self.test_function is None or force:
             self.test_function = StepFunction(self, self.test_step, self._means)
 
-    def begin_stage(self, stage: Stage) -> None:
-        """Tells the method that a stage begins; the teacher, if there is one, becomes a copy of the network."""
+    def begin_stage(self, stage: Stage, setup: Setup | None = None) -> None:
+        """Tells the method that a stage begins; the teacher, if there is one, becomes a copy of the network.
+
+        `setup` is for methods that look at the training images then.
+        """
         if self.teacher is not None:
             for own, theirs in zip(self.teacher.variables, self.network.variables, strict=True):
                 own.assign(theirs)
         self.stage = stage
-        self.method.begin_stage(stage, self._moment())
+        self.method.begin_stage(stage, dataclasses.replace(self._moment(), setup=setup))
 
     def _moment(self):
-        return Moment(tf.convert_to_tensor(self.steps_seen), self.network, self.method_state, self.stage)
+        return Moment(tf.convert_to_tensor(self.steps_seen), self.network, self.method_state, self.stage, self.teacher)
 
     def _look_at(self, batch, training, step=None):
         outputs = self._forward(batch.images, training, step=step)
         if batch.second_images:
             second = self._forward(batch.second_images, training, step=step, view=1)
             outputs = {side: dataclasses.replace(one, second=second[side]) for side, one in outputs.items()}
-        if self.teacher is not None:
-            teacher = self._teacher_forward(batch.images, training=False)
-            outputs = {side: dataclasses.replace(one, teacher=teacher[side]) for side, one in outputs.items()}
         return outputs
 
     def _find_terms(self, batch, outputs, moment):

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,14 +22,25 @@ def configure(method, seed, folder):
     data = {"source": "builtin:mnist5k?per_class=4", "target": "builtin:optdigits", "channels": 1}
     is_probe = method in ("nearest_mean", "linear_probe", "lp_ft")
     network = {"neck": "whitened", "start": "strong"} if is_probe else {"head_dropout": 0.2}
+    if method == "stochnorm":
+        network |= {"backbone": save_norm_trunk(folder / "norm.keras"), "freeze_until": "", "neck": "none"}
     cost = {"matrix": "online", "refresh_steps": 3} if method == "jtln" else {"matrix": "uniform"}
     return ExperimentConfig(
         data=DataConfig(**data, labels_per_class=2 + seed, cache_dir=str(folder / "cache")),
-        network=NetworkConfig(backbone="small_cnn", **network),
+        network=NetworkConfig(**{"backbone": "small_cnn", **network}),
         cost=CostConfig(**cost),
         training=TrainingConfig(steps=6, steps_per_epoch=4, seed=seed),
         method=find_method(method)(),
     )
+
+
+def save_norm_trunk(path):
+    """Saves a trunk with BatchNormalization, if it is not there, and returns its path."""
+    if not path.exists():
+        image = keras.Input((28, 28, 1))
+        x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, 4, activation="relu")(image))
+        keras.Model(image, keras.layers.Flatten()(x)).save(path)
+    return str(path)
 
 
 def weights_of(folder):

@@ -31,9 +31,3 @@ def test_l2_sp_pulls_the_backbone_to_its_start_and_the_target_head_to_zero():
         assert float(terms[name].values) == pytest.approx(value, rel=1e-4) and terms[name].weight == weight
     of_source = method.losses({"source": tf.constant([0, 1, 2])}, {"source": given["target"]}, now)
     assert "starting_point_loss" not in of_source
-
-
-def test_l2_sp_refuses_a_frozen_backbone():
-    network = jt.build_network("small_cnn", 3, 2, image_shape=(8, 8, 1), freeze_until="features")
-    with pytest.raises(ValueError, match="`method`=l2_sp needs a backbone layer that is trained.*--freeze_until"):
-        L2SP().make_state(network)

@@ -25,6 +25,7 @@ def train(strategy, method, *, backbone_optimizer=False, clip_norm=0.0, cost=Non
         model = jt.JointModel(network, method=method, cost_matrix=costs, cost=cost)
         rates = {"backbone_optimizer": keras.optimizers.SGD(0.02)} if backbone_optimizer else {}
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9), clip_norm=clip_norm, **rates)
+    model.begin_stage(method.stages(STEPS)[-1])
     history = model.fit(make_pairs(source=8, target=4), steps_per_epoch=STEPS, verbose=0).history
     evaluated = model.evaluate(make_pairs(source=8, target=4).take(1), return_dict=True, verbose=0)
     assert int(model.steps_seen) == STEPS
@@ -40,8 +41,10 @@ def train(strategy, method, *, backbone_optimizer=False, clip_norm=0.0, cost=Non
         ("jtln", TRANSPORT, {"cost": CostConfig(matrix="online", refresh_steps=3)}),
         ("joint", {"source_weight": 0.7}, {"clip_norm": 0.3, "backbone_optimizer": True}),
         ("l2_sp", {"l2_sp_alpha": 0.5}, {"clip_norm": 0.3}),
-        # What looks at the whole batch: statistics, and draws by place.
+        # What looks at the whole batch: statistics, draws by place, singular values.
         ("joint", {}, {"network": {"has_norm": True, "head_dropout": 0.4}}),
+        ("stochnorm", {}, {"network": {"has_norm": True}}),
+        ("bss", {"bss_weight": 0.1, "bss_count": 2}, {}),
     ],
 )
 def test_two_replicas_train_as_one(two_cpus, name, options, training):

@@ -1,0 +1,1 @@
+"""Bi-tuning: the method, and the keys that it contrasts images with."""

@@ -1,0 +1,1 @@
+"""Co-tuning: the method, and how the classes of both domains are related."""

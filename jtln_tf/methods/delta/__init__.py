@@ -1,0 +1,1 @@
+"""DELTA: the method, and what its attention is measured by."""
