@@ -119,7 +119,7 @@ def evaluate(
         InputError: If the split has no images, or the head does not have as many classes as the domain.
         NonFiniteLossError: If a probability is NaN.
 
-    Example:
+    Examples:
         >>> import jtln_tf as jt
         >>> target = jt.load_domain("builtin:optdigits?per_class=3")
         >>> network = jt.build_network("small_cnn", 10, target.num_classes, image_shape=target.image_shape)

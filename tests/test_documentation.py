@@ -1,5 +1,6 @@
 """What the documents say must work: their Python runs, their commands name programs and flags that exist."""
 
+import ast
 import functools
 import json
 import os
@@ -11,14 +12,23 @@ import types
 
 import pytest
 import yaml
+from PIL import Image
 
+import jtln_tf as jt
 from jtln_tf.tools.command import VERBS
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, make_image_folder
 
 README, BUILD = REPOSITORY / "README.md", REPOSITORY / "BUILD.md"
 DOCUMENTS = [README, BUILD, *sorted((REPOSITORY / "docs").glob("*.md"))]
 FILES = sorted((REPOSITORY / "benchmarks").glob("*.py"))
 PROGRAMS = [*VERBS, *(f"benchmarks.{path.stem}" for path in FILES if "__main__" in path.read_text())]
+# Pages whose commands need no data but the folders that they name.
+TUTORIALS = ["index", "quick_start", "own_data", "choosing_costs", "when_it_helps", "how_it_works"]
+# What makes them shorter here.
+SHORTER = {
+    "--preset=digits --": "--preset=digits --steps=110 --steps_per_epoch=55 --",
+    "jtln compare ": "jtln compare --seeds=1 ",
+}
 
 
 def blocks(document, language):
@@ -93,10 +103,82 @@ def test_examples_of_what_can_be_added_run(tmp_path, monkeypatch):
             test(*[tmp_path] * test.__code__.co_argcount)
 
 
-def test_relative_links_lead_to_files():
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["digits", "photos"])
+def test_commands_of_the_tutorials_run(kind, tmp_path):
+    """In the order of the pages: each goes on with what those before have written."""
+    make_image_folder(tmp_path / "photos" / "many", ["a", "b", "c", "d"], 12, side=40, mode="RGB")
+    make_image_folder(tmp_path / "photos" / "few", ["w", "x", "y"], 10, side=40, mode="RGB", seed=1)
+    for name in ("new/1.jpg", "bin/jtln"):
+        (tmp_path / name).parent.mkdir()
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "new" / "1.jpg")
+    (tmp_path / "bin" / "jtln").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jtln_tf "$@"\n')
+    (tmp_path / "bin" / "jtln").chmod(0o755)
+    path = f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    texts = [block for name in TUTORIALS for block in blocks(REPOSITORY / "docs" / f"{name}.md", "bash")]
+    lines = dict.fromkeys(re.findall(r"^jtln .*", "\n".join(texts).replace("\\\n", " "), re.MULTILINE))
+    assert len(lines) >= 12
+    for line in [line for line in lines if ("digits" in line) == (kind == "digits")]:
+        for long, short in SHORTER.items():
+            line = line.replace(long, short)
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def slugs(text):
+    """Anchors of the headings, as a Git host makes them."""
+    headings = re.findall(r"^#+ (.*)", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_relative_links_lead_to_files_and_headings():
     for document in DOCUMENTS:
-        for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-            assert "://" in link or (document.parent / link).exists(), f"{document.name}: {link}"
+        for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text()):
+            if "://" in link:
+                continue
+            file = document.parent / link if link else document
+            assert file.exists(), f"{document.name}: {link}"
+            assert not anchor or anchor in slugs(file.read_text()), f"{document.name}: {link}#{anchor}"
+
+
+def test_lists_begin_after_a_blank_line():
+    """Not all that shows Markdown would take them for lists otherwise."""
+    for document in DOCUMENTS:
+        text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+        assert not re.findall(r"^(?![-#|]|\d+\.)\S.*\n(?:[-*]|\d+\.) .*", text, re.MULTILINE), document.name
+
+
+def message_templates():
+    """Texts of the package, `...` for what is filled in."""
+    for path in sorted((REPOSITORY / "jtln_tf").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(one.value) if isinstance(one, ast.Constant) else "..." for one in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[-.\d]*[a-z]", "...", node.value)
+
+
+def test_the_package_gives_the_messages_that_have_a_remedy():
+    page = (REPOSITORY / "docs" / "errors.md").read_text()
+    messages = [found[1].strip() for found in re.findall(r"^\| (`+)(.+?)\1 \| .+ \| .+ \|$", page, re.MULTILINE)]
+    templates = list(message_templates())
+    assert len(messages) >= 30
+    assert not [message for message in messages if not any(message in template for template in templates)]
+
+
+def test_the_manual_describes_every_public_name():
+    described = re.findall(r"^::: (\S+)$", (REPOSITORY / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert sorted(described) == sorted(f"jtln_tf.{module}.{name}" for name, module in jt._MODULES.items())
+
+
+def test_figures_of_when_transfer_helps_are_those_of_the_results():
+    pages = [(REPOSITORY / "docs" / f"{name}.md").read_text() for name in ("when_it_helps", "results")]
+    rows = re.findall(r"^\| ([^|*]+ \| \d+) \| (.*?) \| \|$", pages[0], re.MULTILINE)
+    assert len(rows) > 5
+    for pair, figures in rows:
+        (published,) = re.findall(rf"^\| {re.escape(pair)} \| (.*) \|$", pages[1], re.MULTILINE)
+        assert set(figures.split(" | ")) <= set(published.split(" | ")), pair
 
 
 def test_manifests_of_clusters_name_flags_that_exist_and_shells_can_read_them():

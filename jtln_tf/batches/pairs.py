@@ -30,7 +30,7 @@ def pair_domains(
 ) -> tf.data.Dataset:
     """Pairs two domains for training.
 
-    Example:
+    Examples:
         >>> import jtln_tf as jt
         >>> source, target = jt.load_domain("builtin:mnist5k"), jt.load_domain("builtin:optdigits?per_class=3")
         >>> images, labels = next(iter(jt.pair_domains(source, target, target_batch=30)))["target"]

@@ -4,7 +4,7 @@
 class InputError(ValueError):
     """A value that a user gave does not fit. The message names it, says what it must be, and what was received.
 
-    Example:
+    Examples:
         >>> import jtln_tf as jt
         >>> try:
         ...     jt.load_domain("builtin:letters")

@@ -54,7 +54,7 @@ def build_cost_matrix(
     Raises:
         InputError: If the metric is unknown, an option does not fit, or a file does not fit the domains.
 
-    Example:
+    Examples:
         >>> import jtln_tf as jt
         >>> source = jt.load_domain("builtin:mnist5k?classes=0,1&per_class=20")
         >>> target = jt.load_domain("builtin:optdigits?classes=0,1&per_class=10", image_size=28)

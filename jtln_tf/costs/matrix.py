@@ -38,7 +38,7 @@ class CostMatrix:
         data: Fingerprint, name and number of the training images that were looked at, by side; empty if none were.
         trust: How far the images confirm the costs, in [0, 1]; not kept in files.
 
-    Example:
+    Examples:
         >>> import jtln_tf as jt
         >>> costs = jt.CostMatrix([[0.0, 0.9], [0.8, 0.1]], ("cat", "oak"), ("lynx", "elm"))
         >>> costs.nearest(1)
@@ -155,7 +155,7 @@ def load_cost_matrix(path: str | pathlib.Path) -> CostMatrix:
         MissingInputError: If the file does not exist.
         InputError: If the file is no cost matrix, or a value is not finite or is negative.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import jtln_tf as jt
         >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:

@@ -37,7 +37,7 @@ class Domain:
         class_table: What is known of each class, a dict from column to text by class name: a folder's `classes.csv`,
             further columns of a list, or further class labels of a `tfds:` data set.
 
-    Example:
+    Examples:
         >>> import jtln_tf
         >>> digits = jtln_tf.load_domain("builtin:optdigits?classes=0,1,7&per_class=5")
         >>> digits.class_names, digits.num_classes, digits.image_shape
@@ -131,7 +131,7 @@ def load_domain(
         MissingInputError: If a folder does not exist.
         InputError: If the specification does not fit the data, or an image cannot be decoded.
 
-    Example:
+    Examples:
         >>> import jtln_tf
         >>> len(jtln_tf.load_domain("builtin:optdigits", labels_per_class=3).train)
         30

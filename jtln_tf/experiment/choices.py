@@ -29,7 +29,7 @@ def join_words(program: str, words: list[str]) -> str:
 def list_flags(config: ExperimentConfig) -> dict[str, str]:
     """Returns the flags of a configuration by name: the method's, and one for each option that is not at its default.
 
-    Example:
+    Examples:
         >>> list_flags(ExperimentConfig())
         {'method': '--method=jtln'}
     """

@@ -30,7 +30,7 @@ class ExperimentConfig:
         cost: Where the class cost matrix comes from, for methods that use one.
         method: The training method with its options.
 
-    Example:
+    Examples:
         >>> import jtln_tf as jt
         >>> from jtln_tf.config import DataConfig
         >>> config = jt.ExperimentConfig(data=DataConfig(source="builtin:mnist5k", target="builtin:optdigits"))

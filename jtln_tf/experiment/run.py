@@ -54,7 +54,7 @@ def run_experiment(
         RunInterruptedError: If SIGTERM, SIGHUP or SIGINT came while it trained; the last step is saved then.
         RunStoppedError: If the run cannot be written any further, or an image no longer be read.
 
-    Example:
+    Examples:
         >>> import tempfile, jtln_tf as jt
         >>> from jtln_tf.config import DataConfig, TrainingConfig
         >>> from jtln_tf.costs.config import CostConfig

@@ -67,7 +67,7 @@ def export_network(
         InputError: If the folder is no export, or holds other files; if names or a format's package are missing.
         RunStoppedError: If the disk does not take it.
 
-    Example:
+    Examples:
         >>> import os, tempfile, jtln_tf as jt
         >>> network = jt.build_network("small_cnn", 3, 2, image_shape=(8, 8, 1))
         >>> with tempfile.TemporaryDirectory() as folder:

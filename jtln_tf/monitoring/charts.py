@@ -23,7 +23,7 @@ def chart_name(name: str) -> str:
 
     Validation comes first in its group. Training figures are means over the steps before, of augmented images.
 
-    Example:
+    Examples:
         >>> chart_name("target_validation_accuracy"), chart_name("transport_loss"), chart_name("head_learning_rate")
         ('accuracy/validation_target', 'loss/while_training_transport', 'lr/head')
     """

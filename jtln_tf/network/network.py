@@ -45,7 +45,7 @@ def build_network(
         MissingInputError: If a file does not exist.
         InputError: If an argument does not fit.
 
-    Example:
+    Examples:
         >>> import jtln_tf as jt
         >>> network = jt.build_network("small_cnn", 5, 3, image_shape=(28, 28, 1), head_dropout=0.2)
         >>> {side: output.shape for side, output in network.output.items()}

@@ -82,7 +82,7 @@ def sinkhorn(
     The arithmetic follows the range of the costs over epsilon: float32 up to 60 (for float32 input), float64 up to 600,
     and above that float64 in the log domain, which is tested down to an epsilon of 1e-4 of the range.
 
-    Example:
+    Examples:
         >>> import jtln_tf as jt
         >>> output = jt.sinkhorn([[0.5, 0.5]], [[0.25, 0.75]], [[0.0, 1.0], [1.0, 0.0]], epsilon=0.05)
         >>> output.plan().numpy().round(2).tolist(), bool(output.converged[0])
@@ -127,7 +127,7 @@ def sinkhorn_from_logits(
 ) -> SinkhornOutput:
     """Solves `sinkhorn` for `a = softmax(a_logits)`, `b = softmax(b_logits)`, even if the softmax underflows.
 
-    Example:
+    Examples:
         >>> import jtln_tf as jt
         >>> output = jt.sinkhorn_from_logits([[1e4, 0.0]], [[0.0, 0.0, 0.0]], [[0.0, 0.5, 1.0], [1.0, 1.0, 1.0]])
         >>> round(float(output.transport_cost[0]), 3)

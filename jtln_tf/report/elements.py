@@ -46,7 +46,7 @@ def element(tag: str, *children: Element | str | None, **attributes: object) -> 
 
     The attribute `css` is the class. Children that are None are left out.
 
-    Example:
+    Examples:
         >>> to_text(element("p", "a <b> & ", element("b", "c"), css="quiet"))
         '<p class="quiet">a &lt;b&gt; &amp; <b>c</b></p>'
     """

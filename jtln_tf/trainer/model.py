@@ -43,7 +43,7 @@ class JointModel(keras.Model):
     images and labels. The network passed in is trained in place; it is what is evaluated and exported. Under a
     distribution strategy, make and compile the model inside its scope.
 
-    Example:
+    Examples:
         >>> import keras, jtln_tf as jt
         >>> source = jt.load_domain("builtin:mnist5k?per_class=5")
         >>> target = jt.load_domain("builtin:optdigits?per_class=3")

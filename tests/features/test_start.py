@@ -2,12 +2,13 @@ import keras
 import numpy as np
 import pytest
 import sklearn.linear_model
+import tensorflow as tf
 
 from jtln_tf.data import Domain, Split
 from jtln_tf.data.reading.images import Pixels
 from jtln_tf.features import start
 from jtln_tf.features.probe import fit_logistic_regression, fit_probe
-from jtln_tf.features.start import fit_map, imprint_heads, start_neck
+from jtln_tf.features.start import fit_map, imprint_heads, start_neck, stream_features
 from jtln_tf.network import build_network, cut_network, domain_view, find_neck
 
 RNG = np.random.default_rng(0)
@@ -75,6 +76,24 @@ def test_equal_features_give_a_finite_start(network):
     start_neck(network, same, is_whitened=True)
     imprint_heads(network, same)
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
+
+
+def test_a_backbone_does_not_keep_the_outputs_of_all_its_layers():
+    """They are kept while its layers are called one by one; a traced function drops them."""
+    calls = []
+
+    class Spy(keras.layers.Layer):
+        def call(self, inputs):
+            calls.append(tf.executing_eagerly())
+            return tf.cast(inputs, tf.float32)
+
+    image = keras.Input((4, 4, 1))
+    model = keras.Model(image, keras.layers.Flatten()(Spy()(image)))
+    pixels, labels = RNG.integers(0, 256, (70, 4, 4, 1), np.uint8), np.zeros(70, np.int32)
+    calls.clear()
+    features, _ = zip(*stream_features(model, Split(Pixels(pixels), labels, image_size=4, channels=1)), strict=True)
+    assert calls and not any(calls)
+    np.testing.assert_array_equal(np.concatenate(features), pixels.reshape(70, -1))
 
 
 def test_a_map_whitens_the_shrunk_covariance():
