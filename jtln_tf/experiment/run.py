@@ -15,6 +15,7 @@ from jtln_tf.experiment.worker import open_run
 from jtln_tf.experiment.workshop import Workshop
 from jtln_tf.export import layout
 from jtln_tf.export.checksums import find_damaged_file
+from jtln_tf.trainer.memory import gradients_released
 
 _LOG = logging.getLogger("jtln_tf")
 # Bytes on the disk for each byte of weights: three checkpoints with the optimizers' moments (the oldest goes once the
@@ -77,7 +78,7 @@ def run_experiment(
     finished = _read_finished(run)
     if finished and (not export or _is_exported(run, finished)):
         return finished
-    with replicas.watch():
+    with replicas.watch(), gradients_released():
         return _take_run(run, devices, workshop or Workshop(keeps_models=False, replicas=replicas), finished, export)
 
 

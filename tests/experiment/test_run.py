@@ -1,7 +1,10 @@
 """Whole runs on small real files: finished, gone on with, replaced, diverged and refused."""
 
+import gc
 import shutil
+import weakref
 
+import keras
 import numpy as np
 import pytest
 
@@ -13,6 +16,7 @@ from jtln_tf.experiment.assembly import load_trained
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.export.checksums import find_damaged_file
+from jtln_tf.trainer.model import JointModel
 from tests.experiment.runs import make_config, read_losses, replace, run_stopped_at
 
 
@@ -106,6 +110,24 @@ def test_methods_without_training_are_evaluated_exported_and_found_again(bars, t
     assert run_experiment(config, tmp_path / "run", resume=True) == result
     network, domains = load_trained(Run.open(tmp_path / "run"))
     assert evaluate(network, domains["target"]).accuracy == result["target_accuracy"]
+
+
+def test_no_graph_of_a_run_stays_in_memory(bars, tmp_path, monkeypatch):
+    def count_graphs():
+        gc.collect()
+        return sum(type(one).__name__ == "FuncGraph" and one.name == "after_data" for one in gc.get_objects())
+
+    models, init = [], JointModel.__init__
+    monkeypatch.setattr(
+        JointModel,
+        "__init__",
+        lambda self, *args, **options: models.append(weakref.ref(self)) or init(self, *args, **options),
+    )
+    before = count_graphs()
+    run_experiment(make_config(bars, "jtln", training={"steps": 2}), tmp_path / "run", export=False)
+    keras.backend.clear_session()
+    # Each training step has a graph of this name.
+    assert count_graphs() <= before and len(models) == 1 and models[0]() is None
 
 
 COSTS = CostMatrix(np.eye(4, 3), ("s0", "s1", "s2", "s7"), ("t0", "t1", "t2"))
