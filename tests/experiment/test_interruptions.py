@@ -131,7 +131,8 @@ def test_a_disk_that_fills_up_while_training_stops_the_run_with_one_line(bars, t
 @pytest.mark.slow
 def test_a_run_whose_disk_was_full_goes_on_once_there_is_room(bars, tmp_path, small_disk, repository):
     subprocess.run(["mount", "-o", "remount,size=48m", small_disk], check=True)
-    config, workdir = make_config(bars, "joint", training={"steps": 400, "log_steps": 20}), small_disk / "run"
+    training = {"steps": 200, "steps_per_epoch": 10, "log_steps": 10}
+    config, workdir = make_config(bars, "joint", training=training), small_disk / "run"
     process = start(
         repository, "-m", "jtln_tf", "train", *list_flags(config).values(), f"--workdir={workdir}", "--noexport"
     )
@@ -148,7 +149,7 @@ def test_a_run_whose_disk_was_full_goes_on_once_there_is_room(bars, tmp_path, sm
     assert process.returncode == 2 and len(lines) == 1 and "must be writable" in lines[0], errors
     assert "Traceback" not in errors and not (workdir / "result.json").exists()
     (small_disk / "filler").unlink()
-    assert 0 < read_state(workdir / "checkpoints").step < 400
+    assert 0 < read_state(workdir / "checkpoints").step < 200
     results = [run_experiment(config, one, resume=True, export=False) for one in (workdir, tmp_path / "whole")]
     assert_went_on(workdir, tmp_path / "whole", results)
 

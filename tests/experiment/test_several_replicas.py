@@ -45,7 +45,7 @@ def start(repository):
 
 
 def finish(process, status=0):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == status, output
     return output
 
