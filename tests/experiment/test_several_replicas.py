@@ -119,11 +119,11 @@ def count_steps(workdir):
 def test_a_killed_worker_ends_the_others_and_a_restart_resumes(start, tmp_path):
     workdir, steps = tmp_path / "run", 300
     command = ["jtln_tf", "launch", "--workers=2", "--", "train", "--method=joint", *DATA, f"--workdir={workdir}"]
-    command += [f"--steps={steps}", "--steps_per_epoch=5", "--early_stopping_epochs=0", "--noexport", "--resume"]
+    command += [f"--steps={steps}", "--steps_per_epoch=5", "--early_stopping_epochs=0", "--noexport"]
     reached = 0
     # The chief, then the other one: the second run goes on where the first one ended.
     for victim in (0, 1):
-        launcher = start(*command)
+        launcher = start(*command, *(["--resume"] if reached else []))
         while (reached_now := count_steps(workdir)) <= reached:
             assert launcher.poll() is None, launcher.stdout.read()
             time.sleep(0.1)
@@ -137,7 +137,7 @@ def test_a_killed_worker_ends_the_others_and_a_restart_resumes(start, tmp_path):
         assert not any(pathlib.Path(f"/proc/{worker}").exists() for worker in workers)
         reached = count_steps(workdir)
         assert 0 < reached_now <= reached < steps
-    told = finish(start(*command))
+    told = finish(start(*command, "--resume"))
     assert told.count("target accuracy") == 1 and "2 replicas in 2 workers" in told
     entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     logged = [entry["step"] for entry in entries if "loss" in entry]
