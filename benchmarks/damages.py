@@ -97,6 +97,7 @@ def _both(first, second):
 
 
 _LAST, _PREVIOUS, _BEST = (f"checkpoints/{name}.npz" for name in ("last", "previous", "best"))
+_VARIABLES = "export/1/variables/variables"
 _BEFORE = "the checkpoint before the last is used"
 _READ = "must hold a run that can be read"
 _CHECKPOINT = "A checkpoint must be whole and of this run"
@@ -155,4 +156,14 @@ DAMAGES = [
         is_finished=True,
     ),
     Damage("export/ removed", _remove("export"), is_finished=True),
+    *(
+        Damage(f"export: {name}", harm, told="the network is exported anew", is_finished=True)
+        for name, harm in (
+            ("a bit flipped in its graph", _flip("export/1/saved_model.pb", 0.5)),
+            ("its weights cut in half", _cut(f"{_VARIABLES}.data-00000-of-00001")),
+            ("the index of its weights emptied", _cut(f"{_VARIABLES}.index", 0)),
+            ("its classes removed", _remove("export/1/assets/classes.json")),
+            ("the list of checksums removed", _remove("export/SHA256SUMS")),
+        )
+    ),
 ]

@@ -28,6 +28,7 @@ from benchmarks.damages import DAMAGES, REFUSED, SAME
 from jtln_tf.config import DataConfig, InputError, NetworkConfig, RunStoppedError, TrainingConfig
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.experiment.config import ExperimentConfig
+from jtln_tf.export.checksums import find_damaged_file
 from jtln_tf.methods import find_method
 from jtln_tf.tools.program import load_tensorflow, run_program
 
@@ -163,6 +164,8 @@ class Trials:
     def _compare(self, run):
         whole = self._folder / "whole" / "run"
         left = [path.name for path in run.rglob("*.unfinished")]
+        if (run / "export").exists():
+            left += filter(None, [find_damaged_file(run / "export")])
         wrong = left + compare_weights(run, whole) + compare_results(run, whole)
         return f"differs: {wrong}" if wrong else SAME
 

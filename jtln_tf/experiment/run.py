@@ -1,5 +1,6 @@
 """One experiment, from its configuration to its result."""
 
+import logging
 import math
 import os
 
@@ -13,7 +14,10 @@ from jtln_tf.experiment.training import train
 from jtln_tf.experiment.worker import open_run
 from jtln_tf.experiment.workshop import Workshop
 from jtln_tf.export import layout
+from jtln_tf.export.checksums import find_damaged_file
+from jtln_tf.trainer.memory import gradients_released
 
+_LOG = logging.getLogger("jtln_tf")
 # Bytes on the disk for each byte of weights: three checkpoints with the optimizers' moments (the oldest goes once the
 # newest is whole), two of weights alone, two exports.
 _DISK_PER_WEIGHT = 13
@@ -74,7 +78,7 @@ def run_experiment(
     finished = _read_finished(run)
     if finished and (not export or _is_exported(run, finished)):
         return finished
-    with replicas.watch():
+    with replicas.watch(), gradients_released():
         return _take_run(run, devices, workshop or Workshop(keeps_models=False, replicas=replicas), finished, export)
 
 
@@ -109,7 +113,12 @@ def _read_finished(run):
 
 def _is_exported(run, result):
     # A kill between the export and its check leaves no difference.
-    return "export_difference" in result and (run.export / layout.VERSION).is_dir()
+    if "export_difference" not in result or not (run.export / layout.VERSION).is_dir():
+        return False
+    damaged = find_damaged_file(run.export)
+    if damaged:
+        _LOG.warning("the network is exported anew: %r is damaged or gone.", str(run.export / damaged))
+    return not damaged
 
 
 def check_devices(config: ExperimentConfig, devices: DeviceConfig, replicas: Replicas) -> None:

@@ -1,6 +1,5 @@
 """The model card of an export: what it was trained on, how good it is, and what it cannot do."""
 
-import hashlib
 import pathlib
 import platform
 
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 import jtln_tf
 from jtln_tf.export.layout import CARD_FILE, CHECKSUM_FILE, README_FILE, SIGNATURES, VERSION
-from jtln_tf.files import MARK_FILE, write_json, write_whole
+from jtln_tf.files import write_json, write_whole
 
 _LIMITS = (
     "Every image gets one of the target classes, also an image of something else.",
@@ -55,18 +54,6 @@ def write_card(folder: pathlib.Path, card: dict) -> None:
     """Writes the card as JSON and as a page."""
     write_json(folder / CARD_FILE, card)
     write_whole(folder / README_FILE, _render(card))
-
-
-def write_checksums(folder: pathlib.Path) -> None:
-    """Writes the SHA-256 of every file, as `sha256sum -c` reads them."""
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    lines = []
-    for name in names:
-        if name in (CHECKSUM_FILE, MARK_FILE):
-            continue
-        with open(folder / name, "rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
-    write_whole(folder / CHECKSUM_FILE, "".join(lines))
 
 
 def _render(card):

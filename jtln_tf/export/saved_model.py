@@ -12,7 +12,8 @@ import keras
 import tensorflow as tf
 
 from jtln_tf.config import InputError, MissingInputError, RunStoppedError
-from jtln_tf.export.card import describe_export, write_card, write_checksums
+from jtln_tf.export.card import describe_export, write_card
+from jtln_tf.export.checksums import write_checksums
 from jtln_tf.export.formats import check_formats, write_formats
 from jtln_tf.export.layout import (
     CLASSES_NAME,

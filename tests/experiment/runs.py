@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from jtln_tf.config import DataConfig, NetworkConfig, TrainingConfig
@@ -41,6 +42,15 @@ def read_losses(workdir):
     entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     names = ("loss", "target_loss", "source_loss", "transport_loss", "target_validation_accuracy")
     return {(entry["step"], name): entry[name] for entry in entries for name in names if name in entry}
+
+
+def assert_went_on(stopped, whole, results):
+    expected, found = read_losses(whole), read_losses(stopped)
+    assert sorted(found) == sorted(expected)
+    # Threads may add float32 sums in another order; the batches, and so the losses, are the same.
+    np.testing.assert_allclose([found[key] for key in expected], list(expected.values()), rtol=1e-3, atol=1e-4)
+    assert results[0]["steps"] == results[1]["steps"]
+    assert results[0]["target_accuracy"] == pytest.approx(results[1]["target_accuracy"], abs=0.06)
 
 
 def run_stopped_at(config, workdir, step):

@@ -11,41 +11,43 @@ import time
 import numpy as np
 import pytest
 
-SIZES = ["--source_batch=16", "--target_batch=8", "--steps=8", "--steps_per_epoch=4", "--log_steps=2"]
-DATA = ["--source=builtin:mnist5k?per_class=6", "--target=builtin:optdigits?per_class=4&validation_fraction=0.3"]
-NETWORK = ["--channels=1", "--backbone=small_cnn", "--noexport"]
-# Both draw for the whole batch.
-DRAWS = ["--source_augmentation=crop,rotate,mixup:0.4", "--target_augmentation=randaugment", "--head_dropout=0.3"]
-# All that a method can ask of several replicas: costs found online, both heads moved, gradients clipped.
-ONLINE = [
-    *("--method=jtln", "--cost_matrix=online", "--cost_refresh_steps=2", "--clip_norm=0.5", "--transport_gate=none"),
-    # At the default threshold an image may stop anywhere within it, by the rounding of its logits.
-    *("--transport_gradient=both", "--transport_images=both", "--sinkhorn_threshold=1e-6"),
+from jtln_tf.tools.launch import worker_environments
+from jtln_tf.trainer.checkpoints import read_state
+
+DATA = [
+    "--source=builtin:optdigits?classes=0,1,2,3,4&per_class=8",
+    "--target=builtin:optdigits?classes=5,6,7,8,9&per_class=4&validation_fraction=0.3",
+    *("--channels=1", "--backbone=small_cnn", "--source_batch=16", "--target_batch=8", "--log_steps=5"),
 ]
+METHODS = ("jtln", "l2_sp", "consecutive", "target_only")
 # Sums over images in another order; of weights that AdamW moves by up to 1e-3 a step, and losses of about 2.
 WEIGHTS, LOSSES = 2e-5, 2e-5
 
 
-def start(repository, arguments, *, workers=1):
-    launcher = ["launch", f"--workers={workers}", "--", "train"] if workers > 1 else ["train"]
-    command = [sys.executable, "-m", "jtln_tf", *launcher, *DATA, *NETWORK, *SIZES, *map(str, arguments)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    # In a session of its own, so that a signal meant for it reaches no other process.
-    return subprocess.Popen(
-        command,
-        cwd=repository,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture
+def start(repository):
+    """Starts a program of ours; what still runs at the end is killed."""
+    processes = []
+
+    def begin(*command, environment=os.environ):
+        environment = {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        command = [sys.executable, "-m", *map(str, command)]
+        # In a session of its own, so that a signal meant for it reaches no other process.
+        processes.append(subprocess.Popen(command, cwd=repository, env=environment, start_new_session=True, **pipes))
+        return processes[-1]
+
+    yield begin
+    for one in processes:
+        if one.poll() is None:
+            os.killpg(one.pid, signal.SIGKILL)
+            one.communicate()
 
 
 def finish(process, status=0):
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == status, errors
-    return output + errors
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == status, output
+    return output
 
 
 def read(workdir):
@@ -75,18 +77,24 @@ def assert_same(ours, theirs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [ONLINE, ["--method=l2_sp"], ["--method=consecutive"], ["--method=target_only"]])
-def test_devices_and_workers_share_batches_without_changing_a_number(repository, tmp_path, method):
-    options = [*DRAWS, *method]
-    finish(start(repository, [*options, f"--workdir={tmp_path / 'one'}"]))
-    one = read(tmp_path / "one")
-    for count in (2, 4) if method is ONLINE else (2,):
-        told = finish(start(repository, [*options, f"--logical_cpus={count}", f"--workdir={tmp_path / str(count)}"]))
-        assert f"training on {count} replicas: CPU:0, CPU:1" in told
-        assert_same(one, read(tmp_path / str(count)))
-    told = finish(start(repository, [*options, f"--workdir={tmp_path / 'workers'}"], workers=2))
-    assert "2 workers" in told and told.count("target accuracy") == 1
-    assert_same(one, read(tmp_path / "workers"))
+def test_devices_and_workers_share_batches_without_changing_a_number(start, tmp_path):
+    layouts = {"one": (0, METHODS), "two": (2, METHODS), "four": (4, METHODS[:1])}
+    processes = {
+        name: start("tests.experiment.several_methods", tmp_path / name, count, *methods)
+        for name, (count, methods) in layouts.items()
+    }
+    told = {name: finish(process) for name, process in processes.items()}
+    processes = [
+        start("tests.experiment.several_methods", tmp_path / "workers", 0, *METHODS, environment=environment)
+        for environment in worker_environments(2)
+    ]
+    told["workers"] = "".join(map(finish, processes))
+    for name, words in (("two", "on 2 replicas: CPU:0, CPU:1"), ("four", "on 4 replicas"), ("workers", "in 2 workers")):
+        assert words in told[name], told[name]
+    for method in METHODS:
+        one = read(tmp_path / "one" / method)
+        for layout in ("two", "workers", *(["four"] if method in layouts["four"][1] else [])):
+            assert_same(one, read(tmp_path / layout / method))
 
 
 def worker_processes(parent):
@@ -101,30 +109,37 @@ def worker_processes(parent):
     return [found[index] for index in sorted(found)]
 
 
+def count_steps(workdir):
+    """Returns the step of the last checkpoint of a run, 0 before the first."""
+    state = read_state(workdir / "checkpoints")
+    return state.step if state else 0
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_ends_the_others_and_a_restart_resumes(repository, tmp_path, victim):
-    options = ["--method=joint", "--steps=4000", "--steps_per_epoch=5", "--early_stopping_epochs=0"]
-    launcher = start(repository, [*options, f"--workdir={tmp_path / 'run'}"], workers=2)
-    workers = []
-    while not list((tmp_path / "run").glob("checkpoints/last*.npz")):
-        assert launcher.poll() is None, launcher.stderr.read()
-        time.sleep(0.1)
-    workers = worker_processes(launcher.pid)
-    os.kill(workers[victim], signal.SIGKILL)
-    killed = time.monotonic()
-    errors = finish(launcher, status=2)
-    assert time.monotonic() - killed < 60
-    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert f"worker {victim} was ended by SIGKILL" in lines[-1] and "--resume" in lines[-1]
-    assert not any(pathlib.Path(f"/proc/{worker}").exists() for worker in workers)
-    # Fewer steps would be another configuration, so the rest is trained for a while only.
-    resumed = start(repository, [*options, "--resume", f"--workdir={tmp_path / 'run'}"], workers=2)
-    log = tmp_path / "run" / "metrics.jsonl"
-    reached = [json.loads(line)["step"] for line in log.read_text().splitlines()][-1]
-    while [json.loads(line)["step"] for line in log.read_text().splitlines()][-1] <= reached + 10:
-        assert resumed.poll() is None, resumed.stderr.read()
-        time.sleep(0.2)
-    assert json.loads(log.read_text().splitlines()[0])["step"] <= 5
-    resumed.send_signal(signal.SIGTERM)
-    resumed.communicate(timeout=60)
+def test_a_killed_worker_ends_the_others_and_a_restart_resumes(start, tmp_path):
+    workdir, steps = tmp_path / "run", 300
+    command = ["jtln_tf", "launch", "--workers=2", "--", "train", "--method=joint", *DATA, f"--workdir={workdir}"]
+    command += [f"--steps={steps}", "--steps_per_epoch=5", "--early_stopping_epochs=0", "--noexport"]
+    reached = 0
+    # The chief, then the other one: the second run goes on where the first one ended.
+    for victim in (0, 1):
+        launcher = start(*command, *(["--resume"] if reached else []))
+        while (reached_now := count_steps(workdir)) <= reached:
+            assert launcher.poll() is None, launcher.stdout.read()
+            time.sleep(0.1)
+        workers = worker_processes(launcher.pid)
+        os.kill(workers[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        told = finish(launcher, status=2)
+        assert time.monotonic() - killed < 60
+        lines = [line for line in told.splitlines() if line.startswith("error: ")]
+        assert f"worker {victim} was ended by SIGKILL" in lines[-1] and "--resume" in lines[-1]
+        assert not any(pathlib.Path(f"/proc/{worker}").exists() for worker in workers)
+        reached = count_steps(workdir)
+        assert 0 < reached_now <= reached < steps
+    told = finish(start(*command, "--resume"))
+    assert told.count("target accuracy") == 1 and "2 replicas in 2 workers" in told
+    entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    logged = [entry["step"] for entry in entries if "loss" in entry]
+    assert json.loads((workdir / "result.json").read_text())["steps"] == steps
+    assert logged == sorted(set(logged)) and logged[-1] == steps
