@@ -1,6 +1,7 @@
 """The mean transport plan of a trained network: which classes its transport has matched."""
 
 import contextlib
+import dataclasses
 import pathlib
 
 import keras
@@ -16,6 +17,9 @@ from jtln_tf.methods.jtln.method import Jtln
 from jtln_tf.methods.jtln.transport import solve_transport
 from jtln_tf.monitoring.samples import look_at, sample_domain
 from jtln_tf.network import domain_view
+
+# Of several plans, in memory at once.
+_MOST_ENTRIES = 2**24
 
 
 def write_mean_plan(run: Run, assembly: Assembly, most_images: int) -> CostMatrix | None:
@@ -44,6 +48,10 @@ def find_mean_plan(assembly: Assembly, most_images: int) -> CostMatrix | None:
 
     The images are those of `sample_domain`, of the sides that the transport looks at, as they come.
 
+    Args:
+        assembly: What the run was trained with.
+        most_images: Images that the mean is taken over.
+
     Returns:
         The plan [n, m], whose entries sum to 1, in the form of class costs, because their file needs no pickle and is
         checked before it is read. None if the method has no transport, or trusts no class.
@@ -58,9 +66,8 @@ def find_mean_plan(assembly: Assembly, most_images: int) -> CostMatrix | None:
     total, counts = np.zeros_like(costs), {}
     for side in sides:
         name, split = sample_domain(assembly.setup.inputs[side], most_images // len(sides))
-        outputs = _read_logits(assembly.model.network, split, side)
-        labels = tf.constant(split.labels) if side == "source" else None
-        total += _sum_plans(method, labels, outputs, costs)
+        outputs = _predict(assembly.model.network, split, side)
+        total += _sum_plans(method, split.labels, outputs, costs)
         counts[f"{side} {name}".replace("train", "training")] = len(split)
     names = (domain.class_names for domain in assembly.setup.domains.values())
     return CostMatrix(total / sum(counts.values()), *names, metric="mean transport plan", parameters=counts)
@@ -78,7 +85,7 @@ def explain_no_plan(costs: CostMatrix, result: dict) -> str:
     return "This run kept no mean transport plan."
 
 
-def _read_logits(network, split, side):
+def _predict(network, split, side):
     """Returns `Outputs` of the images of a split, whose logits are logarithms of probabilities."""
     found, least = list(look_at(domain_view(network, side), split)), np.finfo(np.float32).tiny
     logits = {one: tf.math.log(tf.maximum(tf.concat([part[one] for part in found], 0), least)) for one in SIDES}
@@ -86,9 +93,22 @@ def _read_logits(network, split, side):
 
 
 def _sum_plans(method, labels, outputs, costs):
-    costs = tf.constant(costs)
-    with tf.GradientTape() as tape:
-        tape.watch(costs)
-        total = tf.reduce_sum(solve_transport(method, labels, outputs, costs).regularized_cost)
-    # The gradient of a problem's value in the costs is its plan.
-    return np.maximum(tape.gradient(total, costs).numpy(), 0.0)
+    """Returns the sum of the plans of all images, [n, m]."""
+    with _without_graphs():
+        solved = solve_transport(method, tf.constant(labels), outputs, tf.constant(costs))
+    total, step = np.zeros_like(costs), max(1, _MOST_ENTRIES // costs.size)
+    for first in range(0, len(labels), step):
+        part = slice(first, first + step)
+        total += dataclasses.replace(solved, f=solved.f[part], g=solved.g[part]).plan().numpy().sum(axis=0)
+    return total
+
+
+@contextlib.contextmanager
+def _without_graphs():
+    """Lets TensorFlow run functions operation by operation: compiling them takes several times as long as one call."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
