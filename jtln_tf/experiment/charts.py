@@ -23,8 +23,8 @@ from jtln_tf.network import features_model
 from jtln_tf.trainer.checkpoints import TrainingState
 
 _LOG = logging.getLogger("jtln_tf")
-# Of the processor: pictures take up to half a second of it.
-_LEAST_SECONDS = 60
+# Of the processor: the charts of a run's end take one to two seconds of it.
+_LEAST_SECONDS = 120
 # Images that are looked at once more at the end, and their share of those trained on, which take longer.
 _LEAST_IMAGES, _MOST_IMAGES, _SHARE = 32, 256, 0.01
 
