@@ -2,8 +2,8 @@
 
     jtln train --flagfile=flags/presets/digits.flags --workdir=runs/digits
 
-Writes config.json, classes.json, cost_matrix.npz, checkpoints/, tensorboard/, metrics.jsonl, evaluation.json,
-result.json, export/ and report.html into --workdir, and prints the result.
+Writes config.json, classes.json, cost_matrix.npz, mean_plan.npz, checkpoints/, tensorboard/, metrics.jsonl,
+evaluation.json, result.json, export/ and report.html into --workdir, and prints the result.
 """
 
 import json
