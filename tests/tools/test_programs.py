@@ -31,7 +31,8 @@ DOMAIN = "--domain=builtin:optdigits"
 
 def run(repository, program, *arguments, timeout=600):
     command = [sys.executable, "-m", "jtln_tf", program, *map(str, arguments)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Set, it would show TensorFlow's first notes.
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
