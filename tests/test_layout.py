@@ -52,6 +52,7 @@ INNER_FLOORS = {
         ["workdir", "workshop", "choices"],
         ["extension", "worker"],
         ["assembly"],
+        ["mean_plan"],
         ["charts"],
         ["divergence", "watching"],
         ["training", "result", "cost_matrix", "run_report"],

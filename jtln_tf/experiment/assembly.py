@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
+import logging
 import time
 
 import keras
-from absl import logging
 
 from jtln_tf.backbones import check_backbone_files, identify_backbone, is_saved_trunk, is_untrained, usual_image_size
 from jtln_tf.config import SIDES, InputError, NetworkConfig
@@ -28,6 +28,8 @@ from jtln_tf.methods.base import Setup
 from jtln_tf.network import add_heads, build_network, cut_network, features_before_neck
 from jtln_tf.trainer.checkpoints import TrainingState, read_state, restore_network
 from jtln_tf.trainer.model import JointModel
+
+_LOG = logging.getLogger("jtln_tf")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,6 +68,7 @@ def assemble(run: Run, workshop: Workshop) -> Assembly:
     saved_costs = _read_costs(run, found)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.training.seed)
+    _LOG.info("reading the images ...")
     domains = load_run_domains(config, workshop)
     run.config = config = config.resolve_steps({side: len(domain.train) for side, domain in domains.items()})
     _check_domains(config, domains["target"])
@@ -89,6 +92,8 @@ def assemble(run: Run, workshop: Workshop) -> Assembly:
             mark_cache(config.data.cache_dir or default_cache_folder(config.data.data_root))
         if found is None and config.method.uses_start:
             start_network(config.network, setup)
+        if config.method.uses_costs and saved_costs is None and not config.cost.refresh_steps:
+            _LOG.info("finding the class costs ...")
         costs = config.method.prepare(setup)
     setup, model = workshop.model(config, setup, costs)
     return Assembly(model, setup, costs, found, leaks, time.perf_counter() - started)
@@ -225,7 +230,7 @@ def _cut(network, config):
     except InputError as error:
         if config.cache_features != "auto":
             raise
-        logging.warning("activations are not cached, so all steps pass the frozen layers: %s", first_line(error))
+        _LOG.warning("activations are not cached, so all steps pass the frozen layers: %s", first_line(error))
         return None, network
 
 

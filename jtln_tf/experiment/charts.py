@@ -6,15 +6,27 @@ import time
 from jtln_tf.config import SIDES, RunStoppedError
 from jtln_tf.evaluation import evaluate
 from jtln_tf.experiment.assembly import Assembly
+from jtln_tf.experiment.mean_plan import write_mean_plan
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.files import first_line
 from jtln_tf.methods import Stage
-from jtln_tf.monitoring import RunLog, SourceValidation, draw_batch, log_opening, log_pictures
+from jtln_tf.monitoring import (
+    RunLog,
+    SourceValidation,
+    draw_batch,
+    log_matches,
+    log_opening,
+    log_pictures,
+    write_projector,
+)
+from jtln_tf.network import features_model
 from jtln_tf.trainer.checkpoints import TrainingState
 
 _LOG = logging.getLogger("jtln_tf")
-# Of the processor: pictures take up to half a second of it.
-_LEAST_SECONDS = 60
+# Of the processor: the charts of a run's end take one to two seconds of it.
+_LEAST_SECONDS = 120
+# Images that are looked at once more at the end, and their share of those trained on, which take longer.
+_LEAST_IMAGES, _MOST_IMAGES, _SHARE = 32, 256, 0.01
 
 
 class RunCharts:
@@ -24,7 +36,8 @@ class RunCharts:
         """Writes the options and the data of a run that begins; workers but the chief only take part in validation."""
         self._is_chief = is_chief
         self._run, self._assembly, self._state, self._log = run, assembly, state, log
-        self._source, self._confusion, self._began = None, None, time.process_time()
+        self._source = self._confusion = self._plan = None
+        self._began, self._was_finished = time.process_time(), bool(state.finished)
         if is_chief and not state.step:
             domains = assembly.setup.domains
             log_opening(log, run.config.to_values(), {side: _describe(domain) for side, domain in domains.items()})
@@ -50,19 +63,30 @@ class RunCharts:
             self._log.write(self._state.step, seen)
 
     def end(self) -> None:
-        """Draws the confusion matrix of the last validation and the first images, unless the run was very short.
+        """Finds the mean transport plan and, unless the run was very short, draws what there is to see at its end.
 
-        If they cannot be drawn, it says so: the run counts.
+        If that fails, it says so: the run counts.
         """
-        # Not by the clock, which runs on while other processes have the machine.
-        if not self._is_chief or time.process_time() - self._began < _LEAST_SECONDS:
+        # A finished run that is only evaluated has its plan.
+        if not self._is_chief or not self._state.finished or self._was_finished:
             return
+        self._try("finds no mean transport plan", self._find_plan)
+        # Not by the clock, which runs on while other processes have the machine.
+        if time.process_time() - self._began >= _LEAST_SECONDS:
+            _LOG.info("drawing the charts ...")
+            self._try("gets no pictures of its end", self._draw)
+            self._try("gets no projector", self._project)
+
+    def _try(self, what, function):
         try:
-            self._draw()
+            function()
         except RunStoppedError:
             raise
         except Exception as error:
-            _LOG.warning("TensorBoard gets no pictures of the end of this run: %s", first_line(error))
+            _LOG.warning("this run %s: %s", what, first_line(error))
+
+    def _find_plan(self):
+        self._plan = write_mean_plan(self._run, self._assembly, max(_LEAST_IMAGES, self._affordable_images()))
 
     def _draw(self):
         data, seed, domains = self._run.config.data, self._run.config.training.seed, self._assembly.setup.domains
@@ -73,6 +97,18 @@ class RunCharts:
             if domains[side].train.is_decoded or domains is self._assembly.setup.inputs
         }
         log_pictures(self._log, self._state.step, self._confusion, domains["target"].class_names, batches)
+        if (costs := self._run.read_costs()) is not None:
+            log_matches(self._log, self._state.step, costs, self._plan)
+
+    def _project(self):
+        network, inputs = features_model(self._assembly.model.network), self._assembly.setup.inputs
+        domains = {side: inputs[side] for side in SIDES}
+        write_projector(self._run.tensorboard, network, domains, self._affordable_images())
+
+    def _affordable_images(self):
+        """Returns how many images can be looked at in 1 % of the time that training took, at most `_MOST_IMAGES`."""
+        data = self._run.config.data
+        return int(min(_MOST_IMAGES, _SHARE * self._state.step * (data.source_batch + data.target_batch)))
 
 
 def _describe(domain):

@@ -28,6 +28,7 @@ def evaluate_run(run: Run, assembly: Assembly, state: TrainingState) -> dict:
     source, target = assembly.setup.domains.values()
     stages = config.method.stages(config.training.steps)
     trains_source = any("source" in stage.domains for stage in stages)
+    _LOG.info("testing ...")
     on_target = evaluate(reader, inputs["target"])
     on_source = evaluate(reader, inputs["source"], head="source") if trains_source and len(source.test) else None
     scores = {}

@@ -13,10 +13,12 @@ from jtln_tf.backbones import usual_image_size
 from jtln_tf.config import SIDES, InputError
 from jtln_tf.data import Domain, load_domains
 from jtln_tf.experiment.choices import explain_choices, format_command
+from jtln_tf.experiment.mean_plan import explain_no_plan, read_mean_plan
 from jtln_tf.experiment.workdir import REPORT_FILE, Run
 from jtln_tf.report.curves import Curve
 from jtln_tf.report.images import read_images
 from jtln_tf.report.run_page import MatchedPair, RunFacts, ShownMistake, build_run_page
+from jtln_tf.report.transport_plan import find_shares
 
 _LOG = logging.getLogger("jtln_tf")
 _MOST_PAIRS, _SAMPLES = 24, 3
@@ -43,6 +45,7 @@ def write_run_report(folder: str | os.PathLike, output: str | os.PathLike | None
 
 def try_write_run_report(folder: str | os.PathLike) -> pathlib.Path | None:
     """Writes the page of a run that has just ended; if that fails, says so and returns None: the result counts."""
+    _LOG.info("drawing the report ...")
     try:
         return write_run_report(folder)
     except Exception as error:
@@ -54,15 +57,17 @@ def gather_facts(run: Run) -> RunFacts:
     """Reads what the page of a run tells."""
     config, result, costs = run.config, run.read_result() or {}, run.read_costs()
     evaluation = _read_evaluation(run)
+    plan = read_mean_plan(run.folder, costs) if result and costs is not None else None
     warnings = list(_find_warnings(result))
     try:
         domains = _open_domains(run, result)
         mistakes, pairs = _read_mistakes(domains["target"], evaluation), _read_pairs(domains, costs)
+        matches = _read_matches(domains, plan)
     except (InputError, OSError, tf.errors.OpError) as error:
         warnings.append(
             f"The pictures are missing, because the data cannot be read any more: {files.first_line(error)}"
         )
-        mistakes = pairs = ()
+        mistakes = pairs = matches = ()
     data = config.data
     return RunFacts(
         title=f"{config.method.title}: {data.source.text} → {data.target.text}",
@@ -75,6 +80,9 @@ def gather_facts(run: Run) -> RunFacts:
         options=config.to_values(),
         costs=costs,
         pairs=pairs,
+        plan=plan,
+        matches=matches,
+        no_plan=explain_no_plan(costs, result) if costs is not None and plan is None else "",
         mistakes=mistakes,
         warnings=tuple(warnings),
     )
@@ -156,20 +164,30 @@ def _read_mistakes(target: Domain, evaluation: dict) -> tuple[ShownMistake, ...]
 def _read_pairs(domains, costs):
     if costs is None:
         return ()
-    nearest = costs.nearest(1)
-    rows = {target: costs.source_classes.index(names[0]) for target, names in nearest.items()}
-    cheapest = {target: costs.values[rows[target], column] for column, target in enumerate(costs.target_classes)}
-    shown = sorted(cheapest, key=cheapest.get)[:_MOST_PAIRS]
-    classes = {"target": shown, "source": list(dict.fromkeys(nearest[target][0] for target in shown))}
-    images = {side: _read_samples(domains[side], names) for side, names in classes.items()}
+    best, values = costs.values.argmin(axis=0), costs.values.min(axis=0)
+    return _pair(domains, costs, best, values, np.argsort(values, kind="stable"))
+
+
+def _read_matches(domains, plan):
+    if plan is None:
+        return ()
+    shares, order = find_shares(plan.values), np.argsort(-plan.values.sum(axis=0), kind="stable")
+    shares = np.nan_to_num(shares)
+    best, values = shares.argmax(axis=0), shares.max(axis=0)
+    return _pair(domains, plan, best, values, [column for column in order if values[column]])
+
+
+def _pair(domains, matrix, rows, values, columns):
+    """Returns the target classes at `columns` with the source classes at `rows` [m], and their `values` [m]."""
+    named = [(matrix.target_classes[one], matrix.source_classes[rows[one]], values[one]) for one in columns]
+    named = named[:_MOST_PAIRS]
+    targets = _read_samples(domains["target"], [target for target, _, _ in named])
+    sources = _read_samples(domains["source"], list(dict.fromkeys(source for _, source, _ in named)))
     return tuple(
         MatchedPair(
-            target,
-            nearest[target][0],
-            float(cheapest[target]),
-            {"target": images["target"].get(target, []), "source": images["source"].get(nearest[target][0], [])},
+            target, source, float(value), {"target": targets.get(target, []), "source": sources.get(source, [])}
         )
-        for target in shown
+        for target, source, value in named
     )
 
 

@@ -62,9 +62,10 @@ def _train_stages(run, assembly, devices, request):
             checkpoints = _open_checkpoints(run, assembly, state, replicas)
             if found:
                 checkpoints.restore_last()
-    state.finished = 1
-    if stages and early_stopping_of(run, assembly, stages[-1]).keeps_best(state) and checkpoints.restore_best():
-        state.last_accuracy = state.best_accuracy
+        state.finished = 1
+        # What looks on draws, at its end, what the network that is kept says.
+        if stages and early_stopping_of(run, assembly, stages[-1]).keeps_best(state) and checkpoints.restore_best():
+            state.last_accuracy = state.best_accuracy
     share_progress(replicas, state, assembly.setup.network.variables)
     checkpoints.save_last()
     return state

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from jtln_tf.batches import count_passes
-from jtln_tf.config import DeviceConfig, RunStoppedError
+from jtln_tf.config import SIDES, DeviceConfig, RunStoppedError
 from jtln_tf.distribution import replicas_of
 from jtln_tf.evaluation import require_finite
 from jtln_tf.experiment.assembly import Assembly
@@ -48,7 +48,8 @@ class Watcher:
             steps = sum(stage.steps for stage in config.method.stages(config.training.steps))
             self._log = RunLog(run.metrics, run.tensorboard, first_step=state.step, run=run.name)
             self._bar = ProgressBar(state, title=config.method.name, steps=steps)
-            self._report = CheckpointReport(state, self._bar, assembly.setup.domains["target"], steps)
+            batches = {side: getattr(config.data, f"{side}_batch") for side in SIDES}
+            self._report = CheckpointReport(state, self._bar, assembly.setup.domains["target"], steps, batches)
         self._charts = RunCharts(run, assembly, state, self._log, is_chief=self._is_chief)
 
     def __enter__(self):

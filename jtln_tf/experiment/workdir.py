@@ -19,14 +19,15 @@ _LOG = logging.getLogger("jtln_tf")
 KIND, VERSION = "run", 2
 _CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE = "config.json", "classes.json", "result.json"
 _EVALUATION_FILE, _COSTS_FILE, _METRICS_FILE = "evaluation.json", "cost_matrix.npz", "metrics.jsonl"
-REPORT_FILE = "report.html"
+REPORT_FILE, MEAN_PLAN_FILE = "report.html", "mean_plan.npz"
 # In the order of their removal.
-_OWN_FILES = (_CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE, _EVALUATION_FILE, _COSTS_FILE, _METRICS_FILE, REPORT_FILE)
+_OWN_FILES = (_CONFIG_FILE, _CLASSES_FILE, _RESULT_FILE, _EVALUATION_FILE, _COSTS_FILE, _METRICS_FILE)
+_OWN_FILES += (REPORT_FILE, MEAN_PLAN_FILE)
 _LOCK_FILE = "run.lock"
 # Names allowed directly inside each subfolder.
 _OWN_FOLDERS = {
     "checkpoints": ("last.npz", "previous.npz", "best.npz"),
-    "tensorboard": ("events.out.tfevents.*", "plugins", "plugins/*"),
+    "tensorboard": ("events.out.tfevents.*", "plugins", "plugins/*", "projector_*"),
     layout.KIND: layout.OWN_NAMES,
 }
 

@@ -108,8 +108,10 @@ class CachedDomains(collections.abc.Mapping):
         if not total:
             return
         interval = 0.2 if sys.stderr.isatty() else 10.0
-        is_shown = replicas_of(self._trunk).is_chief
-        bar = {"desc": f"{side} trunk", "unit": "image", "mininterval": interval, "disable": not is_shown}
+        bar = {"desc": f"{side} trunk", "unit": "image", "mininterval": interval}
+        if not replicas_of(self._trunk).is_chief:
+            # Not False for the chief: TQDM_DISABLE holds then.
+            bar["disable"] = True
         with tqdm.tqdm(total=total, **bar) as bar:
             for name, own in keys.items():
                 self._pass(self._images[side], name, own, wanted, bar.update)

@@ -2,9 +2,10 @@
 
 from jtln_tf.monitoring.charts import draw_batch, log_opening, log_pictures
 from jtln_tf.monitoring.checkpoint_report import CheckpointReport
-from jtln_tf.monitoring.cost_log import log_costs
+from jtln_tf.monitoring.cost_log import log_costs, log_matches
 from jtln_tf.monitoring.log_training import LogTraining
 from jtln_tf.monitoring.profile import Profile
 from jtln_tf.monitoring.progress import ProgressBar
+from jtln_tf.monitoring.projector import write_projector
 from jtln_tf.monitoring.run_log import RunLog, read_curve
 from jtln_tf.monitoring.source_validation import SourceValidation

@@ -11,11 +11,16 @@ from jtln_tf.config import SIDES, AugmentationSpec
 from jtln_tf.data import Domain
 from jtln_tf.files import escape_name
 from jtln_tf.report.confusion import draw_confusion
+from jtln_tf.report.heat_map import draw_pixels
 
 # Rows and columns of the images of a batch; a gap between them in pixels; a picture's least side.
 _ROWS, _COLUMNS, _GAP, _LEAST_SIDE = 2, 8, 2, 64
 _TRANSPORT = ("transport_", "sinkhorn_", "cost_", "marginal_")
-_PICTURES = {"confusion": "accuracy/confusion_target_validation", "cost_matrix": "transport/cost_matrix"}
+_PICTURES = {
+    "confusion": "accuracy/confusion_target_validation",
+    "cost_matrix": "transport/cost_matrix",
+    "mean_plan": "transport/mean_plan",
+}
 
 
 def chart_name(name: str) -> str:
@@ -62,11 +67,7 @@ def log_opening(log, options: Mapping[str, Mapping], about: Mapping[str, str]) -
 def log_pictures(log, step: int, confusion: np.ndarray | None, class_names, batches: Mapping[str, np.ndarray]) -> None:
     """Draws what a run ends with: the confusion matrix of validation images, if any, and augmented images by side."""
     if confusion is not None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        canvas = FigureCanvasAgg(draw_confusion(confusion, class_names))
-        canvas.draw()
-        log.write_image(step, "confusion", np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+        log.write_image(step, "confusion", draw_pixels(draw_confusion(confusion, class_names)))
     for side, picture in batches.items():
         log.write_image(step, f"batch_{side}", picture)
 

@@ -23,19 +23,21 @@ _LEAST_LABELS = 5
 
 @dataclasses.dataclass(eq=False)
 class CheckpointReport:
-    """Tells the loss, the accuracies and the time left at each checkpoint of a run, and warns of poor accuracies once.
+    """Tells losses, accuracies, speed and the time left at each checkpoint of a run, and warns of poor accuracies once.
 
     Attributes:
         state: How far the run has come.
-        bar: `ProgressBar` that shows the last validation accuracy and knows the time left.
+        bar: `ProgressBar` that shows the last validation accuracy and knows the pace.
         target: Target `Domain`.
         steps: Steps of the run.
+        batches: Images in a step of each side, over all replicas.
     """
 
     state: TrainingState
     bar: ProgressBar
     target: Domain
     steps: int
+    batches: dict[str, int]
     _told: set[str] = dataclasses.field(default_factory=set)
 
     def tell(self, stage: Stage, measured: dict[str, float], is_last: bool) -> None:
@@ -48,16 +50,23 @@ class CheckpointReport:
             self.bar.validation_accuracy = validation
         side = "target" if "target" in stage.domains else "source"
         training = measured.get(f"{side}_train_accuracy")
-        left = self.bar.seconds_left()
+        left, pace = self.bar.seconds_left(), self.bar.take_pace()
+        speed = pace and pace * sum(self.batches[one] for one in stage.domains)
+        accuracy = "" if validation is None else f"target validation accuracy {100 * validation:.1f} %"
         parts = [
-            f"loss {measured['loss']:.3f}",
-            validation is not None
-            and f"target validation accuracy {100 * validation:.1f} % ({len(self.target.validation)} images)",
+            _format_losses(measured),
+            accuracy and f"{accuracy} ({len(self.target.validation)} images)",
             training is not None and f"{side} training accuracy {100 * training:.1f} %",
+            speed and f"{speed:,.0f} images/s",
             left and f"about {format_seconds(left)} left",
         ]
-        told = ", ".join(part for part in parts if part)
-        _LOG.info("%s, step %d of %d: %s", self.bar.title, self.state.step, self.steps, told)
+        figures = {"step": self.state.step, "steps": self.steps, "stage": stage.name, **measured}
+        figures |= {"images_per_second": speed, "seconds_left": left}
+        _LOG.info(
+            "%s, step %d of %d: %s",
+            *(self.bar.title, self.state.step, self.steps, ", ".join(part for part in parts if part)),
+            extra={"figures": figures, "strong": accuracy},
+        )
         if side == "target" and validation is None:
             self._tell_once(
                 "unvalidated",
@@ -103,6 +112,13 @@ class CheckpointReport:
         if key not in self._told:
             self._told.add(key)
             _LOG.log(level, "%s", text)
+
+
+def _format_losses(measured):
+    terms = {name.removesuffix("_loss"): value for name, value in measured.items() if name.endswith("_loss")}
+    # A single term may be the loss itself.
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in terms.items()) if len(terms) > 1 else ""
+    return f"loss {measured['loss']:.3f}{f' ({shown})' if shown else ''}"
 
 
 def chance_level(counts: np.ndarray) -> float | None:

@@ -30,15 +30,22 @@ class ProgressBar(keras.callbacks.Callback):
         # Time and step of the end of the first step: that one compiles.
         self._compiled = None
         self._has_estimated = False
+        # Step, and seconds of training steps, from which the next speed counts; None before the stage's first step.
+        self._paced_from = None
         # A log file gets a line now and then instead of a bar that redraws itself.
-        interval = 0.2 if sys.stderr.isatty() else 10.0
+        self._interval = 0.2 if sys.stderr.isatty() else 10.0
         self._bar = tqdm.tqdm(
-            total=steps, initial=state.step, desc=title, unit="step", mininterval=interval, dynamic_ncols=True
+            total=steps, initial=state.step, desc=title, unit="step", mininterval=self._interval, dynamic_ncols=True
         )
+
+    def on_train_begin(self, logs=None):
+        """Forgets the speed: the first step of a stage compiles."""
+        self._paced_from = None
 
     def on_train_batch_end(self, batch, logs=None):
         """Moves the bar on; results are fetched from the device only as often as the bar is drawn."""
-        if time.monotonic() - self._shown_at >= self._bar.mininterval:
+        self._paced_from = self._paced_from or (self._state.step, self._state.seconds)
+        if not self._bar.disable and time.monotonic() - self._shown_at >= self._interval:
             self._shown_at = time.monotonic()
             shown = {"loss": f"{float(logs['loss']):.3f}"}
             if "target_train_accuracy" in logs:
@@ -56,6 +63,13 @@ class ProgressBar(keras.callbacks.Callback):
         began, first = self._compiled
         pace = (time.monotonic() - began) / (self._state.step - first)
         return pace * (self._steps - self._state.step)
+
+    def take_pace(self) -> float | None:
+        """Returns the training steps a second since it was last called, or since a stage's first step; None if none."""
+        before, self._paced_from = self._paced_from, (self._state.step, self._state.seconds)
+        if before is None or self._state.seconds <= before[1]:
+            return None
+        return (self._state.step - before[0]) / (self._state.seconds - before[1])
 
     def close(self) -> None:
         """Closes the bar and leaves it on the screen."""

@@ -36,6 +36,7 @@ img.plot { max-width: 100%; height: auto; } img.image { border-radius: 4px; back
 img.small { image-rendering: pixelated; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px; }
 .grid div { font-size: 13px; line-height: 1.35; overflow-wrap: anywhere; }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 14px; }
 .pair img { margin: 0 3px 3px 0; vertical-align: middle; }
 summary { cursor: pointer; }
 """

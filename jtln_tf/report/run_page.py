@@ -11,6 +11,7 @@ from jtln_tf.report.cost_matrix import build_figure
 from jtln_tf.report.curves import Curve, draw_curves
 from jtln_tf.report.elements import Element, build_page, cards, element, paragraph, plot, section, table
 from jtln_tf.report.images import show_image
+from jtln_tf.report.transport_plan import build_plan_figure, describe_images
 
 # In pixels.
 _MISTAKE, _SAMPLE = 140, 56
@@ -39,11 +40,18 @@ class ShownMistake:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MatchedPair:
-    """A target class and the source class that is nearest to it, with training images, pixels [H, W, C], of both."""
+    """A target class and its source class, with training images, pixels [H, W, C], of both.
+
+    Attributes:
+        target: Name of the target class.
+        source: Name of the source class.
+        value: Cost of the pair, or share of the target class's mass.
+        images: Pixels by side; None for an image that is missing.
+    """
 
     target: str
     source: str
-    cost: float
+    value: float
     images: dict[str, list[np.ndarray | None]]
 
 
@@ -62,6 +70,9 @@ class RunFacts:
         options: All options by section.
         costs: Class costs that the run used last, or None.
         pairs: Related classes, the cheapest pairs first.
+        plan: Mean transport plan of the trained network, in the form of class costs and with their names, or None.
+        matches: Target classes with the source class that most of their mass comes from, those with most mass first.
+        no_plan: Why there is no plan, if the run has costs.
         mistakes: The most confident mistakes.
         warnings: What a reader should know before he trusts the figures.
     """
@@ -76,6 +87,9 @@ class RunFacts:
     options: dict[str, dict]
     costs: CostMatrix | None = None
     pairs: tuple[MatchedPair, ...] = ()
+    plan: CostMatrix | None = None
+    matches: tuple[MatchedPair, ...] = ()
+    no_plan: str = ""
     mistakes: tuple[ShownMistake, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -199,20 +213,44 @@ def _show_mistakes(facts):
 def _show_costs(facts):
     if facts.costs is None:
         return None
+    is_drawn, plan = max(facts.costs.values.shape) <= _MOST_DRAWN, None
     parts = []
-    if max(facts.costs.values.shape) <= _MOST_DRAWN:
+    if is_drawn:
         figure = build_figure(facts.costs, most_pixels=1200)
         parts.append(plot(figure, "class costs: rows are source classes, columns target classes"))
+    if facts.plan is not None and is_drawn:
+        plan = plot(build_plan_figure(facts.plan, facts.costs), "mean transport plan: rows are source classes")
+    parts = [element("div", *parts, plan, css="beside")]
+    if facts.no_plan:
+        parts.append(paragraph(facts.no_plan))
+    count = len(facts.costs.target_classes)
     if facts.pairs:
-        rows = [
-            (pair.target, _show_samples(pair, "target"), pair.source, _show_samples(pair, "source"), f"{pair.cost:.3g}")
-            for pair in facts.pairs
-        ]
-        shown, count = len(rows), len(facts.costs.target_classes)
-        some = f" ({shown} of {count}, the cheapest first)" if shown < count else ""
+        some = _tell_some(facts.pairs, count, "the cheapest first")
         parts.append(paragraph(f"Each target class{some} and the source class that costs least, with training images:"))
-        parts.append(table(("target class", "", "nearest source class", "", "cost"), rows, numbers=(4,)))
+        parts.append(_tabulate(facts.pairs, ("nearest source class", "cost"), ".3g"))
+    if facts.matches:
+        some = _tell_some(facts.matches, count, "those with most mass first")
+        parts.append(
+            paragraph(
+                "The trained network's transport moves the source head's prediction of an image to that of the target "
+                f"head. On average over {describe_images(facts.plan)}, most of the mass of each target class{some} "
+                "comes from this source class:"
+            )
+        )
+        parts.append(_tabulate(facts.matches, ("matched source class", "share of its mass"), ".0%"))
     return section("Which classes are related", *parts)
+
+
+def _tell_some(pairs, count, order):
+    return f" ({len(pairs)} of {count}, {order})" if len(pairs) < count else ""
+
+
+def _tabulate(pairs, heads, form):
+    rows = [
+        (pair.target, _show_samples(pair, "target"), pair.source, _show_samples(pair, "source"), f"{pair.value:{form}}")
+        for pair in pairs
+    ]
+    return table(("target class", "", heads[0], "", heads[1]), rows, numbers=(4,))
 
 
 def _show_samples(pair, side):

@@ -16,6 +16,7 @@ from absl import flags
 from jtln_tf.config import domain_of_path, parse_domain_spec
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.files import escape_name
+from jtln_tf.tools.messages import emphasize
 from jtln_tf.tools.program import SOME_NOT_READ, load_tensorflow, require_flags, run_program
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
@@ -76,7 +77,8 @@ def _print(result, images, more):
     for row in result.to_json()["classes"]:
         accuracy = "no images" if row["accuracy"] is None else f"{100 * row['accuracy']:5.1f} %"
         print(f"{row['class']:{width}}  {accuracy}  ({row['images']} images)")
-    print(f"\naccuracy {100 * result.accuracy:.1f} %, macro accuracy {100 * result.macro_accuracy:.1f} %")
+    accuracy = emphasize(f"accuracy {100 * result.accuracy:.1f} %", sys.stdout)
+    print(f"\n{accuracy}, macro accuracy {100 * result.macro_accuracy:.1f} %")
     print(f"({result.num_images} {images})")
 
 

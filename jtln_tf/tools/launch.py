@@ -21,7 +21,8 @@ import time
 from absl import flags
 
 from jtln_tf.config import InputError, RunStoppedError
-from jtln_tf.tools.program import run_program
+from jtln_tf.tools.messages import is_json
+from jtln_tf.tools.program import OUTPUT_FLAGS, run_program
 
 flags.DEFINE_integer("workers", 2, "Number of processes.", lower_bound=1, upper_bound=64)
 flags.DEFINE_integer("grace_seconds", 20, "Time that the others get to stop once one has failed.", lower_bound=0)
@@ -38,7 +39,8 @@ def main(arguments):
         raise InputError(f"`PROGRAM` must be train. Received: {program!r}.")
     if any(option.startswith(("--strategy", "-strategy")) for option in options):
         raise InputError("`strategy` must not be given: the launcher sets it. Received: --strategy.")
-    command = [sys.executable, "-m", "jtln_tf", program, *options, "--strategy=multi_worker"]
+    told = [flags.FLAGS[name].serialize() for name in OUTPUT_FLAGS if flags.FLAGS[name].present]
+    command = [sys.executable, "-m", "jtln_tf", program, *told, *options, "--strategy=multi_worker"]
     with tempfile.TemporaryDirectory() as folder:
         workers = _Workers(command, flags.FLAGS.workers, folder)
         for one in (signal.SIGTERM, signal.SIGHUP):
@@ -74,8 +76,9 @@ class _Workers:
             # What is wrong with the input is found by all of them, and told by the chief.
             if self._passed_on is not None or (statuses[first] > 0 and chief is not None and chief > 0):
                 return chief if chief is not None and chief >= 0 else 128 + (self._passed_on or signal.SIGKILL)
-            # The bar of a chief that was killed stands without an end of line.
-            print(file=sys.stderr)
+            if not is_json():
+                # The bar of a chief that was killed stands without an end of line.
+                print(file=sys.stderr)
             raise RunStoppedError(
                 f"All {len(self._processes)} workers must keep running. Received: worker {first} "
                 f"{self._explain(first)}; the others were ended. Hint: the same command with --resume goes on from the "

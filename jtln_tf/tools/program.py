@@ -1,5 +1,6 @@
 """What every program does around its one call: read the flags, and say in one line what is wrong with the input."""
 
+import logging
 import os
 import pathlib
 import re
@@ -7,7 +8,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from absl import flags, logging
+import absl.logging
+from absl import flags
 
 from jtln_tf.config import (
     DataConfig,
@@ -22,6 +24,10 @@ from jtln_tf.flags import preset_path
 from jtln_tf.tools.help import describe_flags
 from jtln_tf.tools.messages import show_messages
 
+_LOG = logging.getLogger("jtln_tf.tools")
+
+# What every program writes on stderr.
+OUTPUT_FLAGS = ("quiet", "verbose", "log_format")
 # Exit statuses. EX_TEMPFAIL of sysexits.h says "try again", which neither bad input nor a divergence does, and which a
 # process that a signal has killed before it could save anything (128 + 15) does not say either.
 _STOPPED, _DIVERGED, _INTERRUPTED, _TRY_AGAIN = 2, 1, 130, os.EX_TEMPFAIL
@@ -64,9 +70,10 @@ def run_program(
         domains: Flags of domains that such arguments may stand for, in this order.
         main_flags: Flags that `--help` shows behind those of the domains; empty shows all.
     """
-    show_messages()
+    # A flag that is wrong is told before the flags are known.
+    show_messages(log_format="json" if {"--log_format=json", "-log_format=json"} & set(sys.argv) else "text")
     _catch_signals()
-    logging.set_verbosity(logging.WARNING)
+    absl.logging.set_verbosity(absl.logging.WARNING)
     # File names that are not UTF-8, or letters that the terminal does not have, become codes.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -126,12 +133,13 @@ def check_output(path: str | os.PathLike, endings: tuple[str, ...], *, option: s
 def load_tensorflow() -> None:
     """Loads TensorFlow without its start-up notes, which say nothing of the run.
 
-    C++ code writes them before any log level is read. Whoever sets TF_CPP_MIN_LOG_LEVEL sees them.
+    C++ code writes them before any log level is read. Whoever gives --verbose, or sets TF_CPP_MIN_LOG_LEVEL, sees them.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or flags.FLAGS.verbose:
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    print("loading TensorFlow ...", file=sys.stderr, flush=True)
+    # Errors of C++ code come back as exceptions; what it calls an error and goes on after is a note.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    _LOG.info("loading TensorFlow ...")
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -174,6 +182,14 @@ def _take_domains(arguments, names):
 def _parse_flags(description, main_flags):
     flag_values = flags.FLAGS
     flags.DEFINE_string("preset", None, "Use the flags of a preset, which --help lists; flags given after it win.")
+    flags.DEFINE_bool("quiet", False, "Write only warnings, errors and the result.")
+    flags.DEFINE_bool("verbose", False, "Write TensorFlow's own notes too.")
+    flags.DEFINE_enum(
+        "log_format",
+        "text",
+        ["text", "json"],
+        "Lines on stderr. json: one object a line, with time, level, message and the figures of a checkpoint; no bars.",
+    )
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", allow_override=True)
     flags.DEFINE_bool("helpfull", False, "Show the help with all flags.", allow_override=True)
     try:
@@ -185,6 +201,9 @@ def _parse_flags(description, main_flags):
             f"A flag must be one that --helpfull describes. Received: --{error.flagname}. Hint: "
             f"{_OTHER_NAMES[error.flagname]}."
         ) from error
+    if flag_values.quiet and flag_values.verbose:
+        raise InputError("`quiet` and `verbose` exclude each other. Received: both.")
+    show_messages(is_quiet=flag_values.quiet, log_format=flag_values.log_format)
     if flag_values.preset is not None:
         raise InputError(
             f"`preset` must be written --preset=NAME on the command line. Received: {flag_values.preset!r}."
@@ -207,5 +226,5 @@ def _expand_preset(argument):
 
 def _exit(status, error):
     # The name of a file may hold an escape sequence of the terminal.
-    print(f"error: {''.join(escape_name(first_line(error, most=None)))}", file=sys.stderr)
+    _LOG.error("%s", "".join(escape_name(first_line(error, most=None))))
     sys.exit(status)

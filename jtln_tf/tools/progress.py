@@ -15,7 +15,9 @@ def show_progress(is_silent: bool) -> Iterator[Callable[[str, int, int], None]]:
 
         def move(title, done, total):
             if title not in bars:
-                bar = tqdm(total=total, desc=title, unit="image", file=sys.stderr, disable=is_silent)
+                # Not False: TQDM_DISABLE holds then.
+                options = {"disable": True} if is_silent else {}
+                bar = tqdm(total=total, desc=title, unit="image", file=sys.stderr, **options)
                 bars[title] = stack.enter_context(bar)
             bars[title].update(done - bars[title].n)
 

@@ -2,8 +2,8 @@
 
     jtln train --flagfile=flags/presets/digits.flags --workdir=runs/digits
 
-Writes config.json, classes.json, cost_matrix.npz, checkpoints/, tensorboard/, metrics.jsonl, evaluation.json,
-result.json, export/ and report.html into --workdir, and prints the result.
+Writes config.json, classes.json, cost_matrix.npz, mean_plan.npz, checkpoints/, tensorboard/, metrics.jsonl,
+evaluation.json, result.json, export/ and report.html into --workdir, and prints the result.
 """
 
 import json
@@ -24,6 +24,7 @@ from jtln_tf.flags import (
     with_given_flags,
 )
 from jtln_tf.tools.command import command_line
+from jtln_tf.tools.messages import emphasize
 from jtln_tf.tools.program import default_folder, load_tensorflow, run_program
 
 define_config_flags()
@@ -72,9 +73,10 @@ def main():
 def describe_result(result: dict, workdir: str, *, has_export: bool) -> str:
     """Returns the lines that a run ends with, from its `result.json`, with the command to go on with."""
     tested = result["target_test_images"]
+    accuracy = emphasize(f"{100 * result['target_accuracy']:.1f} %", sys.stdout)
     lines = {
         "method": result["method"],
-        "target accuracy": f"{100 * result['target_accuracy']:.1f} %  ({tested} test images)",
+        "target accuracy": f"{accuracy}  ({tested} test images)",
         "macro accuracy": f"{100 * result['target_macro_accuracy']:.1f} %",
     }
     # Missing in results of older runs.

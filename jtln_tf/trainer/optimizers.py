@@ -76,9 +76,14 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, warmup_steps: int):
         self.schedule = schedule
         self.warmup_steps = warmup_steps
+        self._find_rate = tf.function(self._rate, autograph=False)
 
     def __call__(self, step):
         """Returns the learning rate at a step, a scalar tensor."""
+        # Two dozen operations, one by one, would take longer than all else in an entry of the log.
+        return self._find_rate(tf.convert_to_tensor(step)) if tf.executing_eagerly() else self._rate(step)
+
+    def _rate(self, step):
         share = (keras.ops.cast(step, "float32") + 1.0) / max(self.warmup_steps, 1)
         return self.schedule(step) * keras.ops.minimum(share, 1.0)
 

@@ -39,7 +39,7 @@ def finished(tmp_path):
         )
         run.write_costs(CostMatrix(1 - np.eye(4, 3), *classes.values()))
         run.write_evaluation({"target": evaluation.to_json(), "source": None})
-        run.write_result(RESULT | COUNTS)
+        run.write_result(RESULT | COUNTS | {"transport_agreement": 0.0})
     return run
 
 
@@ -54,6 +54,7 @@ def test_the_page_shows_the_images_that_the_network_got_wrong(finished):
         files = path.parent.parent.rglob("*.png")
         distances = {file: np.abs(np.asarray(Image.open(file), float) - shown).mean() for file in files}
         assert min(distances, key=distances.get) == path
+    assert "no more clearly than unrelated ones would, so the transport was left out of training" in page.text
     # Each target class is beside its source class: three images of both.
     shown = {name: len(pictures) for name, pictures in page.pictures.items() if len(pictures) > 1}
     assert shown == dict.fromkeys(("<b>", "t0", "t2", "s0", "s1", "s2"), 3) and "(90 %)" in page.text

@@ -18,13 +18,20 @@ STAGE = Stage("joint", 100, ("source", "target"))
 def tell(caplog, *checkpoints, images=40, labels=50, stage=STAGE):
     """Messages of checkpoints (step, training accuracy, validation accuracy) of a run of 100 steps, 10 classes."""
     state = types.SimpleNamespace(step=0)
-    bar = types.SimpleNamespace(title="jtln", validation_accuracy=None, seconds_left=lambda: 300.0)
+    bar = types.SimpleNamespace(title="jtln", validation_accuracy=None)
+    bar.seconds_left, bar.take_pace = lambda: 300.0, lambda: 20.0
     target = types.SimpleNamespace(num_classes=10, train=range(labels), validation=Labelled(np.arange(images) % 10))
-    report = CheckpointReport(state, bar, target, 100)
+    report = CheckpointReport(state, bar, target, 100, {"source": 64, "target": 32})
     with caplog.at_level(logging.INFO, logger="jtln_tf"):
         for step, training, accuracy in checkpoints:
             state.step = step
-            measured = {"loss": 0.5, "target_train_accuracy": training, "source_train_accuracy": 0.25}
+            measured = {
+                "loss": 0.5,
+                "source_loss": 0.3,
+                "transport_loss": -0.2,
+                "target_train_accuracy": training,
+                "source_train_accuracy": 0.25,
+            }
             measured |= {} if accuracy is None else {"target_validation_accuracy": accuracy}
             report.tell(stage, measured, step == 100)
     assert bar.validation_accuracy == checkpoints[-1][2]
@@ -47,10 +54,14 @@ def test_a_checkpoint_tells_what_the_accuracies_are_of(caplog):
     assert tell(caplog, (50, 0.9, 0.75)) == [
         (
             "INFO",
-            "jtln, step 50 of 100: loss 0.500, target validation accuracy 75.0 % (40 images), target training accuracy "
-            "90.0 %, about 5 min left",
+            "jtln, step 50 of 100: loss 0.500 (source 0.300, transport -0.200), target validation accuracy 75.0 % "
+            "(40 images), target training accuracy 90.0 %, 1,920 images/s, about 5 min left",
         )
     ]
+    (record,) = caplog.records
+    assert record.strong == "target validation accuracy 75.0 %"
+    expected = {"step": 50, "steps": 100, "transport_loss": -0.2, "target_validation_accuracy": 0.75}
+    assert expected.items() <= record.figures.items() and record.figures["images_per_second"] == 1920
 
 
 def test_without_validation_images_the_remedy_is_told_once_and_not_while_the_target_waits(caplog):
@@ -104,18 +115,21 @@ def test_the_chance_level_is_the_binomial_bound_or_the_most_frequent_class(class
 def test_the_time_that_the_steps_take_is_told_by_their_pace_without_the_first(caplog, monkeypatch, capsys):
     now = [1000.0]
     monkeypatch.setattr("jtln_tf.monitoring.progress.time.monotonic", lambda: now[0])
-    state = types.SimpleNamespace(step=0)
+    state = types.SimpleNamespace(step=0, seconds=0.0)
     bar = ProgressBar(state, title="jtln", steps=200)
     bar.validation_accuracy = 0.5
     with caplog.at_level(logging.INFO, logger="jtln_tf"):
         for step in range(1, 31):
             state.step, now[0] = step, now[0] + (60 if step == 1 else 0.1)
+            # Training takes half of the time.
+            state.seconds += 60 if step == 1 else 0.05
             bar.on_train_batch_end(step, {"loss": 1.0, "target_train_accuracy": 0.75})
     bar.close()
     assert [record.getMessage().split(";")[0] for record in caplog.records] == [
         "jtln: about 18 s for the 179 steps left, by the pace of 20 steps"
     ]
     assert bar.seconds_left() == pytest.approx(17.0)
+    assert bar.take_pace() == pytest.approx(20.0) and bar.take_pace() is None
     shown = capsys.readouterr().err.split("\r")[-1]
     assert "30/200" in shown and "training accuracy=75%" in shown and "validation accuracy=50%" in shown
 

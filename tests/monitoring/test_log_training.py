@@ -6,7 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
+from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins import projector
 
 from jtln_tf.batches import pair_domains
 from jtln_tf.config import RunStoppedError, parse_augmentation
@@ -18,9 +21,11 @@ from jtln_tf.monitoring import (
     SourceValidation,
     draw_batch,
     log_costs,
+    log_matches,
     log_opening,
     log_pictures,
     read_curve,
+    write_projector,
 )
 
 
@@ -143,6 +148,7 @@ def test_charts_are_grouped_and_the_numbers_keep_their_names(tmp_path):
     log_opening(log, {"data": {"source": "folder:a|b\udc80", "size": 3, "flip": True}}, {"source": "4 classes"})
     target = load_domain("builtin:optdigits?per_class=3")
     log_pictures(log, 3, np.eye(2), ("a", "b"), {"target": draw_batch(target, parse_augmentation("none"), 32, 0, 1)})
+    log_matches(log, 3, CostMatrix(np.eye(2), "ab", "cd"), CostMatrix(np.eye(2), "ab", "cd"))
     log.close()
     assert set(json.loads((tmp_path / "metrics.jsonl").read_text())) == {"step", *numbers}
     events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -151,6 +157,7 @@ def test_charts_are_grouped_and_the_numbers_keep_their_names(tmp_path):
     losses = ("validation_source", "while_training", "while_training_transport")
     assert tags == {f"accuracy/{name}" for name in accuracies} | {f"loss/{name}" for name in losses} | {
         *("lr/head", "transport/sinkhorn_iterations", "transport/cost_drift", "data/target_passes"),
+        *("transport/cost_matrix", "transport/mean_plan"),
         *("throughput/images_per_second", "data/batch_target", "configuration", "data", "_hparams_/session_start_info"),
     }
     assert "a\\|b" in events.Tensors("configuration")[0].tensor_proto.string_val[0].decode()
@@ -171,3 +178,28 @@ def test_the_first_batch_is_drawn_as_augmented_and_the_source_is_sampled():
     network = keras.Model(image, {"source": first(keras.layers.Flatten()(image))})
     seen = SourceValidation(network, target, 1000).measure()
     assert seen["source_validation_loss"] == pytest.approx(np.log(10)) and 0 <= seen["source_validation_accuracy"] < 0.5
+
+
+def test_the_projector_gets_the_features_of_named_images_and_their_pictures(tmp_path):
+    domains = {
+        "source": load_domain("builtin:optdigits?per_class=4&classes=0,1,7&validation_fraction=0"),
+        "target": load_domain("builtin:optdigits?per_class=3&validation_fraction=0"),
+    }
+    image = keras.Input((28, 28, 1))
+    network = keras.Model(image, keras.layers.Flatten()(image))
+    write_projector(tmp_path, network, domains, 12)
+    config = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), projector.ProjectorConfig())
+    (shown,) = config.embeddings
+    features = np.loadtxt(tmp_path / shown.tensor_path, delimiter="\t")
+    rows = [line.split("\t") for line in (tmp_path / shown.metadata_path).read_text().splitlines()]
+    assert rows[0] == ["domain", "class"] and len(rows) - 1 == len(features) == 24
+    assert [rows.count(["source", name]) for name in "017"] == [4, 4, 4]
+    with Image.open(tmp_path / shown.sprite.image_path) as picture:
+        sprite = np.asarray(picture.convert("L"), float)
+    # Five across; the pictures stand in the order of the rows.
+    assert sprite.shape == (160, 160)
+    for place, feature in enumerate(features):
+        top, left = 32 * (place // 5), 32 * (place % 5)
+        drawn = sprite[top : top + 32, left : left + 32]
+        own = np.asarray(Image.fromarray(feature.reshape(28, 28).astype(np.uint8)).resize((32, 32)), float)
+        assert np.abs(drawn - own).mean() < 1

@@ -8,7 +8,8 @@ from PIL import Image
 
 from jtln_tf.config import InputError
 from jtln_tf.costs.matrix import CostMatrix
-from jtln_tf.report.cost_matrix import build_figure, draw_picture, order_by_clustering, save_picture
+from jtln_tf.report.cost_matrix import build_figure, order_by_clustering, save_picture
+from jtln_tf.report.heat_map import draw_pixels
 
 # Of no width, of several lines, in no font, half of a pair; and mathematical text.
 ODD_NAMES = ("Käse", "数字", "😀🫠", "e\u0301", "a\u200bb", "tab\tnew\nline", "\ue123", "\udc80", "$x^2$", r"$\frac{$")
@@ -102,7 +103,7 @@ def test_pictures_have_a_bounded_size(tmp_path, shape):
     with Image.open(path) as image:
         assert image.format == "PNG" and min(image.size) > 250 and max(image.size) <= 4000
         saved = np.asarray(image.convert("RGB"))
-    array = draw_picture(matrix)
+    array = draw_pixels(build_figure(matrix, most_pixels=1200))
     assert array.dtype == np.uint8 and max(array.shape) <= 1200 and min(array.shape[:2]) >= 250
     if shape == (10, 10):
         # So small a picture is the same in both.

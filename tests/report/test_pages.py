@@ -30,6 +30,8 @@ def make_facts(names=EVIL, **changes):
         "options": {"data": {"source": names[1]}},
         "costs": CostMatrix(np.eye(count), [f"s{name}" for name in names], names),
         "pairs": (MatchedPair(names[0], names[1], 0.0, {"source": [GRAY, None], "target": [PHOTO]}),),
+        "plan": CostMatrix(np.eye(count)[::-1], [f"s{name}" for name in names], names, parameters={"source": 9}),
+        "matches": (MatchedPair(names[1], names[0], 0.75, {"source": [], "target": []}),),
         "mistakes": (ShownMistake(PHOTO, names[1], names[0], names[2], 0.99), ShownMistake(None, "", "", "", 0.5)),
     }
     return RunFacts(**(values | changes))
@@ -40,8 +42,8 @@ def test_names_are_texts_whatever_they_hold_and_nothing_is_fetched():
     assert not {"script", "link", "iframe"} & set(page.tags) and page.tags.count("title") == 1
     shown = [EVIL[0], EVIL[1], r"\udc80", r"a\u202eb", EVIL[4]]
     assert all(page.text.count(name) >= 1 for name in shown) and page.text.count(EVIL[1]) >= 6
-    # Each with its description: two curves, the confusion matrix, the costs, three images.
-    assert sum(map(len, page.pictures.values())) == 7 and EVIL[1] in page.pictures
+    # Each with its description: two curves, the confusion matrix, the costs, the plan, three images.
+    assert sum(map(len, page.pictures.values())) == 8 and "75%" in page.text and EVIL[1] in page.pictures
     assert page.pictures[EVIL[0]][0].size == (56, 56) and page.links == []
 
 
@@ -50,7 +52,8 @@ def test_names_are_texts_whatever_they_hold_and_nothing_is_fetched():
     [
         ({"result": {}, "evaluation": {}, "mistakes": (), "pairs": (), "costs": None}, "is not finished", 2),
         ({"curves": {}, "costs": None, "mistakes": (), "pairs": ()}, "no training steps", 1),
-        ({"warnings": ("5 of the 9",), "curves": {"target_validation_accuracy": ([1], [1.0])}}, "5 of the 9", 6),
+        ({"warnings": ("5 of the 9",), "curves": {"target_validation_accuracy": ([1], [1.0])}}, "5 of the 9", 7),
+        ({"plan": None, "matches": (), "no_plan": "There is none: why"}, "There is none: why", 7),
     ],
 )
 def test_a_page_tells_what_there_is(changes, words, num_pictures):

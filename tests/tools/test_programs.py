@@ -31,7 +31,8 @@ DOMAIN = "--domain=builtin:optdigits"
 
 def run(repository, program, *arguments, timeout=600):
     command = [sys.executable, "-m", "jtln_tf", program, *map(str, arguments)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Set, it would show TensorFlow's first notes.
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
@@ -81,6 +82,8 @@ def test_in_a_comparison_every_method_keeps_its_last_step(repository):
         ("train", ["--preset=digits", "stray"], ["stray"]),
         ("train", ["--preset=digits", "--labels_per_class=5", "--workdir=unused"], ["labels_per_class"]),
         ("train", ["--preset=digits", "--resume", "--overwrite", "--workdir=unused"], ["resume", "overwrite"]),
+        ("report", ["--quiet", "--verbose"], ["quiet", "verbose"]),
+        ("launch", ["--log_format=xml"], ["log_format", "text", "json"]),
         ("train", ["--workdir=no/such", "--resume"], ["workdir", "no/such"]),
         ("compare", ["--preset=digits", "--output=unused", "--methods=jtln,magic"], ["methods", "magic"]),
         ("compare", ["--preset=digits", "--output=unused", "--method=joint"], ["methods", "--method=joint"]),
@@ -108,6 +111,12 @@ def test_bad_flags_are_refused_before_tensorflow_is_loaded(repository, program, 
     result = run(repository, program, *flags)
     assert_refused(result, *words)
     assert "TensorFlow" not in result.stderr and not list(repository.glob("unused*"))
+
+
+def test_an_error_is_a_json_object_even_before_the_flags_are_known(repository):
+    result = run(repository, "train", "--log_format=json", "--epochs=3")
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2 and json.loads(line)["level"] == "error" and "--steps" in json.loads(line)["message"]
 
 
 def test_a_cache_folder_is_shown_and_emptied_of_what_is_ours(repository, tmp_path):
@@ -188,10 +197,11 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
         "--log_steps=1",
     ]
     flags += ["--steps=6", "--steps_per_epoch=3", "--cost_refresh_steps=3", "--transport_start_step=2"]
-    trained = run(repository, "train", *flags, f"--workdir={workdir}", "--noexport", "--json")
+    trained = run(repository, "train", *flags, f"--workdir={workdir}", "--noexport", "--json", "--log_format=json")
     assert trained.returncode == 0, trained.stderr
-    told = [line for line in trained.stderr.splitlines() if line.startswith("jtln, step ")]
-    assert [line.split(":")[0] for line in told] == ["jtln, step 3 of 6", "jtln, step 6 of 6"]
+    told = list(map(json.loads, trained.stderr.splitlines()))
+    assert [one["step"] for one in told if "target_validation_accuracy" in one] == [3, 6]
+    assert {"reading the images ...", "testing ...", "drawing the report ..."} <= {one["message"] for one in told}
     result = json.loads(trained.stdout.splitlines()[-1])
     written = json.loads((workdir / "result.json").read_text())
     assert written.pop("digest") and result == written and result["steps"] == 6
@@ -204,7 +214,9 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     # Estimated at steps 2 and 5; the first replaces nothing.
     assert [entry["step"] for entry in entries if "cost_drift" in entry] == [5]
 
-    resumed = succeed(repository, "train", f"--workdir={workdir}", "--resume")
+    resumed = run(repository, "train", f"--workdir={workdir}", "--resume", "--quiet")
+    assert resumed.returncode == 0 and resumed.stderr == ""
+    resumed = resumed.stdout
     assert f"SavedModel        {workdir}/export\n" in resumed
     assert f"validation        {100 * result['validation_accuracy']:.1f} %" in resumed
     assert resumed.endswith(f" predict '--model={workdir}/export' IMAGE ...\n")
