@@ -5,26 +5,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from jtln_tf.report.comparison_page import Gap, format_gap
+
 _CONFIDENCE = 0.95
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """Mean of paired differences, with its interval.
-
-    Attributes:
-        mean: Mean of the differences.
-        low: Lower end of the 95 % interval of the mean, by Student's t; None with fewer than two pairs.
-        high: Its upper end.
-        values: The difference of each seed.
-        to: Folder of the line that is compared with.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    values: list[float]
-    to: str
 
 
 def find_differences(row: dict, rows: list[dict], yardsticks: Sequence[str]) -> dict[str, dict]:
@@ -36,7 +19,7 @@ def find_differences(row: dict, rows: list[dict], yardsticks: Sequence[str]) -> 
         yardsticks: Names of methods; those that no other row has, as it is by default, are left out.
 
     Returns:
-        `Difference` fields by the yardstick's name, and by `best_other` for the row with the highest mean accuracy
+        `Gap` fields by the yardstick's name, and by `best_other` for the row with the highest mean accuracy
         among all others.
     """
     others = [other for other in rows if other["folder"] != row["folder"] and other["seeds"] == row["seeds"]]
@@ -55,12 +38,17 @@ def _compare(row, other):
     return dataclasses.asdict(describe_differences([one - two for one, two in pairs], to=other["folder"]))
 
 
-def describe_differences(values: Sequence[float], *, to: str = "") -> Difference:
-    """Returns the mean of paired differences and its 95 % interval, for normal differences (paired t)."""
+def describe_differences(values: Sequence[float], *, to: str = "") -> Gap:
+    """Returns the mean of paired differences and its 95 % interval, by Student's t (paired)."""
     mean = statistics.mean(values)
     if len(values) < 2:
-        return Difference(mean, None, None, list(values), to)
+        return Gap(mean, None, None, list(values), to)
     from scipy import stats
 
     reach = stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return Difference(mean, mean - reach, mean + reach, list(values), to)
+    return Gap(mean, mean - reach, mean + reach, list(values), to)
+
+
+def format_difference(values: dict | None) -> str:
+    """Formats what a row holds of a difference; an empty text for None."""
+    return format_gap(values and Gap(**values))

@@ -8,8 +8,9 @@ import statistics
 from collections.abc import Sequence
 
 from jtln_tf import files
-from jtln_tf.comparison.differences import describe_differences
+from jtln_tf.comparison.differences import describe_differences, format_difference
 from jtln_tf.methods import DEFAULT_METHOD, YARDSTICKS
+from jtln_tf.report.comparison_page import format_gap
 
 KIND = "comparisons"
 # A rank correlation of fewer lines says nothing.
@@ -49,7 +50,7 @@ def format_overview(rows: dict[str, list[dict]]) -> str:
         cells = [f"{100 * line[title]['target_accuracy']:.1f}" if title in line else "" for title in titles]
         if main:
             found = line[main]["differences"] if main in line else {}
-            cells += [_format_difference(found.get(name)) for name in (*YARDSTICKS, "best_other")]
+            cells += [format_difference(found.get(name)) for name in (*YARDSTICKS, "best_other")]
         text.append(f"| {pair} | {count or ''} | {' | '.join(cells)} |")
     whole = [line for line in lines.values() if len(line) == len(titles)]
     if len(whole) > 1:
@@ -75,7 +76,7 @@ def _describe_gains(lines, titles, main):
             gain = describe_differences(
                 [line[main]["target_accuracy"] - line[title]["target_accuracy"] for line in lines]
             )
-            yield f"- {main} minus {title}: {100 * gain.mean:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+            yield f"- {main} minus {title}: {format_gap(gain)}"
 
 
 def _describe_relations(lines, main):
@@ -103,14 +104,6 @@ def _is_known(line, main):
 
 def _join_scores(line):
     return {name: score for row in line.values() for name, score in row["transferability"].items()}
-
-
-def _format_difference(difference):
-    if not difference:
-        return ""
-    low, high = difference["low"], difference["high"]
-    interval = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
-    return f"{100 * difference['mean']:+.1f}{interval}"
 
 
 def _join_csv(output: pathlib.Path, names: Sequence[str]) -> str:

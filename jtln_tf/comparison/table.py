@@ -5,7 +5,7 @@ import io
 import statistics
 
 from jtln_tf.comparison.catching_up import Curve, find_catch_up
-from jtln_tf.comparison.differences import find_differences
+from jtln_tf.comparison.differences import find_differences, format_difference
 from jtln_tf.comparison.plan import Variant
 from jtln_tf.methods import YARDSTICKS, Consecutive
 
@@ -120,8 +120,8 @@ def format_details(rows: list[dict]) -> str:
             row["title"],
             str(row["label_count"] or ""),
             f"{100 * row['target_accuracy']:.1f} ± {100 * row['target_accuracy_std']:.1f}",
-            *(_format_difference(row["differences"].get(name)) for name in YARDSTICKS),
-            _format_difference(best) + (f", {titles[best['to']]}" if best else ""),
+            *(format_difference(row["differences"].get(name)) for name in YARDSTICKS),
+            format_difference(best) + (f", {titles[best['to']]}" if best else ""),
             _format(row["target_loss"], 1, ".3f"),
             _format(row["target_top5_accuracy"], 100, ".1f"),
             _format(row["target_calibration_error"], 100, ".1f"),
@@ -130,14 +130,6 @@ def format_details(rows: list[dict]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _format_difference(difference):
-    if not difference:
-        return ""
-    low, high = difference["low"], difference["high"]
-    interval = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
-    return f"{100 * difference['mean']:+.1f}{interval}"
 
 
 def _format_catch_up(found):

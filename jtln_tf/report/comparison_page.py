@@ -15,16 +15,16 @@ if typing.TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Gap:
     """How far a row is above another one, in accuracy.
 
     Attributes:
         mean: Mean over the seeds.
-        low: Lower end of its interval; None with one seed.
-        high: Upper end of its interval; None with one seed.
+        low: Lower end of the 95 % interval of the mean; None with one seed.
+        high: Upper end of that interval; None with one seed.
         values: Difference of the runs of each seed.
-        to: Title of the other row.
+        to: The other row: its title on a page, its folder in a table.
     """
 
     mean: float
@@ -32,6 +32,14 @@ class Gap:
     high: float | None
     values: Sequence[float]
     to: str
+
+
+def format_gap(gap: Gap | None) -> str:
+    """Returns a difference in points, with its interval if there is one; an empty text for None."""
+    if gap is None:
+        return ""
+    interval = "" if gap.low is None else f" ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+    return f"{100 * gap.mean:+.1f}{interval}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,7 +149,7 @@ def _build_table(rows, compared):
                 row.title,
                 str(row.label_count or ""),
                 f"{format_share(statistics.mean(row.accuracies))[:-2]}{spread} %",
-                *(_format_gap(row.gaps.get(name)) for name in compared),
+                *(format_gap(row.gaps.get(name)) for name in compared),
                 f"{statistics.mean(seconds):.0f}" if seconds else "",
                 _list_seeds(row),
             ]
@@ -149,13 +157,6 @@ def _build_table(rows, compared):
     kept = list(heads.values())
     lines = [list(itertools.compress(line, kept)) for line in lines]
     return table(list(itertools.compress(heads, kept)), lines, numbers=range(1, sum(kept) - 1))
-
-
-def _format_gap(gap):
-    if gap is None:
-        return ""
-    interval = "" if gap.low is None else f" ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
-    return f"{100 * gap.mean:+.1f}{interval}"
 
 
 def _list_seconds(row):
