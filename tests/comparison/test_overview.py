@@ -1,14 +1,18 @@
+import dataclasses
+
 import numpy as np
 from scipy import stats
 
 from jtln_tf.comparison.overview import format_overview
+from jtln_tf.report.comparison_page import Gap
 
 
 def make_rows(gain, scores, others=("linear_probe",)):
     rows = [{"method": name, "title": name, "target_accuracy": 0.5, "transferability": {}} for name in others]
     rows[0]["transferability"] = scores
     ours = {"method": "jtln", "title": "JTLN", "target_accuracy": 0.5 + gain, "transferability": {"agreement": gain**3}}
-    found = {"linear_probe": {"mean": gain, "low": gain - 0.01, "high": gain + 0.01}}
+    gap = Gap(gain, gain - 0.01, gain + 0.01, [gain], "linear_probe")
+    found = {"linear_probe": dataclasses.asdict(gap)}
     rows = [{"differences": {}, "label_count": None, **row} for row in rows]
     return [*rows, {"differences": found, "label_count": None, **ours}]
 

@@ -2,9 +2,6 @@
 
 import json
 import os
-import re
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,8 +17,6 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.features.cache_folder import mark_cache
 from jtln_tf.features.store import ActivationStore
 from jtln_tf.tools.command import VERBS
-from jtln_tf.trainer.checkpoints import TrainingState, read_state
-from tests.conftest import make_image_folder
 
 CROP = ["--source_augmentation=crop", "--target_augmentation=crop"]
 DIGITS = ["--source=builtin:mnist5k", "--target=builtin:optdigits"]
@@ -224,64 +219,37 @@ def test_train_resume_evaluate_export_predict_and_costs(repository, tmp_path, ba
     assert table["accuracy"] == pytest.approx(result["target_accuracy"])
     assert table["images"] == result["target_test_images"] > 0
 
-    succeed(repository, "export", f"--workdir={workdir}", f"--output={tmp_path / 'out'}")
-    image, broken = next((bars / "target" / "t1").glob("*.png")), tmp_path / "broken.bmp"
+    check_predictions(repository, workdir, tmp_path, next((bars / "target" / "t1").glob("*.png")))
+    check_costs(repository, tmp_path, [*data, *CROP, f"--workdir={workdir}"])
+
+
+def check_predictions(repository, workdir, folder, image):
+    """Checks what an export of a run says of an image, and of a file that is none."""
+    succeed(repository, "export", f"--workdir={workdir}", f"--output={folder / 'out'}")
+    broken = folder / "broken.bmp"
     # TensorFlow's message quotes such bytes, which are no text.
     broken.write_bytes(b"BM\xff\xff")
-    predicted = run(repository, "predict", f"--model={tmp_path / 'out'}", broken, image)
+    predicted = run(repository, "predict", f"--model={folder / 'out'}", broken, image)
     assert predicted.returncode == 3 and "broken.bmp" in predicted.stderr and "2 images, 1 not read" in predicted.stderr
     refused, line = map(json.loads, predicted.stdout.splitlines())
     assert refused["image"] == str(broken) and refused["error"]
     assert line["image"] == str(image) and {row["class"] for row in line["classes"]} == {"t0", "t1", "t2"}
     assert sum(row["probability"] for row in line["classes"]) == pytest.approx(1, abs=1e-4)
 
-    build = [*data, *CROP, "--metric=0.8*prediction+0.2*text", f"--output={tmp_path / 'cost.npz'}"]
-    build += [f"--plot={tmp_path / 'cost.png'}", f"--workdir={workdir}"]
+
+def check_costs(repository, folder, flags):
+    """Checks what `jtln cost` writes, and that it replaces nothing."""
+    build = [*flags, "--metric=0.8*prediction+0.2*text", f"--output={folder / 'cost.npz'}"]
+    build += [f"--plot={folder / 'cost.png'}"]
     shown = succeed(repository, "cost", *build)
-    assert shown.startswith((tmp_path / "cost.nearest.md").read_text())
-    matrix = load_cost_matrix(tmp_path / "cost.npz")
+    assert shown.startswith((folder / "cost.nearest.md").read_text())
+    matrix = load_cost_matrix(folder / "cost.npz")
     assert matrix.values.shape == (4, 3) and matrix.metric == "0.8*prediction+0.2*text"
-    with Image.open(tmp_path / "cost.png") as picture:
+    with Image.open(folder / "cost.png") as picture:
         assert min(picture.size) > 200
-    before = content(tmp_path)
+    before = content(folder)
     assert_refused(run(repository, "cost", *build), "output", "cost.npz", "--overwrite")
-    assert content(tmp_path) == before and list((tmp_path / "features").iterdir())
-
-
-def notice_hangups():
-    """Undoes what `nohup` does to the tests."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-@pytest.mark.slow
-def test_signals_save_and_exit_as_schedulers_expect(repository, tmp_path, bars):
-    flags = ["--source=folder:source", "--target=folder:target?per_class=3", f"--data_root={bars}", "--method=joint"]
-    flags += [
-        "--backbone=small_cnn",
-        "--image_size=16",
-        "--channels=1",
-        *CROP,
-        "--steps=100000",
-        "--steps_per_epoch=50",
-    ]
-    for name, status, more in (
-        (signal.SIGTERM, 75, flags),
-        (signal.SIGHUP, 75, ["--resume"]),
-        (signal.SIGINT, 130, ["--resume"]),
-    ):
-        before = read_state(tmp_path / "checkpoints")
-        command = [sys.executable, "-m", "jtln_tf", "train", *more, f"--workdir={tmp_path}"]
-        options = {"cwd": repository, "stderr": subprocess.PIPE, "text": True, "preexec_fn": notice_hangups}
-        with subprocess.Popen(command, **options) as process:
-            while process.poll() is None and (read_state(tmp_path / "checkpoints") or TrainingState()) == (
-                before or TrainingState()
-            ):
-                time.sleep(0.1)
-            process.send_signal(name)
-            shown = process.communicate(timeout=300)[1]
-        step = read_state(tmp_path / "checkpoints").step
-        assert process.returncode == status and f"error: stopped by {name.name}; step {step} is saved. " in shown, shown
-        assert "Traceback" not in shown and not (tmp_path / "result.json").exists()
+    assert content(folder) == before and list((folder / "features").iterdir())
 
 
 @pytest.mark.slow
@@ -297,34 +265,6 @@ def test_jtln_finds_the_digits_and_beats_joint_training_on_embedded_real_data(re
     assert rows[1]["namesakes_nearest"][0] >= 9
     with Image.open(tmp_path / "accuracy.png") as plot:
         assert plot.width > 500
-
-
-@pytest.mark.slow
-def test_describe_data_prints_and_draws_what_a_run_would_use(repository, tmp_path, bars):
-    shutil.copytree(bars, tmp_path / "bars")
-    (tmp_path / "bars" / "source" / "s3" / "009.png").write_bytes(b"no image")
-    flags = ["--domain=folder:source?per_class=2", f"--data_root={tmp_path / 'bars'}", "--against=folder:target"]
-    shown = succeed(repository, "describe", *flags, f"--output={tmp_path / 'new' / 'sheet.png'}")
-    assert shown.startswith(
-        "Domain        folder:source?per_class=2\nImages        25: train 8, validation 6, test 11\n"
-    )
-    assert re.search(r"\n  source/s3/009.png \((train|test|validation)\): an image must be a JPEG, PNG, WebP", shown)
-    assert "\nShared        no images also in folder:target\n" in shown
-    assert shown.endswith(f"\nPicture       {tmp_path / 'new' / 'sheet.png'}\n")
-    with Image.open(tmp_path / "new" / "sheet.png") as image:
-        assert image.format == "PNG"
-
-
-@pytest.mark.slow
-def test_prepare_data_writes_whole_or_not_at_all(repository, tmp_path, small_disk):
-    make_image_folder(tmp_path / "photos" / "train", ["a", "b", "c"], 7, side=300, mode="RGB")
-    make_image_folder(tmp_path / "photos" / "test", ["a", "b", "c"], 5, side=300, mode="RGB")
-    flags = [f"--domain=folder:{tmp_path}/photos", "--images_per_shard=5"]
-    shown = succeed(repository, "prepare", *flags, f"--output={tmp_path}/out")
-    assert "36 images, 3 classes, test, train" in shown
-    assert_refused(run(repository, "prepare", *flags, f"--output={small_disk}/out"))
-    left = [os.path.relpath(path, small_disk) for path in small_disk.rglob("*") if path.is_file()]
-    assert left == [".out.prepare_data/lock"]
 
 
 def test_the_command_names_its_verbs_and_what_was_meant(repository):
