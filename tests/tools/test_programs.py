@@ -256,11 +256,12 @@ def check_costs(repository, folder, flags):
 def test_jtln_finds_the_digits_and_beats_joint_training_on_embedded_real_data(repository, tmp_path):
     flags = ["--preset=digits", "--seeds=1", f"--output={tmp_path}", "--methods=joint,jtln", "--cost_matrices=online"]
     shown = succeed(repository, "compare", *flags)
-    assert (tmp_path / "table.md").read_text() in shown
+    # The table, without the one below it, which holds the details.
+    assert (tmp_path / "table.md").read_text().partition("\n\n")[0] in shown
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert [(row["method"], row["cost_matrix"]) for row in rows] == [("joint", None), ("jtln", "online")]
-    # On one seed the 898 test images leave a standard error of 1 point; the lead is about 5 (docs/results.md).
-    assert rows[1]["target_accuracy"] > rows[0]["target_accuracy"] + 0.02
+    # On one seed the 900 test images leave a standard error of 1 point; the lead is about 3 (docs/results.md).
+    assert rows[1]["target_accuracy"] > rows[0]["target_accuracy"] + 0.01
     # It is not told which digit is which.
     assert rows[1]["namesakes_nearest"][0] >= 9
     with Image.open(tmp_path / "accuracy.png") as plot:

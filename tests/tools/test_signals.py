@@ -11,9 +11,10 @@ from jtln_tf.trainer.checkpoints import TrainingState, read_state
 from tests.tools.test_programs import CROP
 
 
-def notice_hangups():
-    """Undoes what `nohup` does to the tests."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def notice_signals():
+    """Undoes what `nohup`, and a shell that starts them in the background, do to the tests."""
+    for one in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(one, signal.SIG_DFL)
 
 
 @pytest.mark.slow
@@ -34,7 +35,7 @@ def test_signals_save_and_exit_as_schedulers_expect(repository, tmp_path, bars):
     ):
         before = read_state(tmp_path / "checkpoints")
         command = [sys.executable, "-m", "jtln_tf", "train", *more, f"--workdir={tmp_path}"]
-        options = {"cwd": repository, "stderr": subprocess.PIPE, "text": True, "preexec_fn": notice_hangups}
+        options = {"cwd": repository, "stderr": subprocess.PIPE, "text": True, "preexec_fn": notice_signals}
         with subprocess.Popen(command, **options) as process:
             while process.poll() is None and (read_state(tmp_path / "checkpoints") or TrainingState()) == (
                 before or TrainingState()
