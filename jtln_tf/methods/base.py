@@ -144,6 +144,7 @@ class Method(Section):
         title: Name in tables.
         reports: Names of the terms that `losses` may return.
         needs_neck: Whether the method works only behind a neck.
+        needs_trained_backbone: Whether the method makes no sense if all of the backbone is frozen.
         uses_costs: Whether the method has class costs; its state then has `set_costs` and `costs_in_use`.
         uses_start: Whether the network begins with the means and the class means of the strong start.
         uses_teacher: Whether `losses` needs `Outputs.teacher`: a copy of the network as it is when a stage begins. Only
@@ -155,6 +156,7 @@ class Method(Section):
     title: ClassVar[str]
     reports: ClassVar[tuple[str, ...]]
     needs_neck: ClassVar[bool] = False
+    needs_trained_backbone: ClassVar[bool] = False
     uses_costs: ClassVar[bool] = False
     uses_start: ClassVar[bool] = True
     uses_teacher: ClassVar[bool] = False
@@ -168,6 +170,11 @@ class Method(Section):
         """Raises `InputError` if an option in another section of an `ExperimentConfig` does not fit this method."""
         if self.needs_neck and config.network.neck == "none":
             raise InputError(f"`method`={self.name} needs a `neck`, which normalizes features. Received: neck='none'.")
+        if self.needs_trained_backbone and config.network.freeze_until == "all":
+            raise InputError(
+                f"`method`={self.name} needs a backbone layer that is trained. Received: freeze_until='all', which is "
+                "`auto` for a pretrained backbone without a GPU. Hint: an earlier --freeze_until, or another method."
+            )
 
     def watched_layers(self, network: "keras.Model") -> tuple[str, ...]:
         """Returns the names of the backbone layers whose outputs `losses` needs."""

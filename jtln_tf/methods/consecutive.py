@@ -16,7 +16,8 @@ class Consecutive(TargetOnly):
     reports = ("source_loss", "target_loss")
 
     def check(self, config):
-        """Checks that there is a step for each stage."""
+        """Checks also that there is a step for each stage."""
+        super().check(config)
         if config.training.steps == 1:
             raise InputError(f"`steps` must be at least 2 for method={self.name}. Received: 1.")
 

@@ -18,6 +18,7 @@ class StochNorm(Consecutive):
     """
 
     name = "stochnorm"
+    needs_trained_backbone = True
     title = "consecutive with StochNorm"
 
     stochnorm_probability: float = option(

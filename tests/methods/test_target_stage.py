@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import jtln_tf as jt
-from jtln_tf.config import InputError
+from jtln_tf.config import InputError, NetworkConfig
+from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.methods import METHODS
 from jtln_tf.trainer.checkpoints import Checkpoints, TrainingState
 from tests.methods.conftest import make_moment, make_network, make_setup
@@ -51,6 +52,15 @@ def test_what_makes_no_sense_for_a_frozen_trunk_is_refused(name):
         layer.trainable = False
     with pytest.raises(InputError, match=f"`method`={name} needs a .* trained.*Received: .* Hint: an earlier --freeze"):
         METHODS[name]().make_state(network)
+
+
+@pytest.mark.parametrize("name", ["delta", "stochnorm"])
+def test_a_comparison_on_a_frozen_backbone_is_refused_before_its_first_run(name):
+    network = NetworkConfig(backbone="ResNet50", weights="imagenet", neck="whitened", start="strong")
+    config = ExperimentConfig(network=network, method=METHODS[name]())
+    with pytest.raises(InputError, match=f"`method`={name} needs a backbone layer that is trained. .*'all'"):
+        config.resolve()
+    assert config.resolve(has_gpu=True).network.freeze_until == ""
 
 
 @pytest.mark.parametrize("name", ["delta", "co_tuning"])

@@ -32,6 +32,7 @@ class Delta(Consecutive):
     """
 
     name = "delta"
+    needs_trained_backbone = True
     title = "consecutive with DELTA"
     reports = (*Consecutive.reports, "feature_map_loss", "target_head_loss")
     uses_teacher = True
