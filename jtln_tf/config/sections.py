@@ -107,7 +107,7 @@ class NetworkConfig(Section):
     neck: str = option(
         "auto",
         "What brings the features of both domains together before the heads. whitened: one mean for each domain, and "
-        "a map in which all directions vary alike inside a source class; identity: the means alone; none; auto: "
+        "a map in which all directions vary alike inside a class; identity: the means alone; none; auto: "
         "whitened for a pretrained backbone, else none.",
         choices=("auto", *NECKS),
     )
