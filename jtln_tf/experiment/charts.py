@@ -14,17 +14,18 @@ from jtln_tf.monitoring import (
     RunLog,
     SourceValidation,
     draw_batch,
+    log_batches,
     log_matches,
     log_opening,
-    log_pictures,
+    log_validation,
     write_projector,
 )
 from jtln_tf.network import features_model
 from jtln_tf.trainer.checkpoints import TrainingState
 
 _LOG = logging.getLogger("jtln_tf")
-# Of the processor: the charts of a run's end take one to two seconds of it.
-_LEAST_SECONDS = 120
+# Of training, and of the processor: the charts of a run's end take one to two seconds.
+_LEAST_SECONDS = 150
 # Images that are looked at once more at the end, and their share of those trained on, which take longer.
 _LEAST_IMAGES, _MOST_IMAGES, _SHARE = 32, 256, 0.01
 
@@ -36,7 +37,7 @@ class RunCharts:
         """Writes the options and the data of a run that begins; workers but the chief only take part in validation."""
         self._is_chief = is_chief
         self._run, self._assembly, self._state, self._log = run, assembly, state, log
-        self._source = self._confusion = self._plan = None
+        self._source = self._validation = self._plan = None
         self._began, self._was_finished = time.process_time(), bool(state.finished)
         if is_chief and not state.step:
             domains = assembly.setup.domains
@@ -52,7 +53,7 @@ class RunCharts:
     def validate(self) -> float:
         """Returns the target validation accuracy; writes the loss as well, and what the source head does."""
         found = evaluate(self._assembly.model.network, self._assembly.setup.inputs["target"], split="validation")
-        self._confusion = found.confusion
+        self._validation = found
         self._log.write(self._state.step, {"target_validation_loss": found.loss})
         self.validate_source()
         return found.accuracy
@@ -71,8 +72,8 @@ class RunCharts:
         if not self._is_chief or not self._state.finished or self._was_finished:
             return
         self._try("finds no mean transport plan", self._find_plan)
-        # Not by the clock, which runs on while other processes have the machine.
-        if time.process_time() - self._began >= _LEAST_SECONDS:
+        # Not by the clock alone, which runs on while other processes have the machine.
+        if min(self._state.seconds, time.process_time() - self._began) >= _LEAST_SECONDS:
             _LOG.info("drawing the charts ...")
             self._try("gets no pictures of its end", self._draw)
             self._try("gets no projector", self._project)
@@ -96,7 +97,10 @@ class RunCharts:
             # Decoding one image of a split that no step decodes takes a second.
             if domains[side].train.is_decoded or domains is self._assembly.setup.inputs
         }
-        log_pictures(self._log, self._state.step, self._confusion, domains["target"].class_names, batches)
+        log_batches(self._log, self._state.step, batches)
+        if (found := self._validation) is not None:
+            mistakes = [mistake._asdict() for mistake in found.mistakes]
+            log_validation(self._log, self._state.step, domains["target"], found.confusion, mistakes)
         if (costs := self._run.read_costs()) is not None:
             log_matches(self._log, self._state.step, costs, self._plan)
 

@@ -17,7 +17,8 @@ from jtln_tf.experiment.mean_plan import explain_no_plan, read_mean_plan
 from jtln_tf.experiment.workdir import REPORT_FILE, Run
 from jtln_tf.report.curves import Curve
 from jtln_tf.report.images import read_images
-from jtln_tf.report.run_page import MatchedPair, RunFacts, ShownMistake, build_run_page
+from jtln_tf.report.mistakes import ShownMistake, read_mistakes
+from jtln_tf.report.run_page import MatchedPair, RunFacts, build_run_page
 from jtln_tf.report.transport_plan import find_shares
 
 _LOG = logging.getLogger("jtln_tf")
@@ -143,22 +144,10 @@ def _open_domains(run, result):
 
 
 def _read_mistakes(target: Domain, evaluation: dict) -> tuple[ShownMistake, ...]:
-    found = evaluation.get("mistakes", ())
     # Images that came or went since have moved the others.
     if len(target.test) != evaluation.get("images"):
         return ()
-    names, origin = target.class_names, target.test.origin
-    pictures = read_images(target.test, [one["image"] for one in found], _DECODED)
-    return tuple(
-        ShownMistake(
-            pixels,
-            f"test image {one['image']}" if origin.is_decoded else origin.describe(one["image"]),
-            names[one["label"]],
-            names[one["predicted"]],
-            one["probability"],
-        )
-        for one, pixels in zip(found, pictures, strict=True)
-    )
+    return read_mistakes(target.test, target.class_names, evaluation.get("mistakes", ()))
 
 
 def _read_pairs(domains, costs):

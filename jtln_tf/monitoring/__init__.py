@@ -1,6 +1,6 @@
 """What a person sees of a run: metrics.jsonl, TensorBoard, the progress bar."""
 
-from jtln_tf.monitoring.charts import draw_batch, log_opening, log_pictures
+from jtln_tf.monitoring.charts import draw_batch, log_batches, log_opening, log_validation
 from jtln_tf.monitoring.checkpoint_report import CheckpointReport
 from jtln_tf.monitoring.cost_log import log_costs, log_matches
 from jtln_tf.monitoring.log_training import LogTraining

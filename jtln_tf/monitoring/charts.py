@@ -1,6 +1,6 @@
 """What the numbers, pictures and texts of a run are called in TensorBoard, which groups and sorts them by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,12 +12,14 @@ from jtln_tf.data import Domain
 from jtln_tf.files import escape_name
 from jtln_tf.report.confusion import draw_confusion
 from jtln_tf.report.heat_map import draw_pixels
+from jtln_tf.report.mistakes import draw_mistakes, read_mistakes
 
 # Rows and columns of the images of a batch; a gap between them in pixels; a picture's least side.
 _ROWS, _COLUMNS, _GAP, _LEAST_SIDE = 2, 8, 2, 64
 _TRANSPORT = ("transport_", "sinkhorn_", "cost_", "marginal_")
 _PICTURES = {
     "confusion": "accuracy/confusion_target_validation",
+    "mistakes": "accuracy/mistakes_target_validation",
     "cost_matrix": "transport/cost_matrix",
     "mean_plan": "transport/mean_plan",
 }
@@ -64,10 +66,15 @@ def log_opening(log, options: Mapping[str, Mapping], about: Mapping[str, str]) -
     log.write_options({name: value if isinstance(value, kinds) else _as_text(value) for _, name, value in rows})
 
 
-def log_pictures(log, step: int, confusion: np.ndarray | None, class_names, batches: Mapping[str, np.ndarray]) -> None:
-    """Draws what a run ends with: the confusion matrix of validation images, if any, and augmented images by side."""
-    if confusion is not None:
-        log.write_image(step, "confusion", draw_pixels(draw_confusion(confusion, class_names)))
+def log_validation(log, step: int, target: Domain, confusion: np.ndarray, mistakes: Sequence[Mapping]) -> None:
+    """Draws what was predicted of the target's validation images: the confusion matrix, and the worst mistakes."""
+    log.write_image(step, "confusion", draw_pixels(draw_confusion(confusion, target.class_names)))
+    if shown := read_mistakes(target.validation, target.class_names, mistakes):
+        log.write_image(step, "mistakes", draw_pixels(draw_mistakes(shown)))
+
+
+def log_batches(log, step: int, batches: Mapping[str, np.ndarray]) -> None:
+    """Shows augmented images by side."""
     for side, picture in batches.items():
         log.write_image(step, f"batch_{side}", picture)
 

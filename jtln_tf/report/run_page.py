@@ -11,6 +11,7 @@ from jtln_tf.report.cost_matrix import build_figure
 from jtln_tf.report.curves import Curve, draw_curves
 from jtln_tf.report.elements import Element, build_page, cards, element, paragraph, plot, section, table
 from jtln_tf.report.images import show_image
+from jtln_tf.report.mistakes import ShownMistake
 from jtln_tf.report.transport_plan import build_plan_figure, describe_images
 
 # In pixels.
@@ -25,17 +26,6 @@ _ACCURACY_NAMES = {
     "target_train_accuracy": "target, while training",
     "source_train_accuracy": "source, while training",
 }
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ShownMistake:
-    """An image whose class was not predicted: pixels [H, W, C] or None, what it is called, and what was said of it."""
-
-    pixels: np.ndarray | None
-    image: str
-    label: str
-    predicted: str
-    probability: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

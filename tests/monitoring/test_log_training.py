@@ -20,10 +20,11 @@ from jtln_tf.monitoring import (
     RunLog,
     SourceValidation,
     draw_batch,
+    log_batches,
     log_costs,
     log_matches,
     log_opening,
-    log_pictures,
+    log_validation,
     read_curve,
     write_projector,
 )
@@ -146,14 +147,17 @@ def test_charts_are_grouped_and_the_numbers_keep_their_names(tmp_path):
     numbers += ("head_learning_rate", "sinkhorn_iterations", "cost_drift", "target_passes", "images_per_second")
     log.write(3, dict.fromkeys(numbers, 1.0))
     log_opening(log, {"data": {"source": "folder:a|b\udc80", "size": 3, "flip": True}}, {"source": "4 classes"})
-    target = load_domain("builtin:optdigits?per_class=3")
-    log_pictures(log, 3, np.eye(2), ("a", "b"), {"target": draw_batch(target, parse_augmentation("none"), 32, 0, 1)})
+    target = load_domain("builtin:optdigits?per_class=3&validation_fraction=0.2")
+    log_batches(log, 3, {"target": draw_batch(target, parse_augmentation("none"), 32, 0, 1)})
+    mistakes = [{"image": 2, "label": 3, "predicted": 8, "probability": 0.9}]
+    log_validation(log, 3, target, np.eye(10), mistakes)
     log_matches(log, 3, CostMatrix(np.eye(2), "ab", "cd"), CostMatrix(np.eye(2), "ab", "cd"))
     log.close()
     assert set(json.loads((tmp_path / "metrics.jsonl").read_text())) == {"step", *numbers}
     events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     tags = {tag for kind in ("tensors", "images") for tag in events.Tags()[kind]}
-    accuracies = ("validation_target", "while_training_source", "confusion_target_validation")
+    accuracies = ("validation_target", "while_training_source")
+    accuracies += ("confusion_target_validation", "mistakes_target_validation")
     losses = ("validation_source", "while_training", "while_training_transport")
     assert tags == {f"accuracy/{name}" for name in accuracies} | {f"loss/{name}" for name in losses} | {
         *("lr/head", "transport/sinkhorn_iterations", "transport/cost_drift", "data/target_passes"),

@@ -6,7 +6,8 @@ import pytest
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.report.comparison_page import Gap, Row, build_comparison_page
 from jtln_tf.report.confusion import draw_confusion, find_confused
-from jtln_tf.report.run_page import MatchedPair, RunFacts, ShownMistake, build_run_page
+from jtln_tf.report.mistakes import ShownMistake
+from jtln_tf.report.run_page import MatchedPair, RunFacts, build_run_page
 from tests.report.pages import PageReader
 
 # Markup, ends of elements and attributes, half a pair, a mark that turns the direction of writing, mathematics.
