@@ -9,6 +9,7 @@ skipped; the exit status is 3 then.
 """
 
 import json
+import logging
 import sys
 
 from absl import flags
@@ -18,6 +19,8 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.files import escape_name
 from jtln_tf.tools.messages import emphasize
 from jtln_tf.tools.program import SOME_NOT_READ, load_tensorflow, require_flags, run_program
+
+_LOG = logging.getLogger("jtln_tf.tools")
 
 flags.DEFINE_string("workdir", "", "Folder of the run.")
 flags.DEFINE_string("target", "", "New labelled images: a domain such as folder:new, or a path; empty: the run's own.")
@@ -57,10 +60,10 @@ def _evaluate_new(run):
     values = flags.FLAGS
     found = evaluate_new(run, values.target, head=values.head, split=values.split)
     for name, reason in found.not_read.items():
-        print(f"not read: {name!r}: {''.join(escape_name(reason))}", file=sys.stderr)
+        _LOG.warning("not read: %r: %s", name, "".join(escape_name(reason)))
     for side, count in found.trained_on.items():
         if count:
-            print(f"{count} of these images are also training images of the run's {side}.", file=sys.stderr)
+            _LOG.warning("%d of these images are also training images of the run's %s.", count, side)
     what = f"{values.split} images" if values.split else "images"
     mistakes = [mistake._asdict() | {"name": found.names[mistake.image]} for mistake in found.result.mistakes]
     more = {"mistakes": mistakes, "not_read": found.not_read, "trained_on": found.trained_on}

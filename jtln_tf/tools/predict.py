@@ -9,6 +9,7 @@ head with their probabilities. Images that cannot be read are named on stderr an
 """
 
 import itertools
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ from jtln_tf.files import escape_name
 from jtln_tf.prediction.inputs import check_arguments, check_list, expand_arguments, read_batches, read_list
 from jtln_tf.prediction.writers import FORMATS, Writer, open_output
 from jtln_tf.tools.program import SOME_NOT_READ, check_output, load_tensorflow, require_flags, run_program
+
+_LOG = logging.getLogger("jtln_tf.tools")
 
 flags.DEFINE_string("model", "", "Folder of a run or of an export.")
 flags.DEFINE_enum("head", "target", ["source", "target"], "Head whose classes are predicted.")
@@ -61,7 +64,7 @@ def main(arguments):
         # Whoever read the output, `head` for example, has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    print(f"{num_images} images, {num_bad} not read", file=sys.stderr)
+    _LOG.info("%d images, %d not read", num_images, num_bad)
     if num_bad:
         sys.exit(SOME_NOT_READ)
 
@@ -74,7 +77,7 @@ def _predict(classifier, paths, writer, head):
             num_images += 1
             if reason:
                 num_bad += 1
-                print(f"not read: {file.path!r}: {''.join(escape_name(reason))}", file=sys.stderr, flush=True)
+                _LOG.warning("not read: %r: %s", file.path, "".join(escape_name(reason)))
                 writer.write_error(file.path, reason)
             else:
                 writer.write(file.path, probabilities)

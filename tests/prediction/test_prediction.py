@@ -207,7 +207,7 @@ def test_programs_go_on_behind_bad_images_and_exit_with_3(run, bars, repository,
     assert all(len(line["classes"]) == 2 for line in lines if "classes" in line)
     shown = told.stderr.splitlines()
     assert shown[-1] == f"{39 + len(BAD)} images, {len(BAD)} not read"
-    assert sum(line.startswith("not read: ") for line in shown) == len(BAD)
+    assert sum(line.startswith("warning: not read: ") for line in shown) == len(BAD)
     assert sum("left out 1 files that are not images" in line for line in shown) == 1
 
     output = tmp_path / "classes.csv"
@@ -219,9 +219,10 @@ def test_programs_go_on_behind_bad_images_and_exit_with_3(run, bars, repository,
     assert [row["path"] for row in rows] == [path for path in good if path.endswith(("000.png", "001.png"))]
 
     (photos / "many" / "t0" / "cut.jpg").write_bytes(encode("JPEG")[:-300])
-    words = ["evaluate", f"--workdir={run.folder}", f"--target={photos}/many", "--json"]
+    words = ["evaluate", f"--workdir={run.folder}", f"--target={photos}/many", "--json", "--quiet", "--log_format=json"]
     told = subprocess.run([*command, *words], **options)
     table = json.loads(told.stdout)
-    assert told.returncode == 3 and "cut.jpg': it is truncated" in told.stderr, told.stderr
+    messages = [json.loads(line)["message"] for line in told.stderr.splitlines()]
+    assert told.returncode == 3 and any("cut.jpg': it is truncated" in message for message in messages), told.stderr
     assert np.sum(table["confusion"]) == table["images"] == 36 and table["trained_on"]["target"] == 9
-    assert "9 of these images are also training images of the run's target." in told.stderr
+    assert "9 of these images are also training images of the run's target." in messages
