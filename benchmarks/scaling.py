@@ -5,8 +5,8 @@
 
 Every worker trains `joint` on its share of the digits; two workers take turns with one. weak: each worker's share is
 the same, so that the batch of two is twice as large. strong: the batch is the same, and each of two workers takes half.
-Efficiency is the throughput of two over twice that of one. A figure is the median over the entries of a run's log
-behind the first, which compiles.
+apart: two runs at once that exchange nothing, which is what the machine allows. Efficiency is the throughput of two
+over twice that of one. A figure is the median over the entries of a run's log behind the first, which compiles.
 
     python -m benchmarks.scaling --paper --backbone=efficientnet_lite0 --image_size=224
 
@@ -31,6 +31,7 @@ from jtln_tf.tools.program import load_tensorflow, run_program
 
 flags.DEFINE_string("backbone", "small_cnn", "Backbone, trained from random weights.")
 flags.DEFINE_integer("image_size", 28, "Side of the images in pixels.", lower_bound=8)
+flags.DEFINE_enum("batchnorm", "train", ["train", "frozen"], "What BatchNormalization of the backbone does.")
 flags.DEFINE_integer("batch", 64, "Images of each domain in the batch of one worker.", lower_bound=2)
 flags.DEFINE_integer("steps", 60, "Steps of a run.", lower_bound=30)
 flags.DEFINE_integer("rounds", 3, "Runs of each kind.", lower_bound=1)
@@ -46,6 +47,7 @@ flags.DEFINE_float("decoded_per_second", 5000.0, "--paper: images that the cores
 flags.DEFINE_string("json", "", "Where the figures are written as JSON.")
 
 _LOG_STEPS = 10
+_DATA = {"source": "mnist5k", "target": "optdigits"}
 
 
 def main():
@@ -57,52 +59,70 @@ def main():
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         raise InputError("This benchmark needs two cores. Received: one.")
-    kinds = {"one": (1, values.batch), "weak": (2, 2 * values.batch), "strong": (2, values.batch)}
-    rates = {name: [] for name in kinds}
+    share, both = values.batch, 2 * values.batch
+    rates = {name: [] for name in ("one", "apart", "weak", "strong")}
     for _ in range(values.rounds):
-        for name, (workers, batch) in kinds.items():
-            rates[name].append(_measure(values, cores[:workers], batch))
+        rates["one"] += _train_groups(values, [cores[:1]], share)
+        rates["apart"].append(sum(_train_groups(values, [[core] for core in cores], share)))
+        rates["weak"] += _train_groups(values, [cores], both)
+        rates["strong"] += _train_groups(values, [cores], share)
     medians = {name: statistics.median(found) for name, found in rates.items()}
-    print(f"1 worker   {medians['one']:8.0f} images a second, batch {values.batch} + {values.batch}")
-    for name in ("weak", "strong"):
-        pairs = [two / (2 * one) for one, two in zip(rates["one"], rates[name], strict=True)]
-        batch = kinds[name][1]
+    print(f"1 worker   {medians['one']:8.0f} images a second, batch {share} + {share}")
+    for name, what in (
+        ("apart", f"2 runs     {{:8.0f}} images a second, batch {share} + {share} each, nothing exchanged"),
+        ("weak", f"2 workers  {{:8.0f}} images a second, batch {both} + {both}, weak scaling"),
+        ("strong", f"2 workers  {{:8.0f}} images a second, batch {share} + {share}, strong scaling"),
+    ):
+        pairs = [100 * two / (2 * one) for one, two in zip(rates["one"], rates[name], strict=True)]
         print(
-            f"2 workers  {medians[name]:8.0f} images a second, batch {batch} + {batch}: {name} scaling, efficiency "
-            f"{100 * statistics.median(pairs):.0f} % ({100 * min(pairs):.0f} to {100 * max(pairs):.0f} %)"
+            f"{what.format(medians[name])}: efficiency {statistics.median(pairs):.0f} % "
+            f"({min(pairs):.0f} to {max(pairs):.0f} %)"
         )
     if values.json:
         pathlib.Path(values.json).write_text(json.dumps(rates, indent=1))
 
 
-def _measure(values, cores, batch):
-    """Returns the images a second of a run with one worker on each of some cores."""
+def _train_groups(values, groups, batch):
+    """Returns the images a second of runs at the same time, each with one worker on each of its cores."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "jtln_tf", "train", "--method=joint", f"--workdir={folder}/run", "--noexport"]
-        command += [
-            "--source=builtin:mnist5k?validation_fraction=0",
-            "--target=builtin:optdigits?validation_fraction=0",
-        ]
-        command += [f"--backbone={values.backbone}", f"--image_size={values.image_size}", "--freeze_until="]
-        command += [f"--source_batch={batch}", f"--target_batch={batch}", f"--steps={values.steps}"]
-        command += [f"--steps_per_epoch={values.steps}", f"--log_steps={_LOG_STEPS}", "--cache_dir=" + folder]
-        environments = worker_environments(len(cores)) if len(cores) > 1 else [dict(os.environ)]
         processes = [
-            subprocess.Popen(
-                command,
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                preexec_fn=lambda core=core: os.sched_setaffinity(0, {core}),
-            )
-            for core, environment in zip(cores, environments, strict=True)
+            process
+            for number, cores in enumerate(groups)
+            for process in _start(_command(values, batch, f"{folder}/{number}"), cores)
         ]
         errors = [one.communicate()[1].decode("utf-8", "replace") for one in processes]
         if any(one.returncode for one in processes):
             raise InputError(f"A run must train. Received: {errors[0].strip().splitlines()[-1]}")
-        lines = pathlib.Path(folder, "run", "metrics.jsonl").read_text().splitlines()
-        speeds = [entry["images_per_second"] for line in lines if "images_per_second" in (entry := json.loads(line))]
-        return statistics.median(speeds[1:])
+        return [_read_speed(pathlib.Path(folder, str(number))) for number in range(len(groups))]
+
+
+def _command(values, batch, folder):
+    command = [sys.executable, "-m", "jtln_tf", "train", "--method=joint", f"--workdir={folder}", "--noexport"]
+    command += [f"--{side}=builtin:{name}?validation_fraction=0" for side, name in _DATA.items()]
+    command += [f"--backbone={values.backbone}", f"--image_size={values.image_size}", "--freeze_until="]
+    command += [f"--batchnorm={values.batchnorm}", f"--source_batch={batch}", f"--target_batch={batch}"]
+    command += [f"--steps={values.steps}", f"--steps_per_epoch={values.steps}", f"--log_steps={_LOG_STEPS}"]
+    return [*command, f"--cache_dir={folder}_cache"]
+
+
+def _start(command, cores):
+    environments = worker_environments(len(cores)) if len(cores) > 1 else [dict(os.environ)]
+    return [
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda core=core: os.sched_setaffinity(0, {core}),
+        )
+        for core, environment in zip(cores, environments, strict=True)
+    ]
+
+
+def _read_speed(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    speeds = [entry["images_per_second"] for line in lines if "images_per_second" in (entry := json.loads(line))]
+    return statistics.median(speeds[1:])
 
 
 def print_paper(values):

@@ -127,13 +127,13 @@ def check_devices(config: ExperimentConfig, devices: DeviceConfig, replicas: Rep
     replicas.check_batches(source_batch=data.source_batch, target_batch=data.target_batch)
     if count > 1 and devices.jit == "on":
         raise InputError(
-            f"`jit` must be auto or off with several replicas: XLA does not compile how TensorFlow sums over them. "
-            f"Received: 'on' with {count} replicas."
+            "`jit` must be auto or off with several replicas: XLA compiles for one device, and a step has variables on "
+            f"each. Received: 'on' with {count} replicas."
         )
     if count > 1 and config.network.precision == "mixed_float16":
         raise InputError(
-            "`precision` must be float32 or mixed_bfloat16 with several replicas: Keras's loss scaling does not work "
-            f"on them. Received: 'mixed_float16' with {count} replicas."
+            "`precision` must be float32 or mixed_bfloat16 with several replicas: Keras's loss scaling looks for an "
+            f"overflow on one of them alone. Received: 'mixed_float16' with {count} replicas."
         )
 
 
