@@ -16,6 +16,10 @@ from jtln_tf.methods.base import Setup
 from jtln_tf.trainer.model import JointModel
 
 
+# Kinds of models that are built on one trunk.
+_MOST_MODELS = 16
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Bench:
     """A model that runs of one kind train on, one after the other."""
@@ -38,7 +42,7 @@ class Workshop:
 
     def __init__(self, *, keeps_models: bool = True, replicas: Replicas | None = None):
         """Makes an empty workshop; one for a single run need not keep the model that it is trained on."""
-        self._trunks, self._bench, self._keeps_models = {}, None, keeps_models
+        self._trunks, self._bench, self._keeps_models, self._num_models = {}, None, keeps_models, 0
         self.replicas = replicas or open_replicas(DeviceConfig(strategy="one_device"))
 
     def trunk(self, config: ExperimentConfig, image_shape: tuple[int, int, int]) -> FrozenTrunk | None:
@@ -46,6 +50,9 @@ class Workshop:
         network = config.network
         if not config.caches_features or network.freeze_until != WHOLE_BACKBONE:
             return None
+        if self._num_models >= _MOST_MODELS:
+            # Keras keeps what is built on a layer as long as the layer: 7 MB a neck of 1,280 features.
+            self._trunks, self._bench, self._num_models = {}, None, 0
         key = (network.backbone, network.weights, network.pixel_range, network.batchnorm, tuple(image_shape))
         if key not in self._trunks:
             with self.replicas.scope():
@@ -74,12 +81,13 @@ class Workshop:
                 return setup, model
             model.keep_stages()
             self._bench = _Bench(key, setup.network, model, self._count_nodes())
+            self._num_models += 1
             return setup, model
         network, model = self._bench.network, self._bench.model
         model.start_again(setup.trained, config.method.make_state(setup.trained, config.cost))
         if costs is not None:
             model.set_cost_matrix(costs)
-        # Keras keeps what is built on a layer as long as the layer; the networks of other runs would pile up.
+        # The networks of other runs would pile up on the trunk.
         for operation, num_inbound, num_outbound in self._bench.num_nodes:
             del operation._inbound_nodes[num_inbound:], operation._outbound_nodes[num_outbound:]
         return dataclasses.replace(setup, network=network, trained=model.network), model

@@ -58,12 +58,12 @@ def main():
     # What each checkpoint measured is a note.
     logging.getLogger("jtln_tf").setLevel(logging.INFO)
     load_tensorflow()
+    from jtln_tf.distribution import open_replicas
     from jtln_tf.experiment.run import run_experiment
 
     options = {"resume": values.resume, "overwrite": values.overwrite, "export": values.export, "devices": devices}
     result = run_experiment(config, workdir, extend=values.resume, **options)
-    # Of several workers, only the chief may have the folder.
-    if values.report and (pathlib.Path(workdir) / "result.json").is_file():
+    if values.report and open_replicas(devices).is_chief:
         from jtln_tf.experiment.run_report import try_write_run_report
 
         try_write_run_report(workdir)

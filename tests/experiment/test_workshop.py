@@ -83,11 +83,14 @@ def test_images_are_decoded_once_for_all_runs_on_a_frozen_trunk(tmp_path, monkey
     workshop = Workshop()
     second = run_experiment(config, tmp_path / "second", workshop=workshop)
     assert sum(counts) == 48 and first["target_accuracy"] == second["target_accuracy"]
-    # Networks of earlier runs do not pile up behind the trunk that they share.
-    for number in range(3):
-        run_experiment(config, tmp_path / f"again{number}", export=False, workshop=workshop)
+    # Networks of earlier runs do not pile up behind the trunk that they share, nor do those of other kinds.
+    monkeypatch.setattr("jtln_tf.experiment.workshop._MOST_MODELS", 2)
+    for number, rate in enumerate((1e-3, 1e-3, 2e-3, 3e-3, 4e-3)):
+        training = dataclasses.replace(config.training, head_learning_rate=rate)
+        other = dataclasses.replace(config, training=training)
+        run_experiment(other, tmp_path / f"again{number}", export=False, workshop=workshop)
     gc.collect()
-    assert sum(isinstance(each, Neck) for each in gc.get_objects()) <= 3
+    assert sum(counts) == 48 and sum(isinstance(each, Neck) for each in gc.get_objects()) <= 4
     (tmp_path / "list.csv").write_text("path,label\nsource/class0/0.png,a\nsource/class1/0.png,b\nsource/gone.png,a\n")
     lost = dataclasses.replace(config, data=dataclasses.replace(data, source="list:list.csv"))
     with pytest.raises(InputError, match="Every image must be readable. Received: 'source/gone.png"):
