@@ -15,7 +15,6 @@ from jtln_tf.files import default_cache_folder
 from jtln_tf.methods.base import Setup
 from jtln_tf.trainer.model import JointModel
 
-
 # Kinds of models that are built on one trunk.
 _MOST_MODELS = 16
 
