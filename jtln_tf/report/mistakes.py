@@ -17,7 +17,7 @@ if typing.TYPE_CHECKING:
 # Pixels a side that files are decoded to.
 _DECODED = 160
 # In inches.
-_COLUMNS, _WIDTH, _HEIGHT = 6, 2.0, 2.4
+_COLUMNS, _WIDTH, _HEIGHT = 4, 2.8, 2.4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def read_mistakes(split: Split, class_names: Sequence[str], mistakes: Sequence[M
 
 
 def draw_mistakes(mistakes: Sequence[ShownMistake]) -> "Figure":
-    """Draws images in rows of six, each with its class and the predicted one; those that were not read are left out."""
+    """Draws images in rows of four, each with its class and the predicted one; those that were not read are left out."""
     # Not pyplot, which would look for a screen.
     from matplotlib.figure import Figure
 
