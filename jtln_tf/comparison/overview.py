@@ -41,9 +41,9 @@ def format_overview(rows: dict[str, list[dict]]) -> str:
     """
     lines = _find_lines(rows)
     titles = dict.fromkeys(title for line in lines.values() for title in line)
-    main = next(
-        (row["title"] for line in lines.values() for row in line.values() if row["method"] == DEFAULT_METHOD.name), None
-    )
+    ours = [row for line in lines.values() for row in line.values() if row["method"] == DEFAULT_METHOD.name]
+    # As it is by default, wherever it was named, before those with other options.
+    main = min(ours, key=lambda row: bool(row["changes"]))["title"] if ours else None
     heads = ["pair", "labels a class", *titles, *(f"minus {name}" for name in (*YARDSTICKS, "best other") if main)]
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for (pair, count), line in lines.items():

@@ -10,7 +10,7 @@ import pathlib
 import statistics
 
 from jtln_tf import files
-from jtln_tf.config import InputError, options_of
+from jtln_tf.config import InputError, NonFiniteLossError, options_of
 from jtln_tf.experiment.choices import list_flags
 from jtln_tf.experiment.config import SECTIONS, ExperimentConfig
 from jtln_tf.experiment.run import run_experiment
@@ -74,9 +74,10 @@ def search_settings(
 ) -> list[Trial]:
     """Tries settings of a method, the present ones first, and writes `trials.csv` and `METHOD.flags` into a folder.
 
-    Each trial draws all settings at once, by the Tree-structured Parzen Estimator of Optuna on logarithmic scales
-    (Bergstra et al., 2011, Algorithms for hyper-parameter optimization). A search that was stopped can be called again:
-    it makes the same trials, and keeps the finished runs.
+    A present value outside of its range is brought to the nearer end. Each trial draws all settings at once, by the
+    Tree-structured Parzen Estimator of Optuna on logarithmic scales (Bergstra et al., 2011, Algorithms for
+    hyper-parameter optimization). A search that was stopped can be called again: it makes the same trials, and keeps
+    the finished runs. A run that diverges counts as an accuracy of 0.
 
     Args:
         config: Configuration that the settings are for.
@@ -104,18 +105,25 @@ def search_settings(
         accuracies = []
         for one in trial_configs:
             folder = output / f"trial{number}" / f"seed{one.training.seed}"
-            trial_config = with_settings(one, settings)
-            result = run_experiment(
-                trial_config, folder, resume=True, overwrite=overwrite, export=False, workshop=workshop
-            )
-            Run(folder, trial_config).discard_weights()
-            accuracies.append(result["validation_accuracy"])
+            accuracies.append(_judge(with_settings(one, settings), folder, overwrite, workshop))
         trials.append(Trial(settings, accuracies))
         study.tell(asked, trials[-1].accuracy)
         files.mark_folder(output, _KIND)
         _write(output, config, trials)
         _LOG.info("Trial %d of %d: %s", number + 1, num_trials, _describe(trials[-1]))
     return trials
+
+
+def _judge(config, folder, overwrite, workshop):
+    """Returns the validation accuracy of a run; 0 if its settings let training diverge, which is told."""
+    try:
+        result = run_experiment(config, folder, resume=True, overwrite=overwrite, export=False, workshop=workshop)
+    except NonFiniteLossError as error:
+        # Called again it would diverge again, and the search would never get past it.
+        _LOG.warning("%s counts as an accuracy of 0: %s", folder, error)
+        return 0.0
+    Run(folder, config).discard_weights()
+    return result["validation_accuracy"]
 
 
 def find_best(trials: list[Trial]) -> Trial:

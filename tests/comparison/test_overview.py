@@ -13,8 +13,8 @@ def make_rows(gain, scores, others=("linear_probe",)):
     ours = {"method": "jtln", "title": "JTLN", "target_accuracy": 0.5 + gain, "transferability": {"agreement": gain**3}}
     gap = Gap(gain, gain - 0.01, gain + 0.01, [gain], "linear_probe")
     found = {"linear_probe": dataclasses.asdict(gap)}
-    rows = [{"differences": {}, "label_count": None, **row} for row in rows]
-    return [*rows, {"differences": found, "label_count": None, **ours}]
+    rows = [{"differences": {}, "label_count": None, "changes": None, **row} for row in rows]
+    return [*rows, {"differences": found, "label_count": None, "changes": None, **ours}]
 
 
 def test_scores_before_training_are_ranked_beside_the_gain():
@@ -34,3 +34,11 @@ def test_scores_before_training_are_ranked_beside_the_gain():
         text
     )
     assert "rank correlation" not in format_overview(dict(list(rows.items())[:3]))
+
+
+def test_differences_are_those_of_the_method_without_other_options_even_if_one_with_options_comes_first():
+    rows = {f"pair{n}": make_rows(0.1 * n, {}) for n in range(2)}
+    for own in rows.values():
+        own.insert(0, {**own[-1], "title": "JTLN, epsilon=1", "changes": "epsilon=1", "target_accuracy": 0.2})
+    text = format_overview(rows)
+    assert "- JTLN minus JTLN, epsilon=1: +35.0" in text and "JTLN, epsilon=1 minus" not in text

@@ -7,7 +7,7 @@ import pytest
 
 from jtln_tf.comparison import search
 from jtln_tf.comparison.episodes import choose_trial_data, make_trial_configs
-from jtln_tf.config import DataConfig, InputError, TrainingConfig
+from jtln_tf.config import DataConfig, InputError, NonFiniteLossError, TrainingConfig
 from jtln_tf.data import load_domains
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.methods import find_method
@@ -85,6 +85,22 @@ def test_a_search_begins_with_the_present_settings_and_comes_nearer_to_the_best(
     # Called again after a kill, it makes the same trials, whose runs are finished.
     again = search.search_settings(config, runs, tmp_path, ranges=ranges, num_trials=25)
     assert again == trials
+
+
+def test_settings_that_diverge_lose_and_do_not_end_the_search(trained, monkeypatch, tmp_path, caplog):
+    config, train = configure(head_learning_rate=2e-4), search.run_experiment
+
+    def diverge(config, folder, **options):
+        if config.training.head_learning_rate > 2e-4:
+            raise NonFiniteLossError("The loss must stay finite.", 3)
+        return train(config, folder, **options)
+
+    monkeypatch.setattr(search, "run_experiment", diverge)
+    ranges = search.find_ranges(config, ("head_learning_rate", "source_weight"))
+    trials = search.search_settings(config, [config], tmp_path, ranges=ranges, num_trials=8)
+    assert len(trials) == 8 and 0.0 in [trial.accuracy for trial in trials]
+    assert search.find_best(trials).settings["head_learning_rate"] <= 2e-4
+    assert "counts as an accuracy of 0: The loss must stay finite." in caplog.text
 
 
 def test_what_cannot_be_tuned_is_refused(monkeypatch, tmp_path):
