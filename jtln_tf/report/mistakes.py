@@ -54,7 +54,7 @@ def read_mistakes(split: Split, class_names: Sequence[str], mistakes: Sequence[M
 
 
 def draw_mistakes(mistakes: Sequence[ShownMistake]) -> "Figure":
-    """Draws images in rows of four, each with its class and the predicted one; those that were not read are left out."""
+    """Draws images in rows of four, with their true and predicted classes; those that were not read are left out."""
     # Not pyplot, which would look for a screen.
     from matplotlib.figure import Figure
 
