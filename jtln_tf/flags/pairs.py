@@ -15,6 +15,8 @@ from jtln_tf.flags.options import flag_sections, preset_path
 _NAME = re.compile(r"[0-9A-Za-z][\w.-]{0,99}")
 # Beside the options of a configuration, what a line may set.
 _OWN_FLAGS = ("label_counts", "preset")
+# What the runs of a comparison are counted by, so that a value of their own would be passed over.
+_OF_ALL_RUNS = {"method": "--methods of the call", "seed": "--seed of the call"}
 _MOST_BYTES = 2**20
 
 
@@ -79,13 +81,15 @@ def with_flags(
 ) -> flags.FlagValues:
     """Returns parsed flags with some more of them set, written `--name=value`; raises `InputError` for other words.
 
-    They must be options of a configuration, or among `others`.
+    They must be options of a configuration, but not its method or seed, or among `others`.
     """
     allowed = {name for names in flag_sections().values() for name in names}.union(others)
     for word in words:
         name = word.removeprefix("--").partition("=")[0]
         if not word.startswith("--") or not {name, name.removeprefix("no")} & allowed:
             raise InputError(f"{word[:100]!r} is no flag of a configuration")
+        if name in _OF_ALL_RUNS:
+            raise InputError(f"{word[:100]!r} has no effect here; {_OF_ALL_RUNS[name]} chooses it")
     values = copy.deepcopy(flag_values)
     values(["", *map(_expand_preset, words)])
     return values

@@ -43,6 +43,8 @@ def test_a_line_has_flags_of_its_own(values, tmp_path):
         ("a --output=b", "line 1 .*'--output=b' is no flag"),
         ("a --stepz=3", "line 1 .*'--stepz=3' is no flag"),
         ("a folder:b", "line 1 .*'folder:b' is no flag"),
+        ("a --seed=3", "line 1 .*'--seed=3' has no effect"),
+        ("a --method=lwf", "line 1 .*'--method=lwf' has no effect"),
         ("a --flagfile=/etc/passwd", "line 1 .*is no flag"),
         ("a --steps=many", "line 1 .*steps"),
         ("a --preset=none", "line 1 .*`preset` must be one of"),
