@@ -8,6 +8,8 @@ from jtln_tf.comparison.overview import KIND, OVERVIEW_FILES, write_overview
 from jtln_tf.comparison.plan import Variant
 from jtln_tf.comparison.progress import Progress
 from jtln_tf.comparison.run import check_is_ours, check_runs, run_comparison
+from jtln_tf.config import InputError
+from jtln_tf.files import MARK_FILE
 
 
 def run_pairs(
@@ -27,11 +29,14 @@ def run_pairs(
         Rows of each comparison's table, by its name.
 
     Raises:
-        InputError: As `run_comparison`, or if `output` holds files that this would replace but did not write.
+        InputError: As `run_comparison`, or if `output` holds files that this would replace but did not write, or a pair
+            has the name of such a file.
         RunStoppedError: If a run cannot go on.
     """
     output = pathlib.Path(output)
     check_is_ours(output, KIND, OVERVIEW_FILES)
+    if taken := sorted({*OVERVIEW_FILES, MARK_FILE} & {*variants}):
+        raise InputError(f"`pairs` must have other names than the files beside them. Received: {taken[0]!r}.")
     # Before the first run: what the last pair lacks would come late.
     for name, own in variants.items():
         check_runs(own, seeds, output / name, overwrite=options.get("overwrite", False))

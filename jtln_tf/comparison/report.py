@@ -39,7 +39,7 @@ def write_comparison_report(folder: str | os.PathLike, output: str | os.PathLike
         configs = [ExperimentConfig.from_json(json.dumps(one)) for one in (plain or values["configs"]).values()]
         rows = [_read_row(folder, row, values["rows"], path.parent) for row in values["rows"]]
         page = build_comparison_page(*_describe(folder, configs, values["rows"]), rows, values["configs"])
-    except (KeyError, TypeError, AttributeError, IndexError, InputError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(
             f"`workdir` must hold a comparison that can be read. Received: {str(folder / 'table.json')!r} "
             f"({files.first_line(error)})."

@@ -9,6 +9,7 @@ import pytest
 from jtln_tf.comparison import run as comparison
 from jtln_tf.comparison.pairs import run_pairs
 from jtln_tf.comparison.plan import plan_variants
+from jtln_tf.comparison.report import write_comparison_report
 from jtln_tf.config import DataConfig, InputError, NetworkConfig, TrainingConfig
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.workdir import Run
@@ -61,6 +62,17 @@ def test_a_comparison_goes_on_where_it_was_stopped(trained, tmp_path):
     assert comparison.run_comparison(variants(), range(2), tmp_path / "out") == rows and trained == ["l2_sp/seed0"]
 
 
+@pytest.mark.parametrize("accuracies", [[], [0.5], ["a", "b"]])
+def test_a_damaged_table_has_no_page(trained, tmp_path, accuracies):
+    comparison.run_comparison(variants(), range(2), tmp_path / "out")
+    table = tmp_path / "out" / "table.json"
+    values = json.loads(table.read_text())
+    values["rows"][0]["target_accuracies"] = accuracies
+    table.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="`workdir` must hold a comparison that can be read"):
+        write_comparison_report(tmp_path / "out")
+
+
 def test_label_counts_are_columns_beside_their_difference_to_the_probe(trained, tmp_path):
     rows = comparison.run_comparison(variants("linear_probe", "joint", label_counts=(3, 1)), range(2), tmp_path)
     # Runs of one method follow each other, to share what was compiled.
@@ -111,6 +123,8 @@ def test_several_pairs_have_tables_of_their_own_and_one_of_all(trained, tmp_path
     (tmp_path / "mine" / "table.csv").write_text("mine")
     with pytest.raises(InputError, match="`output` must be a new folder or that of a comparison.*table.csv"):
         run_pairs(pairs, range(2), tmp_path / "mine")
+    with pytest.raises(InputError, match="`pairs` must have other names .*Received: 'table.csv'"):
+        run_pairs({"table.csv": pairs["a"]}, range(2), tmp_path / "other")
 
 
 def test_a_method_can_run_with_other_options_beside_itself(trained, tmp_path):
