@@ -27,4 +27,7 @@ def save_accuracy_plot(rows: list[dict], curves: list[list[tuple[list, list]]], 
     lines.set(xlabel="step", ylabel="target validation accuracy, %")
     lines.grid(alpha=0.3)
     lines.legend()
+    # The path of a cost matrix may hold dollar signs, which would make it a formula.
+    for text in [*dots.get_yticklabels(), *lines.get_legend().get_texts()]:
+        text.set_parse_math(False)
     figure.savefig(path, dpi=120)
