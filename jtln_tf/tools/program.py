@@ -70,8 +70,9 @@ def run_program(
         domains: Flags of domains that such arguments may stand for, in this order.
         main_flags: Flags that `--help` shows behind those of the domains; empty shows all.
     """
+    _open_streams()
     # A flag that is wrong is told before the flags are known.
-    show_messages(log_format="json" if {"--log_format=json", "-log_format=json"} & set(sys.argv) else "text")
+    show_messages(log_format="json" if re.search(r" --?log_format[= ]json( |$)", " ".join(sys.argv)) else "text")
     _catch_signals()
     absl.logging.set_verbosity(absl.logging.WARNING)
     # File names that are not UTF-8, or letters that the terminal does not have, become codes.
@@ -152,6 +153,14 @@ def load_tensorflow() -> None:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
+
+
+def _open_streams():
+    """Puts nothing into the place of stdin, stdout and stderr that a service has closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Takes the lowest free descriptor, which is the closed one: no file that is opened later gets it.
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _catch_signals():

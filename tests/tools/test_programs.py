@@ -109,9 +109,15 @@ def test_bad_flags_are_refused_before_tensorflow_is_loaded(repository, program, 
 
 
 def test_an_error_is_a_json_object_even_before_the_flags_are_known(repository):
-    result = run(repository, "train", "--log_format=json", "--epochs=3")
+    result = run(repository, "train", "--log_format", "json", "--epochs=3")
     (line,) = result.stderr.splitlines()
     assert result.returncode == 2 and json.loads(line)["level"] == "error" and "--steps" in json.loads(line)["message"]
+
+
+def test_a_program_runs_without_stdin_stdout_and_stderr(repository, tmp_path):
+    # As a service may start it.
+    script = 'exec "$0" -m jtln_tf cache --cache_dir="$1" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", script, sys.executable, tmp_path], cwd=repository, timeout=60).returncode == 0
 
 
 def test_a_cache_folder_is_shown_and_emptied_of_what_is_ours(repository, tmp_path):
