@@ -1,5 +1,6 @@
 """Writes a network in other formats than a SavedModel, and keeps the files that answer like it."""
 
+import contextlib
 import json
 import logging
 import os
@@ -104,10 +105,27 @@ def _convert_to_litert(classifier, precision, representative):
             converter.representative_dataset = lambda: (
                 {"image": image[None].astype(np.float32)} for image in representative
             )
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _hide_notes():
             # The converter runs the interpreter of TensorFlow, which has a successor.
             warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
             return converter.convert()
+
+
+@contextlib.contextmanager
+def _hide_notes():
+    """Hides what C++ code writes on stderr whatever the log level, unless TensorFlow's notes are wanted."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
+        yield
+        return
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def _answer(folder, names, images):
