@@ -164,7 +164,7 @@ def load_export(folder: str | os.PathLike) -> tuple[dict, dict[str, list[str]]]:
             model = tf.saved_model.load(os.path.join(plain, KIND))
         signatures = {name: model.signatures[name] for name in SIGNATURES}
         counts = {side: signatures["probabilities"].structured_outputs[side].shape[-1] for side in class_names}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, tf.errors.OpError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, tf.errors.OpError) as error:
         rule = "`model` must be an exported network or the folder of a run"
         raise InputError(f"{rule}. Received: {str(folder)!r}.") from error
     named = {side: len(names) for side, names in class_names.items()}

@@ -56,7 +56,7 @@ class ImageClassifier:
 def load_classifier(folder: str | os.PathLike) -> ImageClassifier:
     """Loads an export, with or without the folder of its version, or the network of a run.
 
-    Of a run, its own export is loaded if it has the weights of its last checkpoint, else that checkpoint.
+    Of a run, its own export is loaded if it is whole and has the weights of its last checkpoint, else that checkpoint.
 
     Raises:
         InputError: If the folder is neither, or the run has no checkpoint.
@@ -66,10 +66,13 @@ def load_classifier(folder: str | os.PathLike) -> ImageClassifier:
         return ImageClassifier(signatures["probabilities"], class_names, signatures)
     run = Run.open(folder)
     if run.export.is_dir():
-        signatures, class_names = load_export(run.export)
-        if _holds_last_weights(run, signatures["model"]):
-            return ImageClassifier(signatures["probabilities"], class_names, signatures)
-        logging.warning("%s is older than the run's last checkpoint, which is used instead.", run.export)
+        try:
+            signatures, class_names = load_export(run.export)
+            if _holds_last_weights(run, signatures["model"]):
+                return ImageClassifier(signatures["probabilities"], class_names, signatures)
+            logging.warning("%s is older than the run's last checkpoint, which is used instead.", run.export)
+        except InputError as error:
+            logging.warning("the run's last checkpoint is used, and not its export: %s", error)
     network, class_names = load_network(run)
     crop_bottom = run.config.data.target.crop_bottom
     signatures = build_signatures(Classifier(network, class_names), class_names, crop_bottom=crop_bottom, top_k=1)

@@ -44,6 +44,7 @@ def main(arguments):
     form = values.format or ("csv" if values.output.endswith(".csv") else "jsonl")
     if values.output:
         check_output(values.output, (f".{form}",))
+        os.makedirs(os.path.dirname(values.output) or ".", exist_ok=True)
     check_arguments(arguments)
     if values.list:
         check_list(values.list)

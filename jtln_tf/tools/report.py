@@ -6,6 +6,8 @@ The page is one file that needs no network: runs/digits/report.html, or what --o
 `jtln compare` write it at their end.
 """
 
+import os
+
 from absl import flags
 
 from jtln_tf.config import InputError
@@ -27,6 +29,8 @@ def main():
     if not kinds:
         raise InputError(f"`workdir` must hold a run or a comparison. Received: {values.workdir!r}.")
 
+    if values.output:
+        os.makedirs(os.path.dirname(values.output) or ".", exist_ok=True)
     load_tensorflow()
     from jtln_tf.comparison.report import write_comparison_report
     from jtln_tf.experiment.run_report import write_run_report

@@ -182,6 +182,11 @@ def test_what_is_no_export_is_refused(exported, tmp_path):
         (tmp_path / "1" / "assets" / "classes.json").write_text(text)
         with pytest.raises(InputError, match="`model` must be an exported network"):
             load_export(tmp_path)
+    shutil.copytree(exported, tmp_path / "cut")
+    (data,) = (tmp_path / "cut" / "1" / "variables").glob("*.data-*")
+    data.write_bytes(data.read_bytes()[:1000])
+    with pytest.raises(InputError, match="`model` must be an exported network"):
+        load_export(tmp_path / "cut")
     shutil.copytree(exported, tmp_path / "renamed")
     (tmp_path / "renamed" / "1" / "assets" / "classes.json").write_text('{"target": ["a", "b"]}')
     with pytest.raises(InputError, match="`classes.json` .* {'target': 3}. Received: {'target': 2}"):

@@ -107,6 +107,10 @@ def test_an_older_export_of_a_run_is_not_taken(run, bars, expected, tmp_path):
         write_arrays(file, changed)
     found, _ = predict(load_classifier(tmp_path / "run"), [bars / "target" / "t0" / "000.png"])
     assert np.abs(found - expected[:1]).max() > 1e-3
+    # Nor is a damaged one.
+    os.truncate(tmp_path / "run" / "export" / "1" / "saved_model.pb", 100)
+    again, _ = predict(load_classifier(tmp_path / "run"), [bars / "target" / "t0" / "000.png"])
+    np.testing.assert_allclose(again, found, atol=1e-5)
 
 
 def test_every_kind_of_bad_file_is_named_and_costs_no_other(run, tmp_path):
@@ -210,7 +214,7 @@ def test_programs_go_on_behind_bad_images_and_exit_with_3(run, bars, repository,
     assert sum(line.startswith("warning: not read: ") for line in shown) == len(BAD)
     assert sum("left out 1 files that are not images" in line for line in shown) == 1
 
-    output = tmp_path / "classes.csv"
+    output = tmp_path / "new" / "classes.csv"
     words = ["predict", f"--model={run.export}", f"{photos}/many/*/00[01].png", f"--output={output}"]
     told = subprocess.run([*command, *words], **options)
     assert told.returncode == 0 and not told.stdout, told.stderr
