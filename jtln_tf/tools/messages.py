@@ -5,11 +5,14 @@ import json
 import logging
 import math
 import os
+import pathlib
+import subprocess
 import sys
 import traceback
 import typing
 
 _LOG = logging.getLogger("jtln_tf.tools")
+_WRAPPER = pathlib.Path(__file__).with_name("json_lines.py")
 _YELLOW, _RED, _BOLD, _PLAIN = "\x1b[33m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
 
 
@@ -21,7 +24,10 @@ class MessageHandler(logging.Handler):
 
     Attributes:
         is_json: Whether lines are JSON.
+        wrapper: Process of `wrap_foreign_lines`, or None.
     """
+
+    wrapper: subprocess.Popen | None = None
 
     def __init__(self, *, is_json: bool = False):
         """Writes messages of all levels."""
@@ -82,6 +88,20 @@ def show_messages(*, is_quiet: bool = False, log_format: str = "text") -> None:
     if _HANDLER.is_json:
         logging.captureWarnings(True)
         sys.excepthook = _log_traceback
+
+
+def wrap_foreign_lines() -> None:
+    """Makes lines that C libraries write on stderr, libjpeg for example, JSON objects as well.
+
+    All lines pass through a process of its own, so that none is lost if this one crashes.
+    """
+    reader, writer = os.pipe()
+    command = [sys.executable, "-I", "-S", str(_WRAPPER)]
+    # Of stdout it holds nothing: whoever reads that waits for its end.
+    _HANDLER.wrapper = subprocess.Popen(command, stdin=reader, stdout=subprocess.DEVNULL)
+    os.dup2(writer, 2)
+    os.close(reader)
+    os.close(writer)
 
 
 def is_json() -> bool:

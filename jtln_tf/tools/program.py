@@ -22,7 +22,7 @@ from jtln_tf.config import (
 from jtln_tf.files import escape_name, first_line
 from jtln_tf.flags import preset_path
 from jtln_tf.tools.help import describe_flags
-from jtln_tf.tools.messages import show_messages
+from jtln_tf.tools.messages import is_json, show_messages, wrap_foreign_lines
 
 _LOG = logging.getLogger("jtln_tf.tools")
 
@@ -80,6 +80,8 @@ def run_program(
     try:
         shown = (*domains, "data_root", *main_flags) if domains and main_flags else main_flags
         arguments = _parse_flags(description, shown)
+        if is_json():
+            wrap_foreign_lines()
         if domains:
             _take_domains(arguments, domains)
             arguments = []

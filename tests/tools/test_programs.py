@@ -114,6 +114,16 @@ def test_an_error_is_a_json_object_even_before_the_flags_are_known(repository):
     assert result.returncode == 2 and json.loads(line)["level"] == "error" and "--steps" in json.loads(line)["message"]
 
 
+def test_lines_of_c_libraries_become_json_objects_too(repository):
+    code = (
+        "import os; from jtln_tf.tools import messages; messages.show_messages(log_format='json'); "
+        "messages.wrap_foreign_lines(); os.write(2, b'Corrupt JPEG data: \\xff\\n\\n{\"a\": 1}\\n[]'); os.abort()"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, timeout=60)
+    lines = [json.loads(line) for line in told.stderr.splitlines()]
+    assert [line.get("message") for line in lines] == [r"Corrupt JPEG data: \xff", None, "[]"] and lines[1] == {"a": 1}
+
+
 def test_a_program_runs_without_stdin_stdout_and_stderr(repository, tmp_path):
     # As a service may start it.
     script = 'exec "$0" -m jtln_tf cache --cache_dir="$1" <&- >&- 2>&-'
