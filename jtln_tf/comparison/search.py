@@ -11,7 +11,6 @@ import statistics
 
 from jtln_tf import files
 from jtln_tf.config import InputError, NonFiniteLossError, options_of
-from jtln_tf.experiment.choices import list_flags
 from jtln_tf.experiment.config import SECTIONS, ExperimentConfig
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.workdir import Run
@@ -166,9 +165,9 @@ def _write(output, config, trials):
         writer.writerow((number, *trial.settings.values(), trial.accuracy, *trial.accuracies))
     files.write_whole(output / "trials.csv", text.getvalue())
     best = find_best(trials)
-    chosen = list_flags(with_settings(config, {name: _round(value) for name, value in best.settings.items()}))
     lines = [f"# Found by jtln tune: the best of {len(trials)} trials, {_describe(best)}."]
-    lines += [flag for name, flag in chosen.items() if name in best.settings or name == "method"]
+    # Those at their defaults too: a preset may have others.
+    lines += [f"--method={config.method.name}", *(f"--{name}={_round(one)}" for name, one in best.settings.items())]
     files.write_whole(output / f"{config.method.name}.flags", "\n".join(lines) + "\n")
 
 

@@ -1,5 +1,7 @@
 """What programs write on stderr beside their progress bars: lines of text, or of JSON."""
 
+import atexit
+import contextlib
 import datetime
 import json
 import logging
@@ -13,6 +15,8 @@ import typing
 
 _LOG = logging.getLogger("jtln_tf.tools")
 _WRAPPER = pathlib.Path(__file__).with_name("json_lines.py")
+# In seconds.
+_PATIENCE = 5
 _YELLOW, _RED, _BOLD, _PLAIN = "\x1b[33m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
 
 
@@ -24,10 +28,7 @@ class MessageHandler(logging.Handler):
 
     Attributes:
         is_json: Whether lines are JSON.
-        wrapper: Process of `wrap_foreign_lines`, or None.
     """
-
-    wrapper: subprocess.Popen | None = None
 
     def __init__(self, *, is_json: bool = False):
         """Writes messages of all levels."""
@@ -95,13 +96,23 @@ def wrap_foreign_lines() -> None:
 
     All lines pass through a process of its own, so that none is lost if this one crashes.
     """
-    reader, writer = os.pipe()
+    stderr, (reader, writer) = os.dup(2), os.pipe()
     command = [sys.executable, "-I", "-S", str(_WRAPPER)]
     # Of stdout it holds nothing: whoever reads that waits for its end.
-    _HANDLER.wrapper = subprocess.Popen(command, stdin=reader, stdout=subprocess.DEVNULL)
+    wrapper = subprocess.Popen(command, stdin=reader, stdout=subprocess.DEVNULL)
     os.dup2(writer, 2)
     os.close(reader)
     os.close(writer)
+    atexit.register(_end_wrapper, wrapper, stderr)
+
+
+def _end_wrapper(wrapper, stderr):
+    """Waits until all lines are written: whoever started this process may read them as soon as it ends."""
+    sys.stderr.flush()
+    os.dup2(stderr, 2)
+    # A process that this one started may go on and hold the pipe.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        wrapper.wait(_PATIENCE)
 
 
 def is_json() -> bool:
