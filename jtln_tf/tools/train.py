@@ -1,6 +1,6 @@
 """Trains one network and evaluates it.
 
-    jtln train --flagfile=flags/presets/digits.flags --workdir=runs/digits
+    jtln train photos/many photos/few --workdir=runs/first
 
 Writes config.json, classes.json, cost_matrix.npz, mean_plan.npz, checkpoints/, tensorboard/, metrics.jsonl,
 evaluation.json, result.json, export/ and report.html into --workdir, and prints the result.

@@ -52,7 +52,7 @@ class StopRequest:
     def raise_error(self, saved: str) -> None:
         """Raises `RunInterruptedError`, which says what was saved."""
         raise RunInterruptedError(
-            f"stopped by {self.signal.name}; {saved} is saved. `jtln train --resume`, or `jtln compare` called "
-            "again, goes on from there.",
+            f"stopped by {self.signal.name}; {saved} is saved. `jtln train --workdir=DIR --resume`, or `jtln compare`"
+            " called again, goes on from there.",
             self.signal,
         )
