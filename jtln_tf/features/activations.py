@@ -108,7 +108,7 @@ class CachedDomains(collections.abc.Mapping):
         if not total:
             return
         interval = 0.2 if sys.stderr.isatty() else 10.0
-        bar = {"desc": f"{side} trunk", "unit": "image", "mininterval": interval}
+        bar = {"desc": f"{side} features", "unit": "image", "mininterval": interval}
         if not replicas_of(self._trunk).is_chief:
             # Not False for the chief: TQDM_DISABLE holds then.
             bar["disable"] = True

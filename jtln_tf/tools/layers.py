@@ -7,16 +7,18 @@ takes the layers that are marked `cut`: all layers behind them see of an image i
 will do. `all` stands for the whole backbone.
 """
 
+import dataclasses
 import json
 
 from absl import flags
 
-from jtln_tf.config import MOST_SIDE, NetworkConfig
+from jtln_tf.config import MOST_SIDE, DataConfig, NetworkConfig
+from jtln_tf.config.pretrained import resolve_backbone
 from jtln_tf.tools.program import load_tensorflow, require_flags, run_program
 
 _SIDE = 224
 
-flags.DEFINE_string("backbone", "", "As in jtln train: a name, or PATH.keras.")
+flags.DEFINE_string("backbone", "", "As in jtln train: auto, a name, or PATH.keras.")
 flags.DEFINE_integer(
     "image_size",
     0,
@@ -32,13 +34,15 @@ def main():
     """Builds the backbone, without pretrained weights if it has a name, and lists its layers."""
     values = flags.FLAGS
     require_flags("backbone")
-    config = NetworkConfig(backbone=values.backbone)
+    # What `auto` stands for with photographs; the layers are the same without its weights.
+    network = resolve_backbone(DataConfig(target="folder:photos"), NetworkConfig(backbone=values.backbone))
+    config = dataclasses.replace(network, weights="none")
 
     load_tensorflow()
     from jtln_tf.backbones import build_backbone, usual_image_size
     from jtln_tf.network import describe_layers
 
-    side = values.image_size or usual_image_size(values.backbone) or _SIDE
+    side = values.image_size or usual_image_size(config.backbone) or _SIDE
     layers = describe_layers(build_backbone(config, (side, side, values.channels)))
     if values.json:
         print(json.dumps(layers))

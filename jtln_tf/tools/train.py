@@ -48,6 +48,8 @@ def main():
     config, devices = config_from_flags(), devices_from_flags()
     if values.resume and values.overwrite:
         raise InputError("`resume` and `overwrite` exclude each other. Received: both.")
+    if values.resume and not (values.workdir or config.data.source or config.data.target):
+        raise InputError("`resume` needs `workdir`, the folder of the run. Received: neither it nor domains.")
     if values.workdir and values.resume:
         begun = Run.open(values.workdir).config
         # Without a domain, the flags that are given change the run as it was begun.

@@ -56,7 +56,7 @@ def test_activations_are_those_of_each_image(bars, tmp_path, cache, place, capfd
         expected = [trunk.model(pixels) for pixels, _ in images.dataset(100)]
         np.testing.assert_allclose(split.images.values[:], np.concatenate(expected), rtol=1e-4, atol=1e-3)
         np.testing.assert_array_equal(split.labels, images.labels)
-    assert trunk.passed == sum(map(len, splits(domains))) and "source trunk: 100%" in capfd.readouterr().err
+    assert trunk.passed == sum(map(len, splits(domains))) and "source features: 100%" in capfd.readouterr().err
     # Another process knows the images by their content alone, decoded or not.
     again, other = CountingTrunk(), load(bars, "none" if cache == "memory" else "memory", labels_per_class=3, seed=5)
     splits(replace(again, other, tmp_path))

@@ -80,6 +80,7 @@ def test_in_a_comparison_every_method_keeps_its_last_step(repository):
         ("report", ["--quiet", "--verbose"], ["quiet", "verbose"]),
         ("launch", ["--log_format=xml"], ["log_format", "text", "json"]),
         ("train", ["--workdir=no/such", "--resume"], ["workdir", "no/such"]),
+        ("train", ["--resume"], ["resume", "workdir"]),
         ("compare", ["--preset=digits", "--output=unused", "--methods=jtln,magic"], ["methods", "magic"]),
         ("compare", ["--preset=digits", "--output=unused", "--method=joint"], ["methods", "--method=joint"]),
         ("compare", [*DIGITS, "--output=unused", "--cost_matrices=mkmmd,textt"], ["cost_matrix", "textt"]),
