@@ -61,7 +61,7 @@ def test_activations_are_those_of_each_image(bars, tmp_path, cache, place, capfd
     again, other = CountingTrunk(), load(bars, "none" if cache == "memory" else "memory", labels_per_class=3, seed=5)
     splits(replace(again, other, tmp_path))
     assert again.passed == (0 if place == "disk" else sum(map(len, splits(other))))
-    assert ("trunk" in capfd.readouterr().err) == (place == "memory")
+    assert ("features" in capfd.readouterr().err) == (place == "memory")
     third = CountingTrunk(seed=1)
     splits(replace(third, other, tmp_path))
     assert third.passed == sum(map(len, splits(other)))
