@@ -8,6 +8,7 @@ of its own and compared with the network on validation images.
 """
 
 import json
+import logging
 import pathlib
 
 from absl import flags
@@ -32,6 +33,8 @@ def main():
     options = layout.ExportOptions(values.heads, values.top_k, tuple(values.also))
     check_marked(values.output, layout.KIND, layout.OWN_NAMES, "output")
 
+    # That it is exporting is a note; it takes up to a minute.
+    logging.getLogger("jtln_tf").setLevel(logging.INFO)
     load_tensorflow()
     from jtln_tf.experiment.assembly import load_trained
     from jtln_tf.experiment.result import export_run

@@ -90,8 +90,10 @@ def run_program(
         if positional is not None and needs_positional and not arguments:
             raise InputError(f"`{positional}` must be given. Received: nothing.")
         main(*([arguments] if positional else []))
-    except (InputError, RunStoppedError, flags.Error) as error:
+    except (InputError, RunStoppedError) as error:
         _exit(_STOPPED, error)
+    except flags.Error as error:
+        _exit(_STOPPED, str(error).removeprefix("ERROR:: "))
     except NonFiniteLossError as error:
         _exit(_DIVERGED, error)
     except OSError as error:

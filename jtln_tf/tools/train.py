@@ -85,7 +85,7 @@ def describe_result(result: dict, workdir: str, *, has_export: bool) -> str:
     if result.get("validation_accuracy") is not None:
         accuracy, count = 100 * result["validation_accuracy"], result["target_validation_images"]
         lines["validation"] = f"{accuracy:.1f} %  ({count} validation images)"
-    lines["training time"] = f"{result['train_seconds']:.0f} s for {result['steps']} steps"
+    lines["training time"] = f"{result['train_seconds']:.0f} s for the start and {result['steps']} steps"
     if (pathlib.Path(workdir) / "report.html").is_file():
         lines["report"] = f"{workdir}/report.html"
     lines["TensorBoard"] = f"{sys.executable} -m tensorboard.main --logdir={workdir}/tensorboard"
