@@ -87,9 +87,11 @@ def _explain_network(config):
     yield "layers of the backbone", frozen, reason
     training = config.training
     is_auto = resolve_learning_rate(network, dataclasses.replace(training, backbone_learning_rate=0.0)) == training
-    rates = f"heads {training.head_learning_rate:g}, backbone {training.backbone_learning_rate:g}"
+    # Behind a frozen backbone it is that of the neck.
+    part = "neck" if network.freeze_until == "all" else "backbone"
+    rates = f"heads {training.head_learning_rate:g}, {part} {training.backbone_learning_rate:g}"
     suits = "pretrained weights" if network.is_pretrained else "random weights"
-    yield "learning rates", rates, f"the backbone's suits {suits}" if is_auto else _GIVEN
+    yield "learning rates", rates, f"the {part}'s suits {suits}" if is_auto else _GIVEN
 
 
 def _explain_steps(config, result):
