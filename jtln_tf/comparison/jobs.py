@@ -55,15 +55,22 @@ def run_cells(cells: list[Cell], make_runner: Callable, jobs: int) -> Iterator[t
     yield first, make_runner()(first)
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_Worker(make_runner, jobs)) for _ in range(min(jobs, len(waiting)))]
-        while waiting or any(worker.cell for worker in workers):
-            for worker in workers:
-                if worker.cell is None and waiting:
-                    others = [other.cell for other in workers if other.cell]
-                    worker.begin(waiting.pop(choose_cell(waiting, worker.last, others)))
+        for worker in workers:
+            _give_next(worker, waiting, workers)
+        while any(worker.cell for worker in workers):
             for ready in connection.wait([worker.connection for worker in workers if worker.cell]):
                 worker = next(one for one in workers if one.connection is ready)
                 if (ended := worker.receive()) is not None:
+                    # Before the caller draws the tables of what has ended.
+                    _give_next(worker, waiting, workers)
                     yield ended
+
+
+def _give_next(worker, waiting, workers):
+    """Lets a process that has ended its run begin the next, if there is one."""
+    if waiting:
+        others = [other.cell for other in workers if other.cell]
+        worker.begin(waiting.pop(choose_cell(waiting, worker.last, others)))
 
 
 def choose_cell(waiting: list[Cell], last: Cell | None, others: list[Cell]) -> int:

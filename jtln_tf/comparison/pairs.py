@@ -40,8 +40,9 @@ def run_pairs(
     # Before the first run: what the last pair lacks would come late.
     for name, own in variants.items():
         check_runs(own, seeds, output / name, overwrite=options.get("overwrite", False))
-    rows, progress = {}, Progress(len(seeds) * sum(map(len, variants.values())))
-    for name, own in variants.items():
-        rows[name] = run_comparison(own, seeds, output / name, progress=progress, pair=name, **options)
-        write_overview(output, rows)
+    rows = {}
+    with Progress(len(seeds) * sum(map(len, variants.values()))) as progress:
+        for name, own in variants.items():
+            rows[name] = run_comparison(own, seeds, output / name, progress=progress, pair=name, **options)
+            write_overview(output, rows)
     return rows

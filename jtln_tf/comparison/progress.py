@@ -1,7 +1,10 @@
 """What is told while the runs of a comparison end, one after the other."""
 
 import logging
+import sys
 import time
+
+import tqdm
 
 from jtln_tf.comparison.jobs import Cell
 from jtln_tf.monitoring.progress import format_seconds
@@ -10,11 +13,23 @@ _LOG = logging.getLogger("jtln_tf.comparison")
 
 
 class Progress:
-    """Tells of each run its place among all, its accuracy, and how long the others will take at the pace so far."""
+    """Tells of each run its place among all, its accuracy, and how long the others will take at the pace so far.
+
+    On a terminal a bar over all runs stands below; it ends with the context.
+    """
 
     def __init__(self, num_runs: int):
         """Begins to measure time; `num_runs` is the number of runs in all comparisons."""
         self._num_runs, self._num_ended, self._started = num_runs, 0, time.monotonic()
+        # Elsewhere the lines say all. Not False: TQDM_DISABLE holds then.
+        options = {} if sys.stderr.isatty() else {"disable": True}
+        self._bar = tqdm.tqdm(total=num_runs, desc="runs", unit="run", dynamic_ncols=True, smoothing=0, **options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
 
     def tell(self, cell: Cell, result: dict, pair: str = "") -> None:
         """Tells of a run that has ended; `pair` is the name of its comparison if there are several."""
@@ -28,3 +43,5 @@ class Progress:
             *(self._num_ended, self._num_runs, words, 100 * result["target_accuracy"]),
             f" (about {format_seconds(left * pace)} left)" if left else "",
         )
+        self._bar.set_postfix_str(words, refresh=False)
+        self._bar.update()

@@ -1,5 +1,6 @@
 """Several methods under one protocol: the same data, steps and seeds."""
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -74,14 +75,14 @@ def run_comparison(
     check_runs(variants, seeds, output, overwrite=overwrite)
     cells = [Cell(variant, seed) for variant in variants for seed in seeds]
     make_runner = functools.partial(_make_runner, output, overwrite, None if keep_weights else seeds[-1], devices)
-    progress = progress or Progress(len(cells))
     results, rows = {variant: {} for variant in variants}, []
-    for cell, result in run_cells(cells, make_runner, jobs or choose_jobs(len(cells))):
-        own = results[cell.variant]
-        own[cell.seed] = result
-        progress.tell(cell, result, pair)
-        known = {variant: [own[seed] for seed in seeds if seed in own] for variant, own in results.items() if own}
-        rows = _write_tables(output, known, is_complete=len(own) == len(seeds))
+    with contextlib.nullcontext(progress) if progress else Progress(len(cells)) as progress:
+        for cell, result in run_cells(cells, make_runner, jobs or choose_jobs(len(cells))):
+            own = results[cell.variant]
+            own[cell.seed] = result
+            progress.tell(cell, result, pair)
+            known = {variant: [own[seed] for seed in seeds if seed in own] for variant, own in results.items() if own}
+            rows = _write_tables(output, known, is_complete=len(own) == len(seeds))
     try_write_comparison_report(output)
     return rows
 

@@ -87,7 +87,9 @@ def main():
     if values.pairs:
         rows = run_pairs(variants, seeds, output, **options)
         print(
-            json.dumps(rows) if values.json else f"\n{format_overview(rows)}\n\nReports       {output}/NAME/report.html"
+            json.dumps(rows)
+            if values.json
+            else f"\n{format_overview(rows)}\n\nReports       {output}/report.html and {output}/NAME/report.html"
         )
         return
     rows = run_comparison(variants[""], seeds, output, **options)

@@ -1,9 +1,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from scipy import stats
 
-from jtln_tf.comparison.overview import format_overview
+from jtln_tf.comparison.overview import format_overview, write_overview_report
+from jtln_tf.config import InputError
 from jtln_tf.report.comparison_page import Gap
 
 
@@ -42,3 +44,11 @@ def test_differences_are_those_of_the_method_without_other_options_even_if_one_w
         own.insert(0, {**own[-1], "title": "JTLN, epsilon=1", "changes": "epsilon=1", "target_accuracy": 0.2})
     text = format_overview(rows)
     assert "- JTLN minus JTLN, epsilon=1: +35.0" in text and "JTLN, epsilon=1 minus" not in text
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', '{"a": [{}]}', "[" * 10**5])
+def test_a_damaged_table_makes_no_page(tmp_path, text):
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(InputError, match="`workdir` must hold comparisons that can be read"):
+        write_overview_report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.json"]

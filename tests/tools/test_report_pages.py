@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jtln_tf.comparison.overview import write_overview, write_overview_report
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.run_report import write_run_report
@@ -66,12 +67,12 @@ def assert_is_clean(browser, *places):
     assert sent and [url[:200] for url in sent if not url.startswith((*places, "data:", "blob:"))] == []
 
 
-def assert_can_be_read(browser, page, picture):
+def assert_can_be_read(browser, page, picture, *, least=3):
     content = PageReader(page.read_text("utf-8"))
     browser.get(page.as_uri())
     found = browser.execute_script(MEASURE)
     assert_is_clean(browser, page.as_uri())
-    assert found["excess"] <= 0 and len(found["pictures"]) == sum(map(len, content.pictures.values())) >= 3
+    assert found["excess"] <= 0 and len(found["pictures"]) == sum(map(len, content.pictures.values())) >= least
     assert all(is_complete and min(sizes) > 0 for is_complete, *sizes in found["pictures"])
     assert all(pathlib.Path(urllib.parse.unquote(urllib.parse.urlsplit(one).path)).is_file() for one in found["links"])
     assert browser.save_screenshot(str(picture))
@@ -95,6 +96,11 @@ def test_pages_of_a_run_and_of_a_comparison_open_in_a_browser(repository, tmp_pa
         content, found = assert_can_be_read(browser, tmp_path / name / "report.html", tmp_path / "page.png")
         assert "This command repeats" in content.text and "builtin:optdigits" in found["title"]
         assert len(found["links"]) == links
+    rows = json.loads((tmp_path / "compared" / "table.json").read_text("utf-8"))["rows"]
+    write_overview(tmp_path, {"compared": rows})
+    page = write_overview_report(tmp_path, tmp_path / "elsewhere.html")
+    content, found = assert_can_be_read(browser, page, tmp_path / "page.png", least=2)
+    assert "1 methods compared on 1 pairs" in found["title"] and len(found["links"]) == 1
 
 
 @pytest.fixture
