@@ -52,6 +52,13 @@ class Jtln(Joint):
     transport_temperature: float = option(
         1.0, "Temperature of both softmaxes inside the transport loss.", minimum=1e-6, maximum=1e6
     )
+    transport_marginal_penalty: float = option(
+        0.0,
+        "Weight of the KL penalty for a transport that misses either head's prediction, in units of the cost matrix, "
+        "so that mass without a cheap partner may stay (unbalanced transport); 0: it must fit both.",
+        minimum=0.0,
+        maximum=MOST_FACTOR,
+    )
     transport_gate: str = option(
         "agreement",
         "How far the transport is trusted. agreement: as far as source and target classes choose each other more "

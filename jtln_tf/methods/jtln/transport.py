@@ -62,6 +62,8 @@ def solve_transport(method: "Jtln", labels: tf.Tensor, outputs: Outputs, costs: 
     source = source if moves in ("source", "both") else tf.stop_gradient(source)
     target = target if moves in ("target", "both") else tf.stop_gradient(target)
     solver = {"threshold": method.sinkhorn_threshold, "max_iterations": method.sinkhorn_max_iterations}
+    if method.transport_marginal_penalty:
+        solver |= dict.fromkeys(("tau_a", "tau_b"), method.transport_marginal_penalty)
     if method.transport_source_marginal == "label":
         num_classes, smoothing = outputs.source.shape[-1], method.transport_label_smoothing
         labels = labels if are_probabilities(labels) else tf.one_hot(labels, num_classes)

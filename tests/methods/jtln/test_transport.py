@@ -124,6 +124,7 @@ def test_transport_moves_only_the_named_head(images, moved):
         ({"transport_gradient": "target", "transport_temperature": 2.0}, "source", "target"),
         ({"transport_gradient": "both", "transport_images": "both"}, "target", "source"),
         ({"transport_source_marginal": "label"}, "source", "target"),
+        ({"transport_gradient": "both", "transport_marginal_penalty": 0.2}, "source", "source"),
     ],
 )
 def test_gradient_agrees_with_central_differences(options, domain, head):
@@ -165,6 +166,18 @@ def test_options_reach_the_solver(options):
     np.testing.assert_allclose(solved.regularized_cost, expected, rtol=1e-5, atol=2 * THRESHOLD)
     few = jtln(epsilon=0.01, sinkhorn_max_iterations=10, sinkhorn_threshold=1e-6)
     assert solve_transport(few, None, outputs()["source"], tf.constant(COST)).n_iters.numpy().max() == 10
+
+
+@pytest.mark.parametrize("options", [{}, {"transport_source_marginal": "label"}])
+def test_a_penalty_in_place_of_the_marginals(options):
+    method = jtln(transport_marginal_penalty=0.3, transport_label_smoothing=0.2, **options)
+    solved = solve_transport(method, labels()["source"], outputs()["source"], tf.constant(COST))
+    a, b = (reference.log_softmax(LOGITS["source"][head]) for head in CLASSES)
+    a = np.log(0.8 * np.eye(6)[LABELS["source"]] + 0.2 / 6) if options else a
+    expected = [reference.unbalanced_sinkhorn(x, y, COST, 0.1, 0.3, 0.3) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(solved.regularized_cost, [one.regularized_cost for one in expected], atol=2 * THRESHOLD)
+    # It is worth its price to miss the masses.
+    assert np.abs(solved.plan().numpy().sum(axis=2) - np.exp(a)).sum(axis=1).min() > 0.05
 
 
 @pytest.mark.parametrize(
