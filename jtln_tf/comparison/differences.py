@@ -1,13 +1,10 @@
 """How far one line of a table is above another, from runs with the same seed and so with the same labels."""
 
 import dataclasses
-import math
 import statistics
 from collections.abc import Sequence
 
-from jtln_tf.report.comparison_page import Gap, format_gap
-
-_CONFIDENCE = 0.95
+from jtln_tf.report.comparison_page import Gap, format_gap, half_interval
 
 
 def find_differences(row: dict, rows: list[dict], yardsticks: Sequence[str]) -> dict[str, dict]:
@@ -43,9 +40,7 @@ def describe_differences(values: Sequence[float], *, to: str = "") -> Gap:
     mean = statistics.mean(values)
     if len(values) < 2:
         return Gap(mean, None, None, list(values), to)
-    from scipy import stats
-
-    reach = stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    reach = half_interval(values)
     return Gap(mean, mean - reach, mean + reach, list(values), to)
 
 

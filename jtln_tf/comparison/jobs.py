@@ -67,7 +67,7 @@ def run_cells(cells: list[Cell], make_runner: Callable, jobs: int) -> Iterator[t
 
 
 def _give_next(worker, waiting, workers):
-    """Lets a process that has ended its run begin the next, if there is one."""
+    """Lets a process that is at no run begin one that waits, if any."""
     if waiting:
         others = [other.cell for other in workers if other.cell]
         worker.begin(waiting.pop(choose_cell(waiting, worker.last, others)))

@@ -3,26 +3,23 @@
 import csv
 import io
 import json
-import logging
 import os
 import pathlib
 import statistics
-import urllib.parse
 from collections.abc import Sequence
 
 from jtln_tf import files
 from jtln_tf.comparison.differences import describe_differences, format_difference
-from jtln_tf.comparison.report import REPORT_FILE
+from jtln_tf.comparison.report import REPORT_FILE, find_link, try_to_report
 from jtln_tf.config import InputError
 from jtln_tf.methods import DEFAULT_METHOD, YARDSTICKS
 from jtln_tf.report.comparison_page import Gap, format_gap
+from jtln_tf.report.elements import draw_png
 from jtln_tf.report.pairs_page import PairLine, Relation, build_pairs_page, draw_pictures
 
-_LOG = logging.getLogger("jtln_tf")
 KIND = "comparisons"
 # A rank correlation of fewer lines says nothing.
 _LEAST_RELATED = 4
-_DOTS_PER_INCH = 110
 # By what they show.
 _PICTURES = {
     "accuracy over labels": "labels.png",
@@ -44,18 +41,15 @@ def write_overview(output: str | os.PathLike, rows: dict[str, list[dict]]) -> No
     files.write_json(output / "table.json", rows)
     files.write_whole(output / "table.md", format_overview(rows) + "\n")
     files.write_whole(output / "table.csv", _join_csv(output, rows))
-    try:
-        write_overview_report(output)
-    except Exception as error:
-        _LOG.warning("the tables are written, but their report could not be drawn: %s", files.first_line(error))
+    try_to_report(write_overview_report, output)
 
 
 def write_overview_report(folder: str | os.PathLike, output: str | os.PathLike | None = None) -> pathlib.Path:
-    """Writes the page over several comparisons, and its pictures beside the tables; returns the page's path.
+    """Writes the page over several comparisons and returns its path.
 
     Args:
         folder: Folder of all comparisons.
-        output: The page; None is `report.html` in the folder.
+        output: The page; None is `report.html` in the folder, and its pictures as files beside it.
 
     Raises:
         InputError: If the folder holds no table that can be read.
@@ -67,18 +61,22 @@ def write_overview_report(folder: str | os.PathLike, output: str | os.PathLike |
         lines = _find_lines(rows)
         main = _find_ours(lines)
         shown = [_show_line(key, line, main, folder, path.parent) for key, line in lines.items()]
-        pictures = draw_pictures(shown, main or "", _find_relations(lines, main))
-        page = build_pairs_page(shown, main or "", _describe_all(lines, main), pictures)
+        relations, summary = _find_relations(lines, main), _describe_all(lines, main)
     except (OSError, KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
         raise InputError(
             f"`workdir` must hold comparisons that can be read. Received: {str(folder / 'table.json')!r} "
             f"({files.first_line(error)})."
         ) from error
-    for name, (figure, _) in pictures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH)
-        files.write_whole(folder / _PICTURES[name], buffer.getvalue())
-    files.write_whole(path, page)
+    drawn = draw_pictures(shown, main or "", relations)
+    pictures = {name: (draw_png(figure), note) for name, (figure, note) in drawn.items()}
+    if output is None:
+        for name, file in _PICTURES.items():
+            if name in pictures:
+                files.write_whole(folder / file, pictures[name][0])
+            else:
+                # It would show an earlier state of the tables.
+                (folder / file).unlink(missing_ok=True)
+    files.write_whole(path, build_pairs_page(shown, main or "", summary, pictures))
     return path
 
 
@@ -96,7 +94,7 @@ def format_overview(rows: dict[str, list[dict]]) -> str:
     for (pair, count), line in lines.items():
         cells = [f"{100 * line[title]['target_accuracy']:.1f}" if title in line else "" for title in titles]
         if main:
-            found = line[main]["differences"] if main in line else {}
+            found = line[main].get("differences", {}) if main in line else {}
             cells += [format_difference(found.get(name)) for name in (*YARDSTICKS, "best_other")]
         text.append(f"| {pair} | {count or ''} | {' | '.join(cells)} |")
     whole = _find_whole(lines, titles)
@@ -129,7 +127,7 @@ def _find_whole(lines, titles):
 def _find_ours(lines):
     """Returns the title of the default method, or None: as it is by default, before those with other options."""
     ours = [row for line in lines.values() for row in line.values() if row["method"] == DEFAULT_METHOD.name]
-    return min(ours, key=lambda row: bool(row["changes"]))["title"] if ours else None
+    return min(ours, key=lambda row: bool(row.get("changes")))["title"] if ours else None
 
 
 def _show_line(key, line, main, folder, place):
@@ -139,19 +137,17 @@ def _show_line(key, line, main, folder, place):
         label_count=label_count,
         accuracies={title: row["target_accuracies"] for title, row in line.items()},
         seconds={title: row["train_seconds"] for title, row in line.items()},
-        gaps={name: Gap(**gap) for name, gap in line[main]["differences"].items()} if main in line else {},
-        link=urllib.parse.quote(os.path.relpath(folder / pair / REPORT_FILE, place).encode("utf-8", "surrogateescape")),
+        gaps={name: Gap(**gap) for name, gap in line[main].get("differences", {}).items()} if main in line else {},
+        link=find_link(folder / pair, place),
     )
 
 
 def _describe_all(lines, main):
-    """Returns sentences about all lines: what the default method gains, and which score says so before."""
+    """Returns sentences about all lines: what the default method gains, and which score foretells it."""
     titles = _list_titles(lines)
     whole = _find_whole(lines, titles)
-    if not main or len(whole) < 2:
-        return []
-    relations = [_describe_relation(relation, main) for relation in _find_relations(lines, main)]
-    return [*_describe_gains(whole, titles, main), *relations]
+    gains = _describe_gains(whole, titles, main) if main and len(whole) > 1 else ()
+    return [*gains, *(_describe_relation(relation, main) for relation in _find_relations(lines, main))]
 
 
 def _describe_gains(lines, titles, main):
@@ -177,7 +173,7 @@ def _find_relations(lines, main):
     known = [
         (pair, _join_scores(line), Gap(**line[main]["differences"][YARDSTICKS[0]]))
         for (pair, _), line in lines.items()
-        if main in line and YARDSTICKS[0] in line[main]["differences"]
+        if main in line and YARDSTICKS[0] in line[main].get("differences", {})
     ]
     relations = []
     for name in dict.fromkeys(name for _, scores, _ in known for name in scores):
@@ -193,7 +189,7 @@ def _find_relations(lines, main):
 
 
 def _join_scores(line):
-    return {name: score for row in line.values() for name, score in row["transferability"].items()}
+    return {name: score for row in line.values() for name, score in row.get("transferability", {}).items()}
 
 
 def _join_csv(output: pathlib.Path, names: Sequence[str]) -> str:

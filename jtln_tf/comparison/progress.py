@@ -15,7 +15,7 @@ _LOG = logging.getLogger("jtln_tf.comparison")
 class Progress:
     """Tells of each run its place among all, its accuracy, and how long the others will take at the pace so far.
 
-    On a terminal a bar over all runs stands below; it ends with the context.
+    A terminal also gets a bar over all runs, until the context ends.
     """
 
     def __init__(self, num_runs: int):
@@ -23,7 +23,9 @@ class Progress:
         self._num_runs, self._num_ended, self._started = num_runs, 0, time.monotonic()
         # Elsewhere the lines say all. Not False: TQDM_DISABLE holds then.
         options = {} if sys.stderr.isatty() else {"disable": True}
-        self._bar = tqdm.tqdm(total=num_runs, desc="runs", unit="run", dynamic_ncols=True, smoothing=0, **options)
+        self._bar = tqdm.tqdm(
+            total=num_runs, desc="runs", unit="run", dynamic_ncols=True, smoothing=0, mininterval=0, **options
+        )
 
     def __enter__(self):
         return self
@@ -36,6 +38,8 @@ class Progress:
         self._num_ended += 1
         labels = None if cell.variant.label_count is None else f"{cell.variant.label_count} label(s) a class"
         words = ", ".join(filter(None, (pair, cell.variant.title, labels, f"seed {cell.seed}")))
+        self._bar.set_postfix_str(words, refresh=False)
+        self._bar.update()
         left = self._num_runs - self._num_ended
         pace = (time.monotonic() - self._started) / self._num_ended
         _LOG.info(
@@ -43,5 +47,3 @@ class Progress:
             *(self._num_ended, self._num_runs, words, 100 * result["target_accuracy"]),
             f" (about {format_seconds(left * pace)} left)" if left else "",
         )
-        self._bar.set_postfix_str(words, refresh=False)
-        self._bar.update()

@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import urllib.parse
+from collections.abc import Callable
 
 from jtln_tf import files
 from jtln_tf.config import InputError
@@ -48,10 +49,10 @@ def write_comparison_report(folder: str | os.PathLike, output: str | os.PathLike
     return path
 
 
-def try_write_comparison_report(folder: str | os.PathLike) -> pathlib.Path | None:
-    """Writes the page of a comparison that has just ended; if that fails, says so and returns None."""
+def try_to_report(write: Callable[[pathlib.Path], pathlib.Path], folder: pathlib.Path) -> pathlib.Path | None:
+    """Writes the page of what has just ended by `write`; if that fails, says so and returns None."""
     try:
-        return write_comparison_report(folder)
+        return write(folder)
     except Exception as error:
         _LOG.warning("the tables are written, but their report could not be drawn: %s", files.first_line(error))
         return None
@@ -71,11 +72,12 @@ def _read_row(folder, row, rows, place):
         gaps={name: Gap(**{**one, "to": titles[one["to"]]}) for name, one in row.get("differences", {}).items()},
         seconds=[result.get("train_seconds") for result in results],
         curves=[curve or ([], []) for curve in curves],
-        links=[run and _link(run, place) for run in runs],
+        links=[run and find_link(run, place) for run in runs],
     )
 
 
-def _link(run, place):
+def find_link(run: pathlib.Path, place: pathlib.Path) -> str | None:
+    """Returns the address, seen from the folder `place`, of the page of a run or a comparison; None if it has none."""
     found = next((run / name for name in _LINKED if (run / name).is_file()), None)
     return found and urllib.parse.quote(os.path.relpath(found, place).encode("utf-8", "surrogateescape"))
 

@@ -10,7 +10,7 @@ from jtln_tf import files
 from jtln_tf.comparison.jobs import Cell, choose_jobs, run_cells
 from jtln_tf.comparison.plan import Variant, check_variant
 from jtln_tf.comparison.progress import Progress
-from jtln_tf.comparison.report import REPORT_FILE, try_write_comparison_report
+from jtln_tf.comparison.report import REPORT_FILE, try_to_report, write_comparison_report
 from jtln_tf.comparison.table import add_catch_up, format_csv, format_details, format_table, sort_rows, summarize
 from jtln_tf.config import DeviceConfig, InputError
 from jtln_tf.distribution import names_workers, open_replicas
@@ -83,7 +83,7 @@ def run_comparison(
             progress.tell(cell, result, pair)
             known = {variant: [own[seed] for seed in seeds if seed in own] for variant, own in results.items() if own}
             rows = _write_tables(output, known, is_complete=len(own) == len(seeds))
-    try_write_comparison_report(output)
+    try_to_report(write_comparison_report, output)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Centring and scaling of cost values; constants of rows and columns do not change optimal transport."""
+"""Centring and scaling of cost values; constants of rows and columns do not change transport with fixed marginals."""
 
 import numpy as np
 

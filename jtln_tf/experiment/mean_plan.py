@@ -93,13 +93,15 @@ def _predict(network, split, side):
 
 
 def _sum_plans(method, labels, outputs, costs):
-    """Returns the sum of the plans of all images, [n, m]."""
+    """Returns the sum of the plans of all images, [n, m], each of which sums to 1."""
     with _without_graphs():
         solved = solve_transport(method, tf.constant(labels), outputs, tf.constant(costs))
     total, step = np.zeros_like(costs), max(1, _MOST_ENTRIES // costs.size)
     for first in range(0, len(labels), step):
         part = slice(first, first + step)
-        total += dataclasses.replace(solved, f=solved.f[part], g=solved.g[part]).plan().numpy().sum(axis=0)
+        plans = dataclasses.replace(solved, f=solved.f[part], g=solved.g[part]).plan().numpy()
+        # With a penalty in place of the marginals, a plan has any mass.
+        total += (plans / plans.sum(axis=(1, 2), keepdims=True)).sum(axis=0)
     return total
 
 

@@ -108,7 +108,8 @@ class CachedDomains(collections.abc.Mapping):
         if not total:
             return
         interval = 0.2 if sys.stderr.isatty() else 10.0
-        bar = {"desc": f"{side} features", "unit": "image", "mininterval": interval}
+        # It stays on the screen when it ends, unless it stands below a bar over several runs.
+        bar = {"desc": f"{side} features", "unit": "image", "mininterval": interval, "leave": None}
         if not replicas_of(self._trunk).is_chief:
             # Not False for the chief: TQDM_DISABLE holds then.
             bar["disable"] = True

@@ -34,8 +34,15 @@ class ProgressBar(keras.callbacks.Callback):
         self._paced_from = None
         # A log file gets a line now and then instead of a bar that redraws itself.
         self._interval = 0.2 if sys.stderr.isatty() else 10.0
+        # It stays on the screen when it ends, unless it stands below a bar over several runs.
         self._bar = tqdm.tqdm(
-            total=steps, initial=state.step, desc=title, unit="step", mininterval=self._interval, dynamic_ncols=True
+            total=steps,
+            initial=state.step,
+            desc=title,
+            unit="step",
+            mininterval=self._interval,
+            dynamic_ncols=True,
+            leave=None,
         )
 
     def on_train_begin(self, logs=None):

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import statistics
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from jtln_tf.report.run_page import format_share
 
 if typing.TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,21 @@ class Gap:
     high: float | None
     values: Sequence[float]
     to: str
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Returns half the width of the 95 % interval of a mean of at least two values, by Student's t."""
+    from scipy import stats
+
+    return stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def find_reach(gaps: Sequence[Gap]) -> list[list[float]]:
+    """Returns how far the intervals of gaps reach below and above the means, in points; 0 for one without interval."""
+    return [
+        [0.0 if gap.low is None else 100 * (gap.mean - gap.low) for gap in gaps],
+        [0.0 if gap.high is None else 100 * (gap.high - gap.mean) for gap in gaps],
+    ]
 
 
 def format_gap(gap: Gap | None) -> str:
@@ -230,8 +248,15 @@ def _draw_gaps(axes, rows, colors):
         (gap,) = row.gaps.values()
         values = [100 * one for one in gap.values]
         axes.plot(values, [place] * len(values), "o", color=colors[row.title], alpha=0.6)
-        reach = [[0.0], [0.0]] if gap.low is None else [[100 * (gap.mean - gap.low)], [100 * (gap.high - gap.mean)]]
-        axes.errorbar([100 * gap.mean], [place], xerr=reach, fmt="|", color=colors[row.title], markersize=16, capsize=3)
+        axes.errorbar(
+            [100 * gap.mean],
+            [place],
+            xerr=find_reach([gap]),
+            fmt="|",
+            color=colors[row.title],
+            markersize=16,
+            capsize=3,
+        )
     axes.axvline(0, color="black", linewidth=0.8)
     _name_rows(axes, rows)
     axes.set(xlabel="difference of the target test accuracy, points")

@@ -116,9 +116,19 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Element | str]], numbers
 
 def plot(figure: "Figure", description: str) -> Element:
     """Returns a picture of a matplotlib figure; the description stands for it where it cannot be seen."""
+    return picture(draw_png(figure), description)
+
+
+def picture(content: bytes, description: str) -> Element:
+    """Returns a picture of the content of a PNG file; the description stands for it where it cannot be seen."""
+    return element("img", src=embed(content, "png"), alt=description, css="plot")
+
+
+def draw_png(figure: "Figure") -> bytes:
+    """Returns the content of a PNG file of a matplotlib figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH)
-    return element("img", src=embed(buffer.getvalue(), "png"), alt=description, css="plot")
+    return buffer.getvalue()
 
 
 def embed(content: bytes, kind: str) -> str:

@@ -6,8 +6,10 @@ import statistics
 import typing
 from collections.abc import Mapping, Sequence
 
-from jtln_tf.report.comparison_page import Gap, format_gap
-from jtln_tf.report.elements import Element, build_page, element, paragraph, plot, section, table
+from jtln_tf.files import escape_name
+from jtln_tf.report.captions import find_shown_characters, shorten_name
+from jtln_tf.report.comparison_page import Gap, find_reach, format_gap, half_interval
+from jtln_tf.report.elements import Element, build_page, element, paragraph, picture, section, table
 
 if typing.TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +28,7 @@ class PairLine:
         accuracies: Target test accuracy of each seed, in [0, 1], by the method's title.
         seconds: Mean training time by the method's title.
         gaps: `Gap` of our method to others, by what these are.
-        link: Where the pair's own page is, relative to this one.
+        link: Where the pair's own page is, relative to this one; None if it is gone.
     """
 
     pair: str
@@ -34,16 +36,16 @@ class PairLine:
     accuracies: Mapping[str, Sequence[float]]
     seconds: Mapping[str, float]
     gaps: Mapping[str, Gap]
-    link: str
+    link: str | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Relation:
-    """How a score that is known before training goes with what training gained.
+    """A score that is known before training, beside what our method then gained.
 
     Attributes:
         name: The score.
-        yardstick: The method above which the gain is counted.
+        yardstick: The method that the gain is the difference to.
         correlation: Spearman's rank correlation.
         p_value: Chance of a correlation at least as far from 0 among unrelated values.
         pairs: Name of the pair of each point.
@@ -60,22 +62,23 @@ class Relation:
     gains: Sequence[Gap]
 
 
-def build_pairs_page(lines: Sequence[PairLine], ours: str, summary: Sequence[str], figures: Mapping) -> str:
+def build_pairs_page(
+    lines: Sequence[PairLine], ours: str, summary: Sequence[str], pictures: Mapping[str, tuple[bytes, str]]
+) -> str:
     """Returns the HTML of the page over several comparisons.
 
     Args:
         lines: A line for each pair and number of labels.
         ours: Title of the method whose differences to others are shown; empty if there are none.
         summary: Sentences about all lines.
-        figures: Pictures, as `draw_pictures` makes them.
+        pictures: Content of a PNG file and what it shows, by name.
     """
-    titles = list(dict.fromkeys(title for line in lines for title in line.accuracies))
+    pairs, titles = _list_names(lines)
     gaps = list(dict.fromkeys(name for line in lines for name in line.gaps))
-    pairs = list(dict.fromkeys(line.pair for line in lines))
-    title = f"{len(titles)} methods compared on {len(pairs)} pairs of data sets"
+    title = f"Methods compared on pairs of data sets ({len(titles)} on {len(pairs)})"
     heads = ["pair", "labels a class", *titles, *(f"{ours} minus {name.replace('_', ' ')}" for name in gaps)]
     rows = [[*_start_line(line), *_fill_line(line, titles), *_fill_gaps(line, gaps)] for line in lines]
-    whole = [line for line in lines if len(line.accuracies) == len(titles)]
+    whole = _find_whole(lines, titles)
     if len(whole) > 1:
         means = [statistics.mean(statistics.mean(line.accuracies[title]) for line in whole) for title in titles]
         rows.append([f"mean of {len(whole)} lines", "", *_mark_best(means), *([""] * len(gaps))])
@@ -87,13 +90,13 @@ def build_pairs_page(lines: Sequence[PairLine], ours: str, summary: Sequence[str
             table(heads, rows, numbers=range(1, len(heads))),
             paragraph(
                 "Means over the seeds; the best of a line is bold. Differences are in points, with their 95 % interval "
-                "(paired t). A pair links to its own page."
+                "(paired t) if there are several seeds. A pair links to its own page."
             ),
         ),
         section("Over all lines", element("ul", *(element("li", text) for text in summary))) if summary else None,
         *(
-            section(f"{name[0].upper()}{name[1:]}", plot(figure, name), paragraph(note))
-            for name, (figure, note) in figures.items()
+            section(f"{name[0].upper()}{name[1:]}", picture(content, name), paragraph(note))
+            for name, (content, note) in pictures.items()
         ),
     )
 
@@ -101,17 +104,23 @@ def build_pairs_page(lines: Sequence[PairLine], ours: str, summary: Sequence[str
 def draw_pictures(
     lines: Sequence[PairLine], ours: str, relations: Sequence[Relation]
 ) -> dict[str, tuple["Figure", str]]:
-    """Returns pictures and what they show, by their names: over labels, over seconds, over relatedness."""
-    pictures = {
-        "accuracy over labels": (
-            _draw_over_labels(lines, ours),
-            "Mean over the seeds with its 95 % interval (t); the labels are drawn anew for each seed.",
-        ),
-        "accuracy over seconds": (
-            _draw_over_seconds(lines, ours),
+    """Returns pictures and what they show, by name: accuracy over labels, over seconds, gain over relatedness.
+
+    One for which the lines do not hold enough is left out.
+    """
+    pictures = {}
+    counted = [line for line in lines if line.label_count is not None]
+    if counted:
+        pictures["accuracy over labels"] = (
+            _draw_over_labels(counted, ours),
+            "Mean over the seeds; with several, its 95 % interval (t).",
+        )
+    whole = _find_whole(lines, _list_names(lines)[1])
+    if whole:
+        pictures["accuracy over seconds"] = (
+            _draw_over_seconds(whole, ours),
             "Means over the lines that have all methods. Times are of this machine, and grow if several runs share it.",
-        ),
-    }
+        )
     if relations:
         pictures["gain over relatedness"] = (
             _draw_relations(relations),
@@ -122,7 +131,7 @@ def draw_pictures(
 
 
 def _start_line(line):
-    return element("a", line.pair, href=line.link), str(line.label_count or "")
+    return element("a", line.pair, href=line.link) if line.link else line.pair, str(line.label_count or "")
 
 
 def _fill_line(line, titles):
@@ -156,25 +165,26 @@ def _style(titles, ours):
 
 
 def _draw_over_labels(lines, ours):
-    pairs, titles = _names(lines)
-    rows = math.ceil(len(pairs) / _COLUMNS)
+    pairs, titles = _list_names(lines)
+    shorten, rows = _find_shortener(), math.ceil(len(pairs) / _COLUMNS)
     columns = min(_COLUMNS, len(pairs))
     figure = _make_figure(1.5 + 3.6 * columns, 3.0 * rows)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     styles = _style(titles, ours)
     for axes, pair in zip(grid, pairs, strict=False):
-        own = sorted((line for line in lines if line.pair == pair), key=lambda line: line.label_count or 0)
+        own = sorted((line for line in lines if line.pair == pair), key=lambda line: line.label_count)
         for title, style in styles.items():
             shown = [line for line in own if title in line.accuracies]
-            reach = [100 * _half_interval(line.accuracies[title]) for line in shown]
-            means = [100 * statistics.mean(line.accuracies[title]) for line in shown]
-            counts = [line.label_count or 1 for line in shown]
-            axes.errorbar(counts, means, yerr=reach, capsize=2, elinewidth=0.6, markersize=4, label=title, **style)
-        counts = [line.label_count or 1 for line in own]
+            values = [line.accuracies[title] for line in shown]
+            reach = [100 * half_interval(one) if len(one) > 1 else 0.0 for one in values]
+            means, counts = [100 * statistics.mean(one) for one in values], [line.label_count for line in shown]
+            options = {"capsize": 2, "elinewidth": 0.6, "markersize": 4, "label": shorten(title)}
+            axes.errorbar(counts, means, yerr=reach, **options, **style)
+        counts = [line.label_count for line in own]
         axes.set_xscale("log")
-        axes.set_xticks(counts, [str(line.label_count or "all") for line in own])
+        axes.set_xticks(counts, counts)
         axes.minorticks_off()
-        axes.set_title(pair, fontsize=10, parse_math=False)
+        axes.set_title(shorten(pair), fontsize=10, parse_math=False)
         axes.grid(alpha=0.3)
     for axes in grid[len(pairs) :]:
         axes.set_axis_off()
@@ -186,26 +196,13 @@ def _draw_over_labels(lines, ours):
     return figure
 
 
-def _half_interval(values):
-    """Returns half of the 95 % interval of a mean; 0 for one value."""
-    if len(values) < 2:
-        return 0.0
-    from scipy import stats
-
-    return stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-
-
 def _draw_over_seconds(lines, ours):
-    _, titles = _names(lines)
-    whole = [line for line in lines if len(line.accuracies) == len(titles)] or lines
-    figure = _make_figure(9.5, 4.6)
+    figure, shorten = _make_figure(9.5, 4.6), _find_shortener()
     axes = figure.subplots()
-    for title, style in _style(titles, ours).items():
-        own = [line for line in whole if title in line.accuracies]
-        if own:
-            seconds = statistics.mean(line.seconds[title] for line in own)
-            accuracy = statistics.mean(100 * statistics.mean(line.accuracies[title]) for line in own)
-            axes.plot([seconds], [accuracy], **style | {"linestyle": ""}, label=title)
+    for title, style in _style(_list_names(lines)[1], ours).items():
+        seconds = statistics.mean(line.seconds[title] for line in lines)
+        accuracy = statistics.mean(100 * statistics.mean(line.accuracies[title]) for line in lines)
+        axes.plot([seconds], [accuracy], **style | {"linestyle": ""}, label=shorten(title))
     # Methods that take no steps take no time either.
     axes.set_xscale("symlog", linthresh=1)
     axes.set(xlabel="mean training time of a run, seconds", ylabel="mean target test accuracy, %", xlim=(0, None))
@@ -219,16 +216,14 @@ def _draw_relations(relations):
     rows = math.ceil(len(relations) / columns)
     figure = _make_figure(1.5 + 4.6 * columns, 3.3 * rows)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    pairs = list(dict.fromkeys(pair for relation in relations for pair in relation.pairs))
+    pairs, shorten = list(dict.fromkeys(pair for one in relations for pair in one.pairs)), _find_shortener()
     for axes, relation in zip(grid, relations, strict=False):
         for place, pair in enumerate(pairs):
             own = [number for number, one in enumerate(relation.pairs) if one == pair]
             gains = [relation.gains[number] for number in own]
-            reach = [[100 * (gap.mean - end) if end is not None else 0.0 for gap in gains for end in (gap.low,)]]
-            reach += [[100 * (end - gap.mean) if end is not None else 0.0 for gap in gains for end in (gap.high,)]]
             means, scores = [100 * gap.mean for gap in gains], [relation.scores[number] for number in own]
-            style = {"color": f"C{place % 10}", "fmt": _MARKERS[place // 10 % len(_MARKERS)]}
-            axes.errorbar(scores, means, yerr=reach, capsize=2, elinewidth=0.6, label=pair, **style)
+            style = {"color": f"C{place % 10}", "fmt": _MARKERS[place // 10 % len(_MARKERS)], "label": shorten(pair)}
+            axes.errorbar(scores, means, yerr=find_reach(gains), capsize=2, elinewidth=0.6, **style)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_title(f"{relation.name}: {relation.correlation:+.2f}", fontsize=10, parse_math=False)
         axes.grid(alpha=0.3)
@@ -240,11 +235,23 @@ def _draw_relations(relations):
     return figure
 
 
-def _names(lines):
+def _list_names(lines):
+    """Returns the names of the pairs and the titles of the methods, each once."""
     return (
         list(dict.fromkeys(line.pair for line in lines)),
         list(dict.fromkeys(title for line in lines for title in line.accuracies)),
     )
+
+
+def _find_whole(lines, titles):
+    """Returns the lines that have all methods."""
+    return [line for line in lines if len(line.accuracies) == len(titles)]
+
+
+def _find_shortener():
+    """Returns a function that makes a name one that a picture has room and letters for."""
+    is_shown = find_shown_characters()
+    return lambda name: shorten_name(escape_name(name, is_shown))
 
 
 def _make_figure(width, height):

@@ -3,8 +3,8 @@
     jtln compare --preset=digits --seeds=3 --output=runs/digits
     jtln compare --pairs=FILE --label_counts=1,3,10 --output=runs/all
 
-Prints a table and writes it as .json, .md and .csv, with accuracy.png and the page report.html, into --output, which
-also holds every run. Called again it goes on where it was stopped.
+Prints a table and writes it as .json, .md and .csv, with pictures and the page report.html, into --output, which also
+holds every run; with --pairs also those over all pairs. Called again it goes on where it was stopped.
 """
 
 import json

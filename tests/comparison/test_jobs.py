@@ -1,4 +1,6 @@
+import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 
@@ -40,6 +42,29 @@ def make_stand_in():
         return {"process": os.getpid(), "seed": cell.seed}
 
     return run
+
+
+def test_a_process_begins_its_next_run_before_the_last_one_is_looked_at(monkeypatch):
+    class Worker(contextlib.nullcontext):
+        def __init__(self, *_):
+            super().__init__(self)
+            self.connection, self._theirs = multiprocessing.Pipe()
+            self.cell = self.last = None
+
+        def begin(self, cell):
+            self.cell = self.last = cell
+            begun.append(cell.seed)
+            self._theirs.send(cell.seed)
+
+        def receive(self):
+            ended, self.cell = self.cell, None
+            return ended, self.connection.recv()
+
+    begun = []
+    monkeypatch.setattr("jtln_tf.comparison.jobs._Worker", Worker)
+    runs = run_cells([Cell(JOINT, seed) for seed in range(5)], lambda: lambda cell: cell.seed, 2)
+    assert [next(runs)[1] for _ in range(2)] == [0, 1] and len(begun) == 3
+    assert sorted(result for _, result in runs) == [2, 3, 4] == sorted(set(begun) - {1}) and len(begun) == 4
 
 
 @pytest.mark.slow

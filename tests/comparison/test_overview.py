@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from scipy import stats
 from jtln_tf.comparison.overview import format_overview, write_overview_report
 from jtln_tf.config import InputError
 from jtln_tf.report.comparison_page import Gap
+from tests.report.pages import PageReader
 
 
 def make_rows(gain, scores, others=("linear_probe",)):
@@ -52,3 +54,27 @@ def test_a_damaged_table_makes_no_page(tmp_path, text):
     with pytest.raises(InputError, match="`workdir` must hold comparisons that can be read"):
         write_overview_report(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
+
+
+def test_pictures_stand_beside_the_tables_and_go_with_what_they_show(tmp_path):
+    rows = {f"pair{n}": make_rows(0.1 * n, {"leep": n}) for n in range(4)}
+    for own in rows.values():
+        for row in own:
+            row |= {"target_accuracies": [row["target_accuracy"]], "train_seconds": 1.0}
+    (tmp_path / "table.json").write_text(json.dumps(rows))
+    write_overview_report(tmp_path)
+    page = PageReader((tmp_path / "report.html").read_text("utf-8"))
+    # No pair has a page of its own here, and label counts were not varied.
+    assert page.links == [] and set(page.pictures) == {"accuracy over seconds", "gain over relatedness"}
+    assert "rank correlation of leep with JTLN minus linear_probe: +1.00" in page.text
+    shown = {"table.json", "report.html", "seconds.png", "relatedness.png"}
+    assert {path.name for path in tmp_path.iterdir()} == shown
+    # Of older releases.
+    for own in rows.values():
+        for row in own:
+            del row["changes"], row["transferability"]
+    (tmp_path / "table.json").write_text(json.dumps(rows))
+    write_overview_report(tmp_path, tmp_path / "other.html")
+    assert {path.name for path in tmp_path.iterdir()} == {*shown, "other.html"}
+    write_overview_report(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*shown, "other.html"} - {"relatedness.png"}

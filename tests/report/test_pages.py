@@ -7,6 +7,7 @@ from scipy import stats
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.report.comparison_page import Gap, Row, build_comparison_page
 from jtln_tf.report.confusion import draw_confusion, find_confused
+from jtln_tf.report.elements import draw_png
 from jtln_tf.report.mistakes import ShownMistake
 from jtln_tf.report.pairs_page import PairLine, Relation, build_pairs_page, draw_pictures
 from jtln_tf.report.run_page import MatchedPair, RunFacts, build_run_page
@@ -109,17 +110,23 @@ def test_a_page_over_pairs_marks_the_best_of_each_line_and_shows_gains_over_rela
     lines = [
         PairLine(EVIL[0], 1, {EVIL[1]: (0.5, 0.7), "JTLN": (0.6, 0.61)}, {EVIL[1]: 0.0, "JTLN": 3.0}, {}, "a/b.html"),
         PairLine(EVIL[0], 5, {EVIL[1]: (0.5,), "JTLN": (0.9,)}, {EVIL[1]: 0.0, "JTLN": 3.0}, {}, "a/b.html"),
-        PairLine(EVIL[4], None, {"JTLN": (0.5, 0.25)}, {"JTLN": 1.0}, {"linear_probe": gap}, "c/b.html"),
+        PairLine(EVIL[4], None, {"JTLN": (0.5, 0.25)}, {"JTLN": 1.0}, {"linear_probe": gap}, None),
     ]
     relation = Relation("leep", "linear_probe", 0.5, 0.1, (EVIL[0], EVIL[4]), (0.1, 0.2), (gap, alone))
-    pictures = draw_pictures(lines, "JTLN", [relation])
+    figures = draw_pictures(lines, "JTLN", [relation])
+    pictures = {name: (draw_png(figure), note) for name, (figure, note) in figures.items()}
     page = PageReader(build_pairs_page(lines, "JTLN", [EVIL[1]], pictures))
     assert set(page.pictures) == {"accuracy over labels", "accuracy over seconds", "gain over relatedness"}
-    assert page.links == ["a/b.html", "a/b.html", "c/b.html"] and "script" not in page.tags
+    assert page.links == ["a/b.html"] * 2 and "script" not in page.tags
     assert "JTLN minus linear probe" in page.text and page.text.count("+5.0 (-2.0 to +12.0)") == 1
     # The best: 60.5 beside 60.0, 90 beside 50, 37.5 alone; 75.2 of the mean of the two whole lines.
     assert page.tags.count("b") == 4 and "mean of 2 lines" in page.text and "75.2" in page.text
-    assert set(draw_pictures(lines[:1], "", [])) == {"accuracy over labels", "accuracy over seconds"}
-    interval = pictures["accuracy over labels"][0].axes[0].containers[1].lines[2][0].get_segments()[0][:, 1]
+    assert set(draw_pictures(lines[2:], "", [])) == {"accuracy over seconds"}
+    other = dataclasses.replace(lines[0], accuracies={"JTLN": (0.5,)})
+    # No line has all methods, so their means would be of different pairs.
+    assert set(draw_pictures([dataclasses.replace(other, accuracies={"joint": (0.5,)}), other], "JTLN", [])) == {
+        "accuracy over labels"
+    }
+    interval = figures["accuracy over labels"][0].axes[0].containers[1].lines[2][0].get_segments()[0][:, 1]
     expected = stats.t.interval(0.95, 1, loc=60.5, scale=stats.sem([60, 61]))
     np.testing.assert_allclose(interval, expected)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jtln_tf.comparison.overview import write_overview, write_overview_report
+from jtln_tf.comparison.overview import write_overview
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.experiment.run import run_experiment
 from jtln_tf.experiment.run_report import write_run_report
@@ -97,10 +97,9 @@ def test_pages_of_a_run_and_of_a_comparison_open_in_a_browser(repository, tmp_pa
         assert "This command repeats" in content.text and "builtin:optdigits" in found["title"]
         assert len(found["links"]) == links
     rows = json.loads((tmp_path / "compared" / "table.json").read_text("utf-8"))["rows"]
-    write_overview(tmp_path, {"compared": rows})
-    page = write_overview_report(tmp_path, tmp_path / "elsewhere.html")
-    content, found = assert_can_be_read(browser, page, tmp_path / "page.png", least=2)
-    assert "1 methods compared on 1 pairs" in found["title"] and len(found["links"]) == 1
+    write_overview(tmp_path, {"compared": [{**row, "label_count": 2} for row in rows]})
+    content, found = assert_can_be_read(browser, tmp_path / "report.html", tmp_path / "page.png", least=2)
+    assert "(1 on 1)" in found["title"] and len(found["links"]) == 1
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import numpy as np
 from jtln_tf.config import MOST_FACTOR, MOST_STEPS, InputError, option
 from jtln_tf.methods.joint import Joint
 
+_LEAST_PENALTY = 1e-6
+
 
 @dataclasses.dataclass(frozen=True)
 class Jtln(Joint):
@@ -54,8 +56,8 @@ class Jtln(Joint):
     )
     transport_marginal_penalty: float = option(
         0.0,
-        "Weight of the KL penalty for a transport that misses either head's prediction, in units of the cost matrix, "
-        "so that mass without a cheap partner may stay (unbalanced transport); 0: it must fit both.",
+        "Weight of the penalty (Kullback-Leibler) for a transport that misses either head's prediction, in units of "
+        "the cost matrix: unbalanced transport, the freer the smaller it is; 0: no penalty, it must fit both.",
         minimum=0.0,
         maximum=MOST_FACTOR,
     )
@@ -83,6 +85,11 @@ class Jtln(Joint):
 
     def __post_init__(self):
         super().__post_init__()
+        if 0 < self.transport_marginal_penalty < _LEAST_PENALTY:
+            raise InputError(
+                f"`transport_marginal_penalty` must be 0 or at least {_LEAST_PENALTY}. Received: "
+                f"{self.transport_marginal_penalty}."
+            )
         if self.transport_source_marginal == "label" and self.transport_images != "source":
             raise InputError(
                 "`transport_source_marginal`=label needs `transport_images`=source: only source images have a source "

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from jtln_tf.config import InputError
 from jtln_tf.methods.base import Moment, Outputs
 from jtln_tf.methods.joint import Joint
 from jtln_tf.methods.jtln.method import Jtln
@@ -176,6 +177,8 @@ def test_a_penalty_in_place_of_the_marginals(options):
     a = np.log(0.8 * np.eye(6)[LABELS["source"]] + 0.2 / 6) if options else a
     expected = [reference.unbalanced_sinkhorn(x, y, COST, 0.1, 0.3, 0.3) for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(solved.regularized_cost, [one.regularized_cost for one in expected], atol=2 * THRESHOLD)
+    with pytest.raises(InputError, match="`transport_marginal_penalty` must be 0 or at least 1e-06. Received: 1e-40"):
+        jtln(transport_marginal_penalty=1e-40)
     # It is worth its price to miss the masses.
     assert np.abs(solved.plan().numpy().sum(axis=2) - np.exp(a)).sum(axis=1).min() > 0.05
 
