@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import pathlib
 from collections.abc import Sequence
@@ -99,6 +100,10 @@ def check_runs(variants: list[Variant], seeds: Sequence[int], output: pathlib.Pa
 def _make_runner(output, overwrite, kept_seed, devices):
     """Returns what runs one cell after the other; `kept_seed` is the seed whose weights are kept, or None for all."""
     options = {"resume": True, "overwrite": overwrite, "export": False, "devices": devices}
+    if not gc.get_freeze_count():
+        # Each run looks for what the one before has left. What was imported stays: it need not be looked through.
+        gc.collect()
+        gc.freeze()
     workshop = Workshop(replicas=open_replicas(devices))
 
     def run(cell):
