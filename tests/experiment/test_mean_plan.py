@@ -1,8 +1,10 @@
 """The mean transport plan, against plain NumPy solutions of the saved network's predictions."""
 
+import functools
 import types
 
 import numpy as np
+import pytest
 
 from jtln_tf.costs.matrix import CostMatrix, load_cost_matrix
 from jtln_tf.data.reading.split import Split
@@ -14,14 +16,16 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.methods import find_method
 from jtln_tf.monitoring.samples import sample_domain
 from tests.experiment.runs import make_config
-from tests.reference import sinkhorn
+from tests.reference import sinkhorn, unbalanced_sinkhorn
 from tests.report.pages import PageReader
 
 
-def test_the_plan_is_the_mean_of_those_of_the_network_that_is_kept(bars, tmp_path):
+@pytest.mark.parametrize("penalty", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
+def test_the_plan_is_the_mean_of_those_of_the_network_that_is_kept(penalty, bars, tmp_path):
     costs = tmp_path / "costs.npz"
     CostMatrix(1 - np.eye(4, 3), ("s0", "s1", "s2", "s3"), ("t0", "t1", "t2")).save(costs)
     options = {"transport_gate": "none", "epsilon": 0.1, "transport_temperature": 2.0, "sinkhorn_threshold": 1e-6}
+    options["transport_marginal_penalty"] = penalty
     config = make_config(bars, "jtln", cost=(str(costs), 0), options=options)
     run_experiment(config, tmp_path / "run", export=False)
     plan = load_cost_matrix(tmp_path / "run" / "mean_plan.npz")
@@ -31,8 +35,10 @@ def test_the_plan_is_the_mean_of_those_of_the_network_that_is_kept(bars, tmp_pat
     predicted = network.predict(images.astype(np.float32), verbose=0)
     logs = [np.log(np.float64(predicted[side])) / 2 for side in ("source", "target")]
     logs = [one - np.log(np.exp(one).sum(axis=1, keepdims=True)) for one in logs]
-    plans = [sinkhorn(*pair, 1 - np.eye(4, 3), 0.1).plan for pair in zip(*logs, strict=True)]
-    np.testing.assert_allclose(plan.values, np.mean(plans, axis=0), atol=1e-5)
+    solve = functools.partial(unbalanced_sinkhorn, tau_a=penalty, tau_b=penalty) if penalty else sinkhorn
+    plans = [solve(*pair, 1 - np.eye(4, 3), 0.1).plan for pair in zip(*logs, strict=True)]
+    # With a penalty plans have any mass, and count alike.
+    np.testing.assert_allclose(plan.values, np.mean([one / one.sum() for one in plans], axis=0), atol=1e-5)
     page = PageReader(write_run_report(tmp_path / "run").read_text("utf-8"))
     assert "matched source class" in page.text and "mean transport plan: rows are source classes" in page.pictures
 
