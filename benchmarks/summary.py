@@ -1,0 +1,81 @@
+"""Summarizes the runs of `jtln compare --pairs`: how far JTLN is above each method, by line, by pair and over all.
+
+    python -m benchmarks.summary --runs=docs/results_frozen.csv
+
+reads `table.csv` of a comparison and prints the differences and the means of docs/results.md.
+"""
+
+import csv
+import statistics
+from collections.abc import Sequence
+
+from absl import flags
+
+from jtln_tf.comparison.differences import describe_differences
+from jtln_tf.report.comparison_page import format_gap
+from jtln_tf.tools.program import run_program
+
+flags.DEFINE_string("runs", "docs/results_frozen.csv", "The file table.csv of a comparison of several pairs.")
+
+_OURS = "jtln"
+_YARDSTICKS = ("linear_probe", "consecutive?neck=none", "consecutive")
+_FIGURES = ("target_accuracy", "target_top5_accuracy", "target_loss", "target_calibration_error", "train_seconds")
+
+Lines = dict[tuple[str, str], dict[str, list[dict]]]
+
+
+def read_lines(path: str) -> Lines:
+    """Returns the runs of each method, by pair and number of labels, in the order of their seeds."""
+    lines = {}
+    with open(path, encoding="utf-8", newline="") as file:
+        for run in csv.DictReader(file):
+            method = "?".join(filter(None, (run["method"], run["changes"])))
+            lines.setdefault((run["pair"], run["label_count"]), {}).setdefault(method, []).append(run)
+    return lines
+
+
+def list_gaps(lines: Sequence[dict[str, list[dict]]], method: str) -> list[float]:
+    """Returns how far JTLN is above a method for each seed, as the mean over lines."""
+    runs = [zip(line[_OURS], line[method], strict=True) for line in lines]
+    gaps = [[float(one["target_accuracy"]) - float(other["target_accuracy"]) for one, other in own] for own in runs]
+    return [statistics.mean(values) for values in zip(*gaps, strict=True)]
+
+
+def format_lines(lines: Lines) -> str:
+    """Formats the differences of each line, then those of each pair, as Markdown."""
+    text = [f"| pair | labels a class | {' | '.join(f'minus {name}' for name in _YARDSTICKS)} |", "|---" * 5 + "|"]
+    pairs = dict.fromkeys(pair for pair, _ in lines)
+    groups = {key: [line] for key, line in lines.items()}
+    groups |= {(pair, "all"): [line for (name, _), line in lines.items() if name == pair] for pair in pairs}
+    for (pair, count), own in groups.items():
+        gaps = [format_gap(describe_differences(list_gaps(own, name))) for name in _YARDSTICKS]
+        text.append(f"| {pair} | {count} | {' | '.join(gaps)} |")
+    return "\n".join(text)
+
+
+def format_methods(lines: Lines) -> str:
+    """Formats the means of each method over all lines, and how far JTLN is above it, as Markdown."""
+    text = [f"| method | {' | '.join(_FIGURES)} | {_OURS} minus it |", "|---" * (len(_FIGURES) + 2) + "|"]
+    for method in next(iter(lines.values())):
+        means = [_mean(lines, method, name) for name in _FIGURES]
+        # Here a line counts as one, whatever its seeds.
+        gaps = [statistics.mean(list_gaps([line], method)) for line in lines.values()]
+        gain = "" if method == _OURS else format_gap(describe_differences(gaps))
+        text.append(f"| {method} | {' | '.join(f'{mean:.4f}' for mean in means)} | {gain} |")
+    return "\n".join(text)
+
+
+def _mean(lines, method, name):
+    # Few classes have no five best.
+    values = [[float(run[name]) for run in line[method] if run[name]] for line in lines.values()]
+    return statistics.mean(statistics.mean(own) for own in values if own)
+
+
+def main():
+    """Prints both tables."""
+    lines = read_lines(flags.FLAGS.runs)
+    print(format_lines(lines), format_methods(lines), sep="\n\n")
+
+
+if __name__ == "__main__":
+    run_program(main, __doc__)

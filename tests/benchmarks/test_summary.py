@@ -1,0 +1,24 @@
+import pathlib
+import re
+
+from benchmarks.summary import format_lines, format_methods, list_gaps, read_lines
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
+
+
+def test_published_differences_are_those_of_the_published_runs():
+    lines, page = read_lines(str(DOCS / "results_frozen.csv")), (DOCS / "results.md").read_text()
+    published = page[page.index("| pair | labels a class | JTLN - probe |") :].replace("**", "").splitlines()
+    published = [line.rsplit(" |", 2)[0] for line in published]
+    rows = format_lines(lines).splitlines()[2:]
+    assert len(rows) == 34 and not [row for row in rows if row.removesuffix(" |") not in published]
+    gains = re.findall(r"[+-]\d.*\)", format_methods(lines))
+    assert len(gains) == 12 and all(f"| {gain} |\n" in page for gain in gains)
+
+
+def test_gaps_are_paired_by_seed_and_averaged_over_lines():
+    def line(*accuracies):
+        return [{"target_accuracy": str(one)} for one in accuracies]
+
+    lines = [{"jtln": line(0.5, 0.75), "joint": line(0.25, 0.75)}, {"jtln": line(1, 0), "joint": line(0.5, 0.5)}]
+    assert list_gaps(lines, "joint") == [0.375, -0.25]
