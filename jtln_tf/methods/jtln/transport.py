@@ -40,7 +40,9 @@ def transport_terms(
         zeros = tf.zeros([sum(tf.shape(outputs[side].source)[0] for side in chosen)])
         return zeros, zeros, zeros + 1.0, zeros
 
-    cost, error, converged, n_iters = tf.cond(weight > 0, solve, skip)
+    # Where no class is trusted, all losses would be multiplied by 0.
+    is_used = (weight > 0) & tf.reduce_any(tf.convert_to_tensor(moment.state.source_weights) > 0)
+    cost, error, converged, n_iters = tf.cond(is_used, solve, skip)
     return {
         "transport_loss": Term(cost, weight),
         "marginal_error": Term(error, None),

@@ -32,9 +32,9 @@ THRESHOLD = 1e-5
 class Costs:
     """A `TransportState` without Keras."""
 
-    def __init__(self, has_costs=1.0):
+    def __init__(self, has_costs=1.0, trust=1.0):
         self.cost_values, self.has_costs = tf.constant(COST), tf.constant(has_costs)
-        self.source_weights = tf.ones(len(COST))
+        self.source_weights = tf.fill([len(COST)], trust)
 
 
 def jtln(**options):
@@ -52,8 +52,8 @@ def labels(*domains):
     return {domain: tf.constant(LABELS[domain]) for domain in domains or BATCHES}
 
 
-def moment(step=0, has_costs=1.0):
-    return Moment(tf.constant(step, tf.int64), None, Costs(has_costs))
+def moment(step=0, has_costs=1.0, trust=1.0):
+    return Moment(tf.constant(step, tf.int64), None, Costs(has_costs, trust))
 
 
 def total_and_gradients(method, given=None, given_labels=None):
@@ -184,21 +184,27 @@ def test_a_penalty_in_place_of_the_marginals(options):
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "has_costs"),
-    [(jtln(transport_weight=0.0), None, 1.0), (jtln(), ("target",), 1.0), (jtln(), None, 0.0)],
+    ("method", "given", "has_costs", "trust"),
+    [
+        (jtln(transport_weight=0.0), None, 1.0, 1.0),
+        (jtln(), ("target",), 1.0, 1.0),
+        (jtln(), None, 0.0, 1.0),
+        (jtln(), None, 1.0, 0.0),
+    ],
 )
-def test_transport_is_not_solved_in_vain(method, given, has_costs, monkeypatch):
+def test_transport_is_not_solved_in_vain(method, given, has_costs, trust, monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("solved")
 
     monkeypatch.setattr("jtln_tf.methods.jtln.transport.solve_transport", refuse)
     given = given or tuple(BATCHES)
-    terms = method.losses(labels(*given), outputs(*given), moment(has_costs=has_costs))
+    terms = method.losses(labels(*given), outputs(*given), moment(has_costs=has_costs, trust=trust))
     for domain in given:
         assert float(tf.reduce_mean(terms[f"{domain}_loss"].values)) == pytest.approx(mean_cross_entropy(domain), 1e-5)
     # Until it sets in the names are there, so that every step has the same.
-    assert ("transport_loss" in terms) == (has_costs == 0)
-    assert has_costs != 0 or float(tf.reduce_sum(terms["transport_loss"].values)) == 0
+    is_skipped = has_costs == 0 or trust == 0
+    assert ("transport_loss" in terms) == is_skipped
+    assert not is_skipped or float(tf.reduce_sum(terms["transport_loss"].values)) == 0
 
 
 def test_transport_sets_in_and_ramps_up():
