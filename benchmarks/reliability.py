@@ -258,7 +258,7 @@ def _differ(one, other):
 
 
 # What no two runs have in common.
-_TIMES = ("step_seconds", "images_per_second", "data_wait_seconds")
+_TIMES = ("train_seconds", "step_seconds", "images_per_second", "data_wait_seconds")
 
 
 def _read_log(path):

@@ -3,30 +3,29 @@
 import statistics
 from collections.abc import Sequence
 
-Curve = tuple[Sequence[int], Sequence[float]]
+from jtln_tf.monitoring import AccuracyCurve
 
 
-def find_catch_up(curves: Sequence[Curve], goals: Sequence[Curve], seconds: Sequence[float]) -> dict | None:
+def find_catch_up(curves: Sequence[AccuracyCurve], goals: Sequence[AccuracyCurve]) -> dict | None:
     """Returns when the runs of a method reach the last validation accuracy of other runs of the same seeds.
 
     Args:
-        curves: Steps and validation accuracies of each run.
+        curves: Curve of each run.
         goals: Those of the other method's runs.
-        seconds: Training time of each run; a step is taken to last as long as any other.
 
     Returns:
-        `runs`, the share of the runs that get there at all, and the mean `steps` and `seconds` of these; None if there
-        are no validation accuracies, or no run gets there.
+        `runs`, the share of the runs that get there at all, and the mean `steps` and `seconds` of these, with
+        `of_seconds`, the mean time of the other runs up to their last validation; None if there are no validation
+        accuracies, or no run gets there.
     """
-    found, compared = [], 0
-    for (steps, accuracies), (_, others), duration in zip(curves, goals, seconds, strict=True):
-        if not accuracies or not others:
-            continue
-        compared += 1
-        step = next((step for step, accuracy in zip(steps, accuracies, strict=True) if accuracy >= others[-1]), None)
-        if step is not None:
-            found.append((step, duration * step / steps[-1]))
+    pairs = [(curve, goal) for curve, goal in zip(curves, goals, strict=True) if curve.steps and goal.steps]
+    found = []
+    for curve, goal in pairs:
+        points = zip(curve.steps, curve.seconds, curve.accuracies, strict=True)
+        reached = next(((step, time) for step, time, value in points if value >= goal.accuracies[-1]), None)
+        if reached is not None:
+            found.append((*reached, goal.seconds[-1]))
     if not found:
         return None
-    means = [statistics.mean(values) for values in zip(*found, strict=True)]
-    return {"runs": len(found) / compared, "steps": means[0], "seconds": means[1]}
+    steps, seconds, of_seconds = (statistics.mean(values) for values in zip(*found, strict=True))
+    return {"runs": len(found) / len(pairs), "steps": steps, "seconds": seconds, "of_seconds": of_seconds}

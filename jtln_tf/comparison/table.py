@@ -4,10 +4,11 @@ import csv
 import io
 import statistics
 
-from jtln_tf.comparison.catching_up import Curve, find_catch_up
+from jtln_tf.comparison.catching_up import find_catch_up
 from jtln_tf.comparison.differences import find_differences, format_difference
 from jtln_tf.comparison.plan import Variant
 from jtln_tf.methods import YARDSTICKS, Consecutive
+from jtln_tf.monitoring import AccuracyCurve
 
 _GOAL = Consecutive.name
 # Figures of `result.json` whose means stand in a row.
@@ -62,23 +63,21 @@ def sort_rows(rows: list[dict]) -> list[dict]:
     return [{**row, "differences": find_differences(row, by_count[row["label_count"]], YARDSTICKS)} for row in rows]
 
 
-def add_catch_up(rows: list[dict], curves: dict[str, list[Curve]]) -> list[dict]:
+def add_catch_up(rows: list[dict], curves: dict[str, list[AccuracyCurve]]) -> list[dict]:
     """Returns the rows with `catch_up`: when each reaches the last validation accuracy of consecutive training.
+
+    It has the title of each line of consecutive training, which may stand in the table with several starts.
 
     Args:
         rows: What `sort_rows` returned.
-        curves: Steps and validation accuracies of each run, by the row's folder.
+        curves: Curve of each run, by the row's folder.
     """
-    goals = {
-        (row["label_count"], tuple(row["seeds"])): row for row in rows if row["method"] == _GOAL and not row["changes"]
-    }
     found = []
     for row in rows:
-        goal = goals.get((row["label_count"], tuple(row["seeds"])))
-        if goal:
-            catch_up = find_catch_up(curves[row["folder"]], curves[goal["folder"]], row["all_train_seconds"])
-            row = {**row, "catch_up": catch_up and {**catch_up, "of_seconds": goal["train_seconds"]}}
-        found.append(row)
+        same = (row["label_count"], row["seeds"])
+        goals = [one for one in rows if one["method"] == _GOAL and (one["label_count"], one["seeds"]) == same]
+        when = {goal["title"]: find_catch_up(curves[row["folder"]], curves[goal["folder"]]) for goal in goals}
+        found.append({**row, "catch_up": {title: one for title, one in when.items() if one}})
     return found
 
 
@@ -126,17 +125,15 @@ def format_details(rows: list[dict]) -> str:
             _format(row["target_top5_accuracy"], 100, ".1f"),
             _format(row["target_calibration_error"], 100, ".1f"),
             f"{row['train_seconds']:.0f}",
-            _format_catch_up(row.get("catch_up")),
+            "; ".join(_format_catch_up(title, one) for title, one in row.get("catch_up", {}).items()),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _format_catch_up(found):
-    if not found:
-        return ""
+def _format_catch_up(title, found):
     share = "" if found["runs"] == 1 else f", {100 * found['runs']:.0f} % of the runs"
-    return f"{found['seconds']:.1f} of {found['of_seconds']:.1f}{share}"
+    return f"{found['seconds']:.1f} of {found['of_seconds']:.1f} ({title}{share})"
 
 
 def _format(value, factor, style):

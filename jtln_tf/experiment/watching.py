@@ -121,6 +121,8 @@ class Watcher:
             steps_per_epoch=self._run.config.training.steps_per_epoch,
             early_stopping=early_stopping_of(self._run, self._assembly, stage),
             last_step=stage.last_step,
+            # Weights drawn at random guess.
+            validates_start=bool(validates and self._assembly.setup.has_strong_start),
             on_checkpoint=functools.partial(self._report.tell, stage) if self._is_chief else None,
         )
 

@@ -7,5 +7,5 @@ from jtln_tf.monitoring.log_training import LogTraining
 from jtln_tf.monitoring.profile import Profile
 from jtln_tf.monitoring.progress import ProgressBar
 from jtln_tf.monitoring.projector import write_projector
-from jtln_tf.monitoring.run_log import RunLog, read_curve
+from jtln_tf.monitoring.run_log import AccuracyCurve, RunLog, read_curve
 from jtln_tf.monitoring.source_validation import SourceValidation

@@ -1,6 +1,7 @@
 """Numbers of a run: `metrics.jsonl` for programs, TensorBoard for people."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import pathlib
@@ -95,12 +96,27 @@ class RunLog:
             ) from error
 
 
-def read_curve(path: pathlib.Path) -> tuple[list[int], list[float]]:
-    """Returns the steps and the target validation accuracies, in [0, 1], that a run logged; skips damaged lines."""
+@dataclasses.dataclass(frozen=True)
+class AccuracyCurve:
+    """How a run came on.
+
+    Attributes:
+        steps: Steps after which the run was validated.
+        seconds: Time of the run up to then, as of `TrainingState.seconds`.
+        accuracies: Target validation accuracies, in [0, 1].
+    """
+
+    steps: tuple[int, ...] = ()
+    seconds: tuple[float, ...] = ()
+    accuracies: tuple[float, ...] = ()
+
+
+def read_curve(path: pathlib.Path) -> AccuracyCurve:
+    """Returns what a run logged of its validation; skips damaged lines."""
+    names = {"step": int, "train_seconds": float, "target_validation_accuracy": float}
     entries, _ = files.read_json_lines(path)
-    found = [(one.get("step"), one.get("target_validation_accuracy")) for one in entries]
-    found = [(step, accuracy) for step, accuracy in found if isinstance(step, int) and isinstance(accuracy, float)]
-    return [step for step, _ in found], [accuracy for _, accuracy in found]
+    whole = [one for one in entries if all(isinstance(one.get(name), kind) for name, kind in names.items())]
+    return AccuracyCurve(*(tuple(one[name] for one in whole) for name in names))
 
 
 def _entries_until(path, step, run):

@@ -93,6 +93,7 @@ class ValidateAndSave(keras.callbacks.Callback):
         steps_per_epoch: int,
         early_stopping: EarlyStopping,
         last_step: int,
+        validates_start: bool = False,
         on_checkpoint: Callable[[dict[str, float], bool], None] | None = None,
     ):
         """Prepares the callback.
@@ -106,6 +107,7 @@ class ValidateAndSave(keras.callbacks.Callback):
             steps_per_epoch: Steps between two validations.
             early_stopping: Says when the stage stops before its last step.
             last_step: Step at which the stage ends.
+            validates_start: Whether to validate before the first step too.
             on_checkpoint: Called with the means of the last steps and, if there is one, the validation accuracy, by
                 name, and whether the stage ends here.
         """
@@ -113,10 +115,16 @@ class ValidateAndSave(keras.callbacks.Callback):
         self._state, self._checkpoints, self._log = state, checkpoints, log
         self._validate, self._steps_per_epoch, self._early_stopping = validate, steps_per_epoch, early_stopping
         self._probe, self._last_step, self._on_checkpoint = probe, last_step, on_checkpoint
+        self._validates_start = validates_start
 
     def on_epoch_begin(self, epoch, logs=None):
         """Brings back the running means of the log, which Keras has just reset."""
         self._checkpoints.restore_means()
+
+    def on_train_begin(self, logs=None):
+        """Writes how good the start is; no run comes back to it."""
+        if self._validates_start and self._state.step == 0:
+            self._write(self._validate())
 
     def on_train_batch_end(self, batch, logs=None):
         """Validates and saves if an epoch ends; weights of a loss that is not finite are not saved."""
@@ -139,11 +147,15 @@ class ValidateAndSave(keras.callbacks.Callback):
         self._log.flush()
         self._checkpoints.save_last()
 
+    def _write(self, accuracy):
+        values = {"target_validation_accuracy": accuracy, "train_seconds": self._state.seconds}
+        self._log.write(self._state.step, values)
+
     def _note(self, accuracy):
         """Notes a validation accuracy, and saves the network if it is the best so far; returns the accuracy."""
         state = self._state
         state.last_accuracy = accuracy
-        self._log.write(state.step, {"target_validation_accuracy": accuracy})
+        self._write(accuracy)
         if accuracy > state.best_accuracy:
             state.best_accuracy, state.best_step, state.epochs_since_best = accuracy, state.step, 0
             self._checkpoints.save_best()

@@ -41,7 +41,8 @@ def trained(monkeypatch, tmp_path):
         accuracy += 0.01 * (config.method.name == "joint" and config.data.labels_per_class > 0)
         result = {"target_accuracy": accuracy, "target_macro_accuracy": 0.4, "train_seconds": 9.6, "versions": {}}
         with run.begin({}, 0):
-            run.metrics.write_text(json.dumps({"step": 1, "target_validation_accuracy": accuracy}) + "\n")
+            line = {"step": 1, "target_validation_accuracy": accuracy, "train_seconds": 9.6}
+            run.metrics.write_text(json.dumps(line) + "\n")
             run.write_result(result | {"seed": config.training.seed, "steps": config.training.steps})
         return run.read_result()
 
@@ -110,7 +111,8 @@ def test_label_counts_are_columns_beside_their_difference_to_the_probe(trained, 
 def test_several_pairs_have_tables_of_their_own_and_one_of_all(trained, tmp_path):
     pairs = {name: variants("linear_probe", "joint", "jtln", "consecutive") for name in ("b", "a")}
     rows = run_pairs(pairs, range(2), tmp_path / "out")
-    assert rows["b"][1]["catch_up"] == {"runs": 1.0, "steps": 1, "seconds": 9.6, "of_seconds": 9.6}
+    reached = {"runs": 1.0, "steps": 1, "seconds": 9.6, "of_seconds": 9.6}
+    assert rows["b"][1]["catch_up"] == {"consecutive (source, then target)": reached}
     assert list(rows) == ["b", "a"] and trained[0] == "b/linear_probe/seed0" and len(trained) == 16
     lines = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| b", "| a", "| mean of 2 lines"]

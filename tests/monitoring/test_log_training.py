@@ -16,6 +16,7 @@ from jtln_tf.config import RunStoppedError, parse_augmentation
 from jtln_tf.costs.matrix import CostMatrix
 from jtln_tf.data import load_domain
 from jtln_tf.monitoring import (
+    AccuracyCurve,
     LogTraining,
     RunLog,
     SourceValidation,
@@ -76,13 +77,13 @@ def test_a_resumed_log_forgets_what_was_written_beyond_its_step(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = RunLog(path, tmp_path / "tensorboard")
     for step in (1, 2, 3):
-        log.write(step, {"loss": 1.0 / step, "target_validation_accuracy": step / 10})
+        log.write(step, {"loss": 1.0 / step, "target_validation_accuracy": step / 10, "train_seconds": step + 0.5})
     log.write(2, {"cost_drift": 0.5})
     log.close()
     with path.open("a") as file:
         file.write('{"step": 2, "lo')
     RunLog(path, tmp_path / "tensorboard", first_step=2).close()
-    assert read_curve(path) == ([1, 2], [0.1, 0.2])
+    assert read_curve(path) == AccuracyCurve((1, 2), (1.5, 2.5), (0.1, 0.2))
     assert "cost_drift" not in path.read_text()
 
 

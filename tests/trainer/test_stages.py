@@ -62,7 +62,7 @@ def make_model(seed=0, value=1.0, **options):
     return model
 
 
-def train(folder, accuracies, *, steps=20, patience=0, every=4):
+def train(folder, accuracies, *, steps=20, patience=0, every=4, **options):
     state, log, model = TrainingState(), FakeLog(), make_model()
     told = log.checkpoints = []
     checkpoints = Checkpoints(folder, model, state, model.network)
@@ -76,6 +76,7 @@ def train(folder, accuracies, *, steps=20, patience=0, every=4):
         early_stopping=EarlyStopping(patience, num_images=10),
         last_step=steps,
         on_checkpoint=lambda measured, is_last: told.append((measured, is_last)),
+        **options,
     )
     callbacks = [StepCounter(state, check_steps=2), save]
     train_stage(model, make_pairs(), Stage("joint", steps, BOTH), first_step=0, callbacks=callbacks)
@@ -95,6 +96,13 @@ def test_validation_comes_at_every_epoch_and_early_stopping_comes_back_to_the_be
     last = values_of(model.network.variables)
     assert checkpoints.restore_best()
     assert any((one != other).any() for one, other in zip(last, values_of(model.network.variables), strict=True))
+
+
+def test_the_accuracy_of_the_start_is_logged_and_chooses_nothing(tmp_path):
+    _, state, _, log = train(tmp_path, [0.9, 0.1, 0.3, 0.2], steps=10, validates_start=True)
+    assert [(step, entry["target_validation_accuracy"]) for step, entry in log.entries[:2]] == [(0, 0.9), (4, 0.1)]
+    assert log.entries[0][1]["train_seconds"] == 0 < log.entries[1][1]["train_seconds"]
+    assert (state.best_accuracy, state.best_step) == (0.3, 8)
 
 
 def test_a_checkpoint_brings_back_weights_optimizers_costs_and_state(tmp_path):
@@ -214,7 +222,8 @@ def test_weights_that_no_update_can_change_any_more_are_found_before_they_are_sa
 
 
 def test_a_loss_that_is_not_finite_stops_training_with_its_step_and_term_and_is_not_saved(tmp_path):
-    state, model = TrainingState(), make_model()
+    # Classes that do not agree would switch the transport off.
+    state, model = TrainingState(), make_model(method=METHODS["jtln"](transport_gate="none"))
     checkpoints = Checkpoints(tmp_path, model, state, model.network)
     never = EarlyStopping(0, num_images=0)
     save = ValidateAndSave(
