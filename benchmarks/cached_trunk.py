@@ -156,7 +156,7 @@ def _pass_images(trunk, splits):
     """Passes images through a trunk as plainly as can be; returns the seconds."""
     begun = time.perf_counter()
     for split in splits:
-        for images, _ in split.dataset(64):
+        for images, _ in split.batches(64):
             trunk.model.predict_on_batch(images)
     return time.perf_counter() - begun
 

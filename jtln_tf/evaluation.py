@@ -139,7 +139,8 @@ def evaluate(
     sums, mistakes = np.zeros(2), ()
     bins = np.zeros((2, _BINS))
     if len(chosen):
-        predicted = _predict(view, chosen.dataset(batch_size), head, replicas)
+        batches = (predict(view, images)[head] for images, _ in chosen.batches(batch_size))
+        predicted = np.concatenate([*batches])
         if predicted.shape[1] != domain.num_classes:
             raise InputError(
                 f"The {head} head must have the {domain.num_classes} classes of {domain.name!r}. "
@@ -174,13 +175,6 @@ def _sum_bins(labels, probabilities):
     # Bins are open below and closed above, as in the paper.
     places = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
     return np.stack([np.bincount(places, weights, _BINS) for weights in (confidence, right)])
-
-
-def _predict(view, batches, head, replicas):
-    """Returns the probabilities of a head [N, classes] for this worker's images."""
-    if replicas.count == 1:
-        return view.predict(batches, verbose=0)[head]
-    return np.concatenate([predict(view, images)[head] for images, _ in batches])
 
 
 def _find_mistakes(labels, probabilities, replicas):

@@ -22,7 +22,7 @@ from jtln_tf.experiment.workshop import Workshop
 from jtln_tf.features.activations import CachedDomains, FrozenTrunk, cache_trunk
 from jtln_tf.features.cache_folder import mark_cache
 from jtln_tf.features.pixel_range import warn_of_pixel_range
-from jtln_tf.features.start import imprint_heads, start_neck
+from jtln_tf.features.start import gather_class_sums, imprint_heads, start_neck
 from jtln_tf.files import default_cache_folder, first_line
 from jtln_tf.methods.base import Setup
 from jtln_tf.network import add_heads, build_network, cut_network, features_before_neck
@@ -91,10 +91,12 @@ def assemble(run: Run, workshop: Workshop) -> Assembly:
         if workshop.replicas.is_chief:
             mark_cache(config.data.cache_dir or default_cache_folder(config.data.data_root))
         if found is None and config.method.uses_start:
-            start_network(config.network, setup)
+            setup = start_network(config.network, setup)
         if config.method.uses_costs and saved_costs is None and not config.cost.refresh_steps:
             _LOG.info("finding the class costs ...")
         costs = config.method.prepare(setup)
+        # Tens of megabytes.
+        setup = dataclasses.replace(setup, class_sums=None)
     setup, model = workshop.model(config, setup, costs)
     return Assembly(model, setup, costs, found, leaks, time.perf_counter() - started)
 
@@ -190,12 +192,17 @@ def load_trained(run: Run) -> tuple[keras.Model, dict[str, Domain]]:
     return network, domains
 
 
-def start_network(config: NetworkConfig, setup: Setup) -> None:
-    """Sets the first weights of the neck and the heads from the training images, if the network starts from them."""
+def start_network(config: NetworkConfig, setup: Setup) -> Setup:
+    """Sets the first weights of the neck and the heads from the training images, if the network starts from them.
+
+    Returns the setup with what the neck was started from.
+    """
     if config.has_neck:
-        start_neck(setup.trained, setup.inputs, is_whitened=config.neck == "whitened")
+        setup = dataclasses.replace(setup, class_sums=gather_class_sums(setup.trained, setup.inputs))
+        start_neck(setup.trained, setup.class_sums, is_whitened=config.neck == "whitened")
     if config.start == "strong":
         imprint_heads(setup.trained, setup.inputs)
+    return setup
 
 
 def _restore(run, network):

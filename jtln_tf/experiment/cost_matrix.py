@@ -13,7 +13,7 @@ from jtln_tf.experiment.assembly import build_run_network, load_run_domains, loa
 from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.workdir import Run
 from jtln_tf.features.layers import layer_model
-from jtln_tf.features.start import start_neck
+from jtln_tf.features.start import gather_class_sums, start_neck
 from jtln_tf.methods.jtln.costs import warn_of_untrained_backbone
 from jtln_tf.network import features_model, predictions_model
 
@@ -46,7 +46,8 @@ def build_costs(
         if config.cost.matrix.looks_through_network:
             network = build_run_network(config, domains)
             if config.network.has_neck:
-                start_neck(network, domains, is_whitened=config.network.neck == "whitened")
+                sums = gather_class_sums(network, domains)
+                start_neck(network, sums, is_whitened=config.network.neck == "whitened")
             features = features_model(network)
             if is_untrained(config.network):
                 warn_of_untrained_backbone(config.cost.matrix.text)

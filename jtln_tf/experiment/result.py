@@ -93,7 +93,7 @@ def export_run(
     """
     folder, crop_bottom = folder or run.export, run.config.data.target.crop_bottom
     names = {f"{side}_classes": domain.class_names for side, domain in domains.items()}
-    images, _ = next(iter(domains["target"].test.dataset(32)))
+    images, _ = next(iter(domains["target"].test.batches(32)))
     for probabilities in network(tf.cast(images, tf.float32), training=False).values():
         require_finite(np.asarray(probabilities), f"{len(images)} test images of {domains['target'].name!r}")
     _LOG.info("exporting the network ...")
@@ -107,7 +107,7 @@ def _draw_samples(target):
     """Returns the images by which other formats are measured; those of a tiny target are its training images."""
     compared = target.validation if len(target.validation) else target.train
     few = target.train.take(np.linspace(0, len(target.train) - 1, min(len(target.train), _REPRESENTATIVE), dtype=int))
-    pixels = [np.concatenate([images.numpy() for images, _ in split.dataset(64)]) for split in (few, compared)]
+    pixels = [np.concatenate([images.numpy() for images, _ in split.batches(64)]) for split in (few, compared)]
     return Samples(*pixels, compared.labels)
 
 

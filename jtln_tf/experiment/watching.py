@@ -107,7 +107,7 @@ class Watcher:
             self._charts.validate_source()
             # Not `evaluate`, which would trace the network anew each time.
             side = stage.domains[0]
-            images, _ = next(iter(self._assembly.setup.inputs[side].train.dataset(_PROBED)))
+            images, _ = next(iter(self._assembly.setup.inputs[side].train.batches(_PROBED)))
             predicted = domain_view(model.network, side)(tf.cast(images, tf.float32), training=False)[side]
             require_finite(np.asarray(predicted), f"{len(images)} training images of the {side}")
 

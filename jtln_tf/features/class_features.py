@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from jtln_tf.config import InputError
 from jtln_tf.data.reading.split import Split
-from jtln_tf.distribution import predict
 from jtln_tf.features.feature_cache import FeatureCache
 from jtln_tf.features.fingerprints import fingerprint_model
+from jtln_tf.features.stream import extract_features
 from jtln_tf.features.views import choose_views
 
 
@@ -52,7 +50,7 @@ def stream_class_features(
         if is_cached[number]:
             features = np.array(cache.read(paths[number], len(batch)))
         else:
-            features = _extract(model, next(images))
+            features = _extract(model, next(images), split)
             if paths:
                 cache.write(paths[number], features)
         yield features, split.labels[batch % len(split)]
@@ -64,13 +62,8 @@ def _stream_images(split, batches, numbers, augment):
     def read_images():
         # Repeated images are read once.
         used, positions = zip(*(np.unique(batches[number], return_inverse=True) for number in numbers), strict=True)
-        # One stream for all, because building one takes longer than reading a batch.
-        ends = np.cumsum([len(rows) for rows in used])
-        bounds, rows = tf.constant([0, *ends], tf.int64), tf.constant(np.concatenate(used), tf.int64)
-        numbered = tf.data.Dataset.range(len(used)).map(lambda index: rows[bounds[index] : bounds[index + 1]])
-        read = split.read(numbered).as_numpy_iterator()
-        for number, places, images in zip(numbers, positions, read, strict=True):
-            images = images[places]
+        for number, places, images in zip(numbers, positions, split.read_all(used), strict=True):
+            images = images.numpy()[places]
             yield np.asarray(images if augment is None else augment(images, step=int(number)), np.float32)
 
     return _read_ahead(read_images())
@@ -86,10 +79,7 @@ def _read_ahead(batches):
             yield images
 
 
-def _extract(model, images):
+def _extract(model, images, split):
     if model is None:
         return images.reshape(len(images), -1) / np.float32(255)
-    features = np.asarray(predict(model, images), np.float32)
-    if not np.isfinite(features).all():
-        raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")
-    return features
+    return extract_features(model, images, split)

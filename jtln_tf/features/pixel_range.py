@@ -22,7 +22,7 @@ _MOST_MISMATCH = math.log(16)
 def warn_of_pixel_range(backbone: keras.Model, split: Split, pixel_range: str) -> None:
     """Warns in one line if some images of a split show that a backbone was trained on another range of pixels."""
     rows = np.unique(np.linspace(0, len(split) - 1, _NUM_IMAGES).astype(int))
-    images = next(iter(split.take(rows).dataset(_NUM_IMAGES)))[0]
+    images = next(iter(split.take(rows).batches(_NUM_IMAGES)))[0]
     better = find_better_range(backbone, np.asarray(images, np.float32), pixel_range)
     if better:
         logging.warning(

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from jtln_tf.data import Domain
-from jtln_tf.features.start import stream_features, to_unit
+from jtln_tf.features.start import to_unit
+from jtln_tf.features.stream import stream_features
 from jtln_tf.network import features_before_neck, find_neck
 
 # Inverse strengths of the penalty; the first is for one image a class, where there is nothing to choose by.

@@ -1,47 +1,51 @@
-"""First weights of neck and heads, computed from the training images in one pass over their features."""
+"""First weights of neck and heads, computed from the training images in one pass over their features each."""
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from jtln_tf.config import InputError
 from jtln_tf.data import Domain
-from jtln_tf.data.reading.split import Split
-from jtln_tf.distribution import predict
+from jtln_tf.features.stream import stream_features
 from jtln_tf.network import domain_view, features_before_neck, features_model, find_neck
 
 # Share of the covariance that is replaced by its mean variance: .3 to .7 differ by less than a point on five pairs of
 # data sets, on images that no table is made with.
 SHRINKAGE = 0.5
-# Entries that pass a model at once: activations a few layers, images a whole backbone.
-_BATCH, _IMAGES = 256, 64
 
 
-def start_neck(
-    network: keras.Model, domains: dict[str, Domain], *, is_whitened: bool, shrinkage: float = SHRINKAGE
-) -> None:
-    """Sets the means of the neck and, if it whitens, its map, from the training images of both domains.
+def gather_class_sums(network: keras.Model, domains: dict[str, Domain]) -> dict[str, "ClassSums"]:
+    """Returns, by side, what a neck begins with: sums of the normalized features of the training images before it.
 
     Args:
         network: Network with a neck, or the part of it that is trained.
         domains: What the network reads, `Domain` by side.
-        is_whitened: Whether features of one class shall vary alike in all directions; else the map only scales features
-            to unit length on average.
-        shrinkage: Share of the covariance, in 0..1, that is replaced by its mean variance; 1 does not whiten.
 
     Raises:
         InputError: If a feature is not finite.
     """
     raw = features_before_neck(network)
-    width = raw.output.shape[-1]
-    sums = {side: _ClassSums(domain.num_classes, width) for side, domain in domains.items()}
+    sums = {side: ClassSums(domain.num_classes, raw.output.shape[-1]) for side, domain in domains.items()}
     for side, domain in domains.items():
         for features, labels in stream_features(domain_view(raw, side), domain.train):
             sums[side].add(to_unit(features), labels)
-    source = sums["source"]
-    kernel = fit_map(_pool_within(sums.values()), shrinkage) if is_whitened else np.eye(width)
+    return sums
+
+
+def start_neck(
+    network: keras.Model, sums: dict[str, "ClassSums"], *, is_whitened: bool, shrinkage: float = SHRINKAGE
+) -> None:
+    """Sets the means of the neck and, if it whitens, its map.
+
+    Args:
+        network: Network with a neck, or the part of it that is trained.
+        sums: What `gather_class_sums` returns.
+        is_whitened: Whether features of one class shall vary alike in all directions; else the map only scales features
+            to unit length on average.
+        shrinkage: Share of the covariance, in 0..1, that is replaced by its mean variance; 1 does not whiten.
+    """
+    total = sums["source"].covariance()
+    kernel = fit_map(_pool_within(sums.values()), shrinkage) if is_whitened else np.eye(len(total))
     # Of the length of features, so that a step of the optimizer changes every map by as much.
-    length = np.sqrt(np.trace(kernel.T @ source.covariance() @ kernel))
+    length = np.sqrt(np.sum(kernel * (total @ kernel)))
     means = (one.class_means().mean(axis=0) for one in sums.values())
     find_neck(network).set_start(*means, kernel / max(length, 1e-12))
 
@@ -53,7 +57,7 @@ def imprint_heads(network: keras.Model, domains: dict[str, Domain]) -> None:
         Qi, Brown, Lowe, 2018, Low-shot learning with imprinted weights, arXiv:1712.07136.
     """
     for side, domain in domains.items():
-        sums = _ClassSums(domain.num_classes, features_model(network).output.shape[-1], has_products=False)
+        sums = ClassSums(domain.num_classes, features_model(network).output.shape[-1], has_products=False)
         for features, labels in stream_features(domain_view(features_model(network), side), domain.train):
             sums.add(features, labels)
         network.get_layer(f"{side}_logits").set_classes(to_unit(sums.class_means()))
@@ -62,20 +66,6 @@ def imprint_heads(network: keras.Model, domains: dict[str, Domain]) -> None:
 def to_unit(vectors: np.ndarray) -> np.ndarray:
     """Returns vectors [N, D] with length 1; zeros stay zeros."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def stream_features(model: keras.Model, split: Split):
-    """Yields the outputs of a model for the images of a split themselves, float32 [b, D], with class indices [b]."""
-    for images, labels in split.dataset(_IMAGES if split.holds_images else _BATCH):
-        # A few layers are called directly: they are used once, and tracing them would take longer. A backbone would
-        # keep what all of its layers put out until it is through, tens of gigabytes.
-        if split.holds_images:
-            features = np.asarray(predict(model, images), np.float32)
-        else:
-            features = np.asarray(model(tf.cast(images, tf.float32), training=False), np.float32)
-        if not np.isfinite(features).all():
-            raise InputError("`backbone` must give finite features. Received: NaN or infinite ones.")
-        yield features, np.asarray(labels)
 
 
 def fit_map(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
@@ -94,7 +84,7 @@ def fit_map(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
 
 
 def _pool_within(domains):
-    """Returns the covariance around the mean of each class, over all images of several `_ClassSums` [D, D].
+    """Returns the covariance around the mean of each class, over all images of several `ClassSums` [D, D].
 
     Few labelled target images already show directions in which classes of the source do not vary. Zeros if no class has
     two images.
@@ -103,15 +93,17 @@ def _pool_within(domains):
     return sum(one.within_products() for one in domains) / max(freedom, 1)
 
 
-class _ClassSums:
+class ClassSums:
     """Sums of features by class, and of their products, float64, gathered batch by batch."""
 
-    def __init__(self, num_classes, width, has_products=True):
+    def __init__(self, num_classes: int, width: int, has_products: bool = True):
+        """Makes empty sums of features [b, width]; without products, it knows means alone."""
         self._counts, self._sums = np.zeros(num_classes), np.zeros((num_classes, width))
         self._products = np.zeros((width, width)) if has_products else None
         self._origin = None
 
-    def add(self, features, labels):
+    def add(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Adds features [b, D] with class indices [b]."""
         features = features.astype(np.float64)
         if self._origin is None:
             # Products of features far from zero would lose the digits of their differences.
@@ -122,17 +114,19 @@ class _ClassSums:
         if self._products is not None:
             self._products += features.T @ features
 
-    def class_means(self):
+    def class_means(self) -> np.ndarray:
+        """Returns the mean of each class [classes, D]."""
         return self._sums / self._counts[:, None] + self._origin
 
-    def covariance(self):
+    def covariance(self) -> np.ndarray:
+        """Returns the covariance around the mean of all [D, D]."""
         mean = self._sums.sum(axis=0) / self._counts.sum()
         return self._products / self._counts.sum() - np.outer(mean, mean)
 
-    def within_products(self):
+    def within_products(self) -> np.ndarray:
         """Returns the sum of products of the differences to the mean of each class [D, D]."""
         return self._products - (self._sums / self._counts[:, None]).T @ self._sums
 
-    def within_freedom(self):
+    def within_freedom(self) -> float:
         """Returns the number of images less that of classes."""
         return self._counts.sum() - len(self._counts)

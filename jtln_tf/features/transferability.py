@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from jtln_tf.data.reading.split import Split
-from jtln_tf.features.start import stream_features
+from jtln_tf.features.stream import stream_features
 from jtln_tf.network import domain_view, features_model
 
 _MOST_UPDATES, _TOLERANCE = 100, 1e-6

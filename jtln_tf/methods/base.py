@@ -14,6 +14,7 @@ if typing.TYPE_CHECKING:
     from jtln_tf.costs.config import CostConfig
     from jtln_tf.costs.matrix import CostMatrix
     from jtln_tf.data import Domain
+    from jtln_tf.features.start import ClassSums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +117,7 @@ class Setup:
         is_untrained: Whether the backbone begins with random weights.
         seed: Seed of the run.
         saved_costs: Cost matrix that an earlier part of the run found, or None.
+        class_sums: What the neck was started from, `ClassSums` by side; None without a neck, and once training begins.
     """
 
     domains: "dict[str, Domain]"
@@ -130,6 +132,7 @@ class Setup:
     is_untrained: bool
     seed: int
     saved_costs: "CostMatrix | None"
+    class_sums: "dict[str, ClassSums] | None" = None
 
 
 class Method(Section):

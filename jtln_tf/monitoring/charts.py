@@ -88,7 +88,7 @@ def draw_batch(domain: Domain, policy: AugmentationSpec, batch_size: int, seed: 
     count = min(_ROWS * _COLUMNS, batch_size)
     rows, _ = shuffled_rows(tf.range(count, dtype=tf.int64), len(split), mix_seed(seed, stream))
     chosen = split.take(np.asarray(rows))
-    images, _ = next(iter(chosen.dataset(count)))
+    images, _ = next(iter(chosen.batches(count)))
     positions = tf.range(count, dtype=tf.int64)
     options = {"policy": policy, "positions": positions, "batch_size": batch_size}
     images = np.asarray(augment_images(images, mix_seed(seed, stream), 0, **options))

@@ -36,7 +36,7 @@ def decoded(monkeypatch):
 
 
 def test_pixels_are_decoded_once_and_mapped(examples, tmp_path, decoded):
-    expected = np.concatenate([images for images, _ in open_split(examples, 8, 1).dataset(64)])
+    expected = np.concatenate([images for images, _ in open_split(examples, 8, 1).batches(64)])
     for _ in range(2):
         split, bad = load(examples, tmp_path)
         assert isinstance(split.images.values, np.memmap) and not bad and decoded == [140]
@@ -73,7 +73,7 @@ def test_broken_images_are_remembered_until_they_can_be_read(examples, tmp_path,
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_a_split_without_images_is_an_empty_dataset(tmp_path, cache):
     split, bad = load(Examples(np.empty(0, object), np.empty(0, np.int32), np.empty(0, object)), tmp_path, cache)
-    assert list(split.dataset(4)) == [] and split.dataset(4).element_spec[0].shape.as_list() == [None, 8, 8, 1]
+    assert list(split.batches(4)) == [] and split.item_shape == (8, 8, 1)
     assert bad == {}
 
 

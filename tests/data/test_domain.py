@@ -29,7 +29,7 @@ def load(folder, options="", **arguments):
 
 def ids(split):
     """The gray value of every image of a split of `write_classes`."""
-    return [int(images[0, 0, 0, 0]) for images, _ in split.dataset(1)]
+    return [int(images[0, 0, 0, 0]) for images, _ in split.batches(1)]
 
 
 BROKEN = {

@@ -21,7 +21,7 @@ def load(spec):
 
 def read_all(domain):
     with tell_lost_images(domain):
-        for _ in domain.train.dataset(4):
+        for _ in domain.train.batches(4):
             pass
 
 

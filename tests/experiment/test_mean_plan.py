@@ -30,7 +30,7 @@ def test_the_plan_is_the_mean_of_those_of_the_network_that_is_kept(penalty, bars
     run_experiment(config, tmp_path / "run", export=False)
     plan = load_cost_matrix(tmp_path / "run" / "mean_plan.npz")
     network, domains = load_trained(Run.open(tmp_path / "run"))
-    images = np.concatenate([batch for batch, _ in domains["source"].validation.dataset(64)])
+    images = np.concatenate([batch for batch, _ in domains["source"].validation.batches(64)])
     assert plan.parameters == {"source validation": len(images)} and plan.target_classes == ("t0", "t1", "t2")
     predicted = network.predict(images.astype(np.float32), verbose=0)
     logs = [np.log(np.float64(predicted[side])) / 2 for side in ("source", "target")]

@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from jtln_tf.data import Domain, Split
 from jtln_tf.data.reading.images import Pixels
-from jtln_tf.features import start
+from jtln_tf.features import stream
 from jtln_tf.features.probe import fit_logistic_regression, fit_probe
-from jtln_tf.features.start import fit_map, imprint_heads, start_neck, stream_features
+from jtln_tf.features.start import fit_map, gather_class_sums, imprint_heads, start_neck
+from jtln_tf.features.stream import stream_features
 from jtln_tf.network import build_network, cut_network, domain_view, find_neck
 
 RNG = np.random.default_rng(0)
@@ -39,10 +40,10 @@ def network():
 
 
 def test_neck_and_heads_hold_means_and_the_whitening_of_all_classes(network, monkeypatch):
-    monkeypatch.setattr(start, "_BATCH", 7)
+    monkeypatch.setattr(stream, "_BATCH", 7)
     sides = {"source": make_split([30, 20, 25, 2], offset=10.0), "target": make_split([3, 1, 2], offset=-5.0)}
     domains = {side: make_domain(*parts) for side, parts in sides.items()}
-    start_neck(network, domains, is_whitened=True)
+    start_neck(network, gather_class_sums(network, domains), is_whitened=True)
     imprint_heads(network, domains)
     inputs = {side: features for side, (features, _) in sides.items()}
     sides = {side: (x / np.linalg.norm(x.astype(float), axis=1, keepdims=True), y) for side, (x, y) in sides.items()}
@@ -63,7 +64,7 @@ def test_neck_and_heads_hold_means_and_the_whitening_of_all_classes(network, mon
 @pytest.mark.parametrize("counts", [[1, 1, 1, 1], [2, 1, 1, 1]])
 def test_fewer_images_than_features_give_a_finite_start(network, counts):
     domains = {"source": make_domain(*make_split(counts)), "target": make_domain(*make_split([1, 1, 1]))}
-    start_neck(network, domains, is_whitened=True)
+    start_neck(network, gather_class_sums(network, domains), is_whitened=True)
     imprint_heads(network, domains)
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
 
@@ -73,7 +74,7 @@ def test_equal_features_give_a_finite_start(network):
         side: make_domain(np.ones((n, WIDTH), np.float32), np.arange(n, dtype=np.int32))
         for side, n in (("source", 4), ("target", 3))
     }
-    start_neck(network, same, is_whitened=True)
+    start_neck(network, gather_class_sums(network, same), is_whitened=True)
     imprint_heads(network, same)
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
 

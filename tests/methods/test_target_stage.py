@@ -23,7 +23,7 @@ def make_model(name, seed):
 
 
 def make_pairs(method):
-    images, labels = (tensor[:12] for tensor in next(iter(make_setup().inputs["target"].train.dataset(18))))
+    images, labels = (tensor[:12] for tensor in next(iter(make_setup().inputs["target"].train.batches(18))))
     views = (255 - images,) if method.uses_second_view else ()
     return tf.data.Dataset.from_tensors({"target": (images, labels, *views)}).repeat()
 

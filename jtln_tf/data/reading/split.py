@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -68,11 +68,21 @@ class Split:
         parts = {"images": self.images.take(entries), "origin": self.origin.take(indices)}
         return dataclasses.replace(self, labels=self.labels[indices], **parts)
 
-    def dataset(self, batch_size: int) -> tf.data.Dataset:
-        """Returns a dataset of (images [b, ...], labels [b]): every image once, its first view, in order."""
-        rows = tf.data.Dataset.range(len(self)).batch(batch_size)
-        labels = tf.data.Dataset.from_tensor_slices(self.labels).batch(batch_size)
-        return tf.data.Dataset.zip(self.read(rows), labels).prefetch(1)
+    def batches(self, batch_size: int) -> Iterator[tuple[tf.Tensor, np.ndarray]]:
+        """Yields (images [b, ...], labels [b]): every image once, its first view, in order."""
+        rows = [np.arange(len(self))[start : start + batch_size] for start in range(0, len(self), batch_size)]
+        return zip(self.read_all(rows), (self.labels[own] for own in rows), strict=True)
+
+    def read_all(self, batches: Sequence[np.ndarray]) -> Iterator[tf.Tensor]:
+        """Yields what `read` reads for batches of positions [b] that are known before."""
+        if self.is_decoded:
+            # Building a dataset takes longer than reading many a split.
+            return (constant_on_cpu(np.asarray(self.images[rows])) for rows in batches)
+        ends = np.cumsum([len(rows) for rows in batches])
+        bounds, rows = tf.constant([0, *ends], tf.int64), tf.constant(np.concatenate([[], *batches]), tf.int64)
+        numbers = tf.data.Dataset.range(len(batches))
+        # One stream for all, for the same reason.
+        return iter(self.read(numbers.map(lambda number: rows[bounds[number] : bounds[number + 1]])).prefetch(1))
 
     def read(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Reads batches of positions in `images`, int64 [b], as uint8 pixels [b, H, W, C] or as activations."""

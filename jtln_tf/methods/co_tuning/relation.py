@@ -10,7 +10,7 @@ import scipy.special
 from jtln_tf.data import Domain
 from jtln_tf.data.reading.split import Split
 from jtln_tf.features.probe import fit_logistic_regression
-from jtln_tf.features.start import stream_features
+from jtln_tf.features.stream import stream_features
 from jtln_tf.network import domain_view, outputs_model
 
 # Bounds of the logarithm of the scale: calibration on few images that are all right would go on for ever.

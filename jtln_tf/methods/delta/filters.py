@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from jtln_tf.data import Domain
 from jtln_tf.features.probe import fit_logistic_regression
-from jtln_tf.features.start import stream_features, to_unit
+from jtln_tf.features.start import to_unit
+from jtln_tf.features.stream import stream_features
 from jtln_tf.features.views import choose_views
 from jtln_tf.methods.terms import cross_entropy
 from jtln_tf.network import cut_network, features_model, layer_output

@@ -43,7 +43,7 @@ def follow_agreement(setup: Setup, costs: CostMatrix) -> CostMatrix:
     found = {"trust": round(trust, 3)}
     if setup.neck == "whitened":
         shrinkage = SHRINKAGE + agreement.strength * (_SHRINKAGE_IF_AGREED - SHRINKAGE)
-        start_neck(setup.trained, setup.inputs, is_whitened=True, shrinkage=shrinkage)
+        start_neck(setup.trained, setup.class_sums, is_whitened=True, shrinkage=shrinkage)
         imprint_heads(setup.trained, setup.inputs)
         found["neck_shrinkage"] = round(shrinkage, 3)
         costs = dataclasses.replace(prior_costs(setup), trust=trust)

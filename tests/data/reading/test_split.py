@@ -2,7 +2,6 @@ import pathlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from jtln_tf.data import Split, decode_all
@@ -51,9 +50,8 @@ def split(request, paths, tmp_path, monkeypatch):
 
 def test_every_image_comes_once_in_order(split):
     assert split.item_shape == (8, 8, 3) and split.holds_images
-    images, labels = split.dataset(4).element_spec
-    assert images.shape.as_list() == [None, 8, 8, 3] and images.dtype == tf.uint8 and labels.dtype == tf.int32
-    batches = [(images.numpy(), labels.numpy()) for images, labels in split.dataset(4)]
+    batches = [(images.numpy(), labels) for images, labels in split.batches(4)]
+    assert batches[0][0].shape == (4, 8, 8, 3) and batches[0][0].dtype == np.uint8
     assert [len(labels) for _, labels in batches] == [4, 4, 3]
     images, labels = (np.concatenate(column) for column in zip(*batches, strict=True))
     np.testing.assert_array_equal(images, np.tile(np.arange(11).reshape(-1, 1, 1, 1), (1, 8, 8, 3)))
@@ -63,7 +61,7 @@ def test_every_image_comes_once_in_order(split):
 @pytest.mark.parametrize("rows", [[3, 0], [], [2, 2, 10]])
 def test_take_keeps_the_order_that_is_asked_for(split, rows):
     taken = split.take(rows)
-    assert [int(image[0, 0, 0]) for images, _ in taken.dataset(2) for image in images.numpy()] == rows
+    assert [int(image[0, 0, 0]) for images, _ in taken.batches(2) for image in images.numpy()] == rows
     assert taken.labels.tolist() == LABELS[rows].tolist() and type(taken.images) is type(split.images)
     kept = {}
     assert decode_all(taken, lambda rows, images: kept.update(zip(rows.tolist(), images, strict=True))).tolist() == []
@@ -77,7 +75,7 @@ def test_views_are_taken_together():
     assert split.is_decoded and not split.holds_images and split.item_shape == (2,)
     taken = split.take([2, 0])
     np.testing.assert_array_equal(taken.images, activations[[2, 0, 5, 3]])
-    assert taken.labels.tolist() == [7, 5] and [len(images) for images, _ in taken.dataset(9)] == [2]
+    assert taken.labels.tolist() == [7, 5] and [len(images) for images, _ in taken.batches(9)] == [2]
 
 
 @pytest.mark.parametrize("kind", ["files", "records"])

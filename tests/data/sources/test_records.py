@@ -25,8 +25,8 @@ def photos(tmp_path_factory):
 
 
 def pixels_by_label(split):
-    images, labels = next(iter(split.dataset(1000)))
-    return sorted((int(label), image.tobytes()) for image, label in zip(images.numpy(), labels.numpy(), strict=True))
+    images, labels = next(iter(split.batches(1000)))
+    return sorted((int(label), image.tobytes()) for image, label in zip(images.numpy(), labels, strict=True))
 
 
 @pytest.mark.parametrize("cache", ["none", "memory", "disk"])

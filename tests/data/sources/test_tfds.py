@@ -85,7 +85,7 @@ def load(data_root, text, **arguments):
 
 def values_and_labels(split):
     """Of each image, in order: its gray value (equal in all its pixels) and its label."""
-    rows = [(images.numpy(), int(labels[0])) for images, labels in split.dataset(1)]
+    rows = [(images.numpy(), int(labels[0])) for images, labels in split.batches(1)]
     assert all((image == image.flat[0]).all() for image, _ in rows)
     return [int(image.flat[0]) for image, _ in rows], [label for _, label in rows]
 

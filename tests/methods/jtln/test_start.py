@@ -6,7 +6,7 @@ import numpy as np
 from jtln_tf.costs.config import CostConfig
 from jtln_tf.data import Domain, Split
 from jtln_tf.data.reading.images import Pixels
-from jtln_tf.features.start import imprint_heads, start_neck
+from jtln_tf.features.start import gather_class_sums, imprint_heads, start_neck
 from jtln_tf.methods.base import Setup
 from jtln_tf.methods.jtln.agreement import find_agreement
 from jtln_tf.methods.jtln.method import Jtln
@@ -30,11 +30,12 @@ def started(source_means, target_means, neck="whitened"):
     image = keras.Input((WIDTH,))
     backbone = keras.Model(image, keras.layers.Identity()(image))
     network = build_network(backbone, CLASSES, CLASSES, image_shape=(WIDTH,), neck=neck)
-    start_neck(network, domains, is_whitened=neck == "whitened")
+    sums = gather_class_sums(network, domains)
+    start_neck(network, sums, is_whitened=neck == "whitened")
     imprint_heads(network, domains)
     sides = {"domains": domains, "inputs": domains, "network": network, "trained": network}
     rest = {"cost": CostConfig(), "augmentation": {}, "backbone": "", "is_untrained": False, "seed": 0}
-    return Setup(**sides, **rest, neck=neck, has_strong_start=True, saved_costs=None)
+    return Setup(**sides, **rest, neck=neck, has_strong_start=True, saved_costs=None, class_sums=sums)
 
 
 def weights(setup):
@@ -55,7 +56,7 @@ def test_where_classes_agree_the_neck_whitens_less_and_the_target_takes_over_the
     costs = Jtln().prepare(setup)
     agreement = find_agreement(costs.values)
     assert agreement.strength == 1 and (costs.values.argmin(axis=0) == np.arange(CLASSES)).all()
-    start_neck(setup.trained, setup.inputs, is_whitened=True, shrinkage=0.9)
+    start_neck(setup.trained, setup.class_sums, is_whitened=True, shrinkage=0.9)
     expected = find_neck(setup.trained).kernel.numpy()
     kernel, head = find_neck(setup.trained).kernel.numpy(), np.array(setup.trained.get_layer("target_logits").kernel)
     np.testing.assert_allclose(kernel, expected, rtol=1e-5, atol=1e-6)
