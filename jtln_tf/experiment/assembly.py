@@ -18,7 +18,7 @@ from jtln_tf.experiment.config import ExperimentConfig
 from jtln_tf.experiment.extension import adapt_state
 from jtln_tf.experiment.leaks import count_leaks
 from jtln_tf.experiment.workdir import Run
-from jtln_tf.experiment.workshop import Workshop
+from jtln_tf.experiment.workshop import Workshop, seed_draws
 from jtln_tf.features.activations import CachedDomains, FrozenTrunk, cache_trunk
 from jtln_tf.features.cache_folder import mark_cache
 from jtln_tf.features.pixel_range import warn_of_pixel_range
@@ -66,8 +66,7 @@ def assemble(run: Run, workshop: Workshop) -> Assembly:
     if run.is_resumed and found is None:
         run.check_is_at_its_beginning()
     saved_costs = _read_costs(run, found)
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(config.training.seed)
+    workshop.seed(config.training.seed)
     _LOG.info("reading the images ...")
     domains = load_run_domains(config, workshop)
     run.config = config = config.resolve_steps({side: len(domain.train) for side, domain in domains.items()})
@@ -121,7 +120,7 @@ def build_run_network(
     if trunk is None:
         return build_network(config.network, *counts, image_shape=image_shape)
     # Whether the trunk was built for this run or an earlier one, the heads are drawn alike.
-    keras.utils.set_random_seed(config.training.seed)
+    seed_draws(config.training.seed)
     return add_heads(keras.Model(trunk.model.input, trunk.model.output, name="backbone"), config.network, *counts)
 
 

@@ -1,8 +1,11 @@
 """What the runs of one process share: frozen backbones with their activations, and compiled models."""
 
 import dataclasses
+import gc
+import random
 
 import keras
+import numpy as np
 
 from jtln_tf.backbones import WHOLE_BACKBONE, build_backbone, share_batches
 from jtln_tf.config import DeviceConfig
@@ -43,6 +46,16 @@ class Workshop:
         """Makes an empty workshop; one for a single run need not keep the model that it is trained on."""
         self._trunks, self._bench, self._keeps_models, self._num_models = {}, None, keeps_models, 0
         self.replicas = replicas or open_replicas(DeviceConfig(strategy="one_device"))
+
+    def seed(self, seed: int) -> None:
+        """Begins a run: whatever it draws is what it draws if it is alone."""
+        if self._bench is None:
+            keras.backend.clear_session()
+            keras.utils.set_random_seed(seed)
+            return
+        # Both of these also drop what TensorFlow has prepared of the functions of earlier runs: .7 s of a run of JTLN.
+        gc.collect()
+        seed_draws(seed)
 
     def trunk(self, config: ExperimentConfig, image_shape: tuple[int, int, int]) -> FrozenTrunk | None:
         """Returns the backbone of a configuration for images of a shape; None if a run changes it."""
@@ -94,6 +107,12 @@ class Workshop:
     def _count_nodes(self):
         operations = [operation for trunk in self._trunks.values() for operation in trunk.model.operations]
         return [(one, len(one._inbound_nodes), len(one._outbound_nodes)) for one in operations]
+
+
+def seed_draws(seed: int) -> None:
+    """Seeds what Keras draws the seeds of weights and dropout from."""
+    random.seed(seed)
+    np.random.seed(seed)
 
 
 def _describe_kind(config, setup):

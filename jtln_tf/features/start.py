@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import scipy.linalg
 
 from jtln_tf.data import Domain
 from jtln_tf.features.stream import stream_features
@@ -80,7 +81,7 @@ def fit_map(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
         return np.eye(width)
     shrunk = (1 - shrinkage) * covariance + shrinkage * mean_variance * np.eye(width)
     # Any root will do, because the heads look at angles alone; this one takes a tenth of the time of eigenvectors.
-    return np.linalg.inv(np.linalg.cholesky(shrunk)).T
+    return scipy.linalg.solve_triangular(np.linalg.cholesky(shrunk), np.eye(width), lower=True).T
 
 
 def _pool_within(domains):
