@@ -1,8 +1,9 @@
-"""Summarizes the runs of `jtln compare --pairs`: how far JTLN is above each method, by line, by pair and over all.
+"""Summarizes the runs of `jtln compare --pairs`: the accuracies, and how far JTLN is above each method.
 
     python -m benchmarks.summary --runs=docs/results_frozen.csv
 
-reads `table.csv` of a comparison and prints the differences and the means of docs/results.md.
+reads `table.csv` of a comparison and prints the accuracies by method and line, the differences by line and by pair, and
+the means over all lines, as in docs/results.md.
 """
 
 import csv
@@ -18,7 +19,8 @@ from jtln_tf.tools.program import run_program
 flags.DEFINE_string("runs", "docs/results_frozen.csv", "The file table.csv of a comparison of several pairs.")
 
 _OURS = "jtln"
-_YARDSTICKS = ("linear_probe", "consecutive?neck=none", "consecutive")
+# Those that were run are compared with.
+_YARDSTICKS = ("linear_probe", "linear_probe?neck=identity", "consecutive?neck=none", "consecutive")
 _FIGURES = ("target_accuracy", "target_top5_accuracy", "target_loss", "target_calibration_error", "train_seconds")
 
 Lines = dict[tuple[str, str], dict[str, list[dict]]]
@@ -41,14 +43,28 @@ def list_gaps(lines: Sequence[dict[str, list[dict]]], method: str) -> list[float
     return [statistics.mean(values) for values in zip(*gaps, strict=True)]
 
 
+def format_accuracies(lines: Lines) -> str:
+    """Formats the mean accuracy of each method in each line, in %, as Markdown: a row a method, then its mean."""
+    heads = [f"{pair}, {count}" for pair, count in lines]
+    text = [f"| method | {' | '.join(heads)} | mean |", "|---" * (len(heads) + 2) + "|"]
+    for method in next(iter(lines.values())):
+        means = [
+            100 * statistics.mean(float(run["target_accuracy"]) for run in line[method]) for line in lines.values()
+        ]
+        text.append(f"| {method} | {' | '.join(f'{mean:.1f}' for mean in [*means, statistics.mean(means)])} |")
+    return "\n".join(text)
+
+
 def format_lines(lines: Lines) -> str:
     """Formats the differences of each line, then those of each pair, as Markdown."""
-    text = [f"| pair | labels a class | {' | '.join(f'minus {name}' for name in _YARDSTICKS)} |", "|---" * 5 + "|"]
+    yardsticks = [name for name in _YARDSTICKS if name in next(iter(lines.values()))]
+    heads = ["pair", "labels a class", *(f"minus {name}" for name in yardsticks)]
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     pairs = dict.fromkeys(pair for pair, _ in lines)
     groups = {key: [line] for key, line in lines.items()}
     groups |= {(pair, "all"): [line for (name, _), line in lines.items() if name == pair] for pair in pairs}
     for (pair, count), own in groups.items():
-        gaps = [format_gap(describe_differences(list_gaps(own, name))) for name in _YARDSTICKS]
+        gaps = [format_gap(describe_differences(list_gaps(own, name))) for name in yardsticks]
         text.append(f"| {pair} | {count} | {' | '.join(gaps)} |")
     return "\n".join(text)
 
@@ -72,9 +88,9 @@ def _mean(lines, method, name):
 
 
 def main():
-    """Prints both tables."""
+    """Prints the tables."""
     lines = read_lines(flags.FLAGS.runs)
-    print(format_lines(lines), format_methods(lines), sep="\n\n")
+    print(format_accuracies(lines), format_lines(lines), format_methods(lines), sep="\n\n")
 
 
 if __name__ == "__main__":
