@@ -24,8 +24,9 @@ from jtln_tf.report.accuracy import save_accuracy_plot
 _KIND = "comparison"
 _DETAILS = (
     "Differences are means over seeds, in points, with their 95 % interval (paired t); runs of one seed have the same "
-    "labels. The best other method is the one with the highest mean. The last column is how long it takes, with the start "
-    "and the costs, until the validation accuracy is what consecutive training has in the end, and how long that takes."
+    "labels. The best other method is the one with the highest mean. The last column is how long it takes, with the "
+    "start and the costs, until the validation accuracy is what consecutive training has in the end, and how long that "
+    "takes."
 )
 _OWN_FILES = ("table.json", "table.md", "table.csv", "accuracy.png", REPORT_FILE)
 
