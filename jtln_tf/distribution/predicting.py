@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from jtln_tf.distribution.replicas import replicas_of
 
-# By model, and the shape of what it reads.
+# By model, and the shape and type of what it reads.
 _functions = weakref.WeakKeyDictionary()
 
 
@@ -18,9 +18,8 @@ def predict(model: keras.Model, images: tf.Tensor) -> np.ndarray | dict[str, np.
     Each device of this process takes an equal share of the images. Other workers take no part in it.
     """
     replicas = replicas_of(model)
-    # Keras's `predict` would start a thread pool and a progress bar for each batch.
-    images = tf.cast(images, tf.float32)
-    function = _function_of(model, replicas, tuple(images.shape[1:]))
+    images = tf.convert_to_tensor(images)
+    function = _function_of(model, replicas, tuple(images.shape[1:]), images.dtype)
     if replicas.count == 1:
         return tf.nest.map_structure(np.asarray, function(images))
     count, parts = images.shape[0], replicas.local_count
@@ -35,20 +34,24 @@ def predict(model: keras.Model, images: tf.Tensor) -> np.ndarray | dict[str, np.
     return tf.nest.map_structure(lambda *own: np.concatenate([np.asarray(one) for one in own])[:count], *results)
 
 
-def _function_of(model, replicas, shape):
-    """Returns a function from images [B, *shape] to outputs; it is traced once, for any B."""
+def _function_of(model, replicas, shape, dtype):
+    """Returns a function from images [B, *shape] to outputs, which on one device is traced once, for any B.
+
+    Keras's `predict` would start a thread pool and a progress bar for each batch.
+    """
     functions = _functions.setdefault(model, {})
-    if shape not in functions:
+    if (shape, dtype) not in functions:
         network = weakref.ref(model)
 
         def call(images):
-            return network()(images, training=False)
+            # Not before: pixels are a quarter of the size on their way to a device.
+            return network()(tf.cast(images, tf.float32), training=False)
 
-        signature = [tf.TensorSpec((None, *shape), tf.float32)]
+        signature = [tf.TensorSpec((None, *shape), dtype)]
         if replicas.count == 1:
-            functions[shape] = tf.function(call, input_signature=signature, autograph=False)
+            functions[shape, dtype] = tf.function(call, input_signature=signature, autograph=False)
         else:
-            functions[shape] = tf.function(
+            functions[shape, dtype] = tf.function(
                 lambda share: replicas.strategy.run(call, (share,)), reduce_retracing=True, autograph=False
             )
-    return functions[shape]
+    return functions[shape, dtype]

@@ -66,7 +66,7 @@ def assemble(run: Run, workshop: Workshop) -> Assembly:
     if run.is_resumed and found is None:
         run.check_is_at_its_beginning()
     saved_costs = _read_costs(run, found)
-    workshop.seed(config.training.seed)
+    workshop.begin(config)
     _LOG.info("reading the images ...")
     domains = load_run_domains(config, workshop)
     run.config = config = config.resolve_steps({side: len(domain.train) for side, domain in domains.items()})

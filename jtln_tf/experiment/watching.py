@@ -105,24 +105,24 @@ class Watcher:
 
         def probe():
             self._charts.validate_source()
-            # Not `evaluate`, which would trace the network anew each time.
+            # Not `evaluate`, which would trace the view of the source anew each time.
             side = stage.domains[0]
             images, _ = next(iter(self._assembly.setup.inputs[side].train.batches(_PROBED)))
             predicted = domain_view(model.network, side)(tf.cast(images, tf.float32), training=False)[side]
             require_finite(np.asarray(predicted), f"{len(images)} training images of the {side}")
 
-        validates = "target" in stage.domains and len(target.validation)
+        validate = self._charts.validate if len(target.validation) else None
         return ValidateAndSave(
             self._state,
             checkpoints,
             self._log,
-            validate=self._charts.validate if validates else None,
+            validate=validate if "target" in stage.domains else None,
             probe=probe,
             steps_per_epoch=self._run.config.training.steps_per_epoch,
             early_stopping=early_stopping_of(self._run, self._assembly, stage),
             last_step=stage.last_step,
-            # Weights drawn at random guess.
-            validates_start=bool(validates and self._assembly.setup.has_strong_start),
+            # Heads that are drawn at random know nothing yet.
+            validate_start=validate if self._assembly.setup.has_strong_start else None,
             on_checkpoint=functools.partial(self._report.tell, stage) if self._is_chief else None,
         )
 

@@ -47,24 +47,25 @@ class Workshop:
         self._trunks, self._bench, self._keeps_models, self._num_models = {}, None, keeps_models, 0
         self.replicas = replicas or open_replicas(DeviceConfig(strategy="one_device"))
 
-    def seed(self, seed: int) -> None:
-        """Begins a run: whatever it draws is what it draws if it is alone."""
-        if self._bench is None:
-            keras.backend.clear_session()
-            keras.utils.set_random_seed(seed)
-            return
-        # Both of these also drop what TensorFlow has prepared of the functions of earlier runs: .7 s of a run of JTLN.
-        gc.collect()
-        seed_draws(seed)
-
-    def trunk(self, config: ExperimentConfig, image_shape: tuple[int, int, int]) -> FrozenTrunk | None:
-        """Returns the backbone of a configuration for images of a shape; None if a run changes it."""
-        network = config.network
-        if not config.caches_features or network.freeze_until != WHOLE_BACKBONE:
-            return None
+    def begin(self, config: ExperimentConfig) -> None:
+        """Begins a run: what it draws, and the names of its layers, are those of a run alone."""
         if self._num_models >= _MOST_MODELS:
             # Keras keeps what is built on a layer as long as the layer: 7 MB a neck of 1,280 features.
             self._trunks, self._bench, self._num_models = {}, None, 0
+        if self._bench is None or not _shares_trunk(config):
+            keras.backend.clear_session()
+            keras.utils.set_random_seed(config.training.seed)
+            return
+        # Both of these also drop what TensorFlow has prepared of the functions of earlier runs, .7 s of a run of JTLN.
+        # Behind a shared trunk all layers are named.
+        gc.collect()
+        seed_draws(config.training.seed)
+
+    def trunk(self, config: ExperimentConfig, image_shape: tuple[int, int, int]) -> FrozenTrunk | None:
+        """Returns the backbone of a configuration for images of a shape; None if a run changes it."""
+        if not _shares_trunk(config):
+            return None
+        network = config.network
         key = (network.backbone, network.weights, network.pixel_range, network.batchnorm, tuple(image_shape))
         if key not in self._trunks:
             with self.replicas.scope():
@@ -107,6 +108,10 @@ class Workshop:
     def _count_nodes(self):
         operations = [operation for trunk in self._trunks.values() for operation in trunk.model.operations]
         return [(one, len(one._inbound_nodes), len(one._outbound_nodes)) for one in operations]
+
+
+def _shares_trunk(config):
+    return config.caches_features and config.network.freeze_until == WHOLE_BACKBONE
 
 
 def seed_draws(seed: int) -> None:

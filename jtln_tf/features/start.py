@@ -1,4 +1,4 @@
-"""First weights of neck and heads, computed from the training images in one pass over their features each."""
+"""First weights of neck and heads, each computed in one pass over the features of the training images."""
 
 import keras
 import numpy as np

@@ -117,7 +117,7 @@ class Setup:
         is_untrained: Whether the backbone begins with random weights.
         seed: Seed of the run.
         saved_costs: Cost matrix that an earlier part of the run found, or None.
-        class_sums: What the neck was started from, `ClassSums` by side; None without a neck, and once training begins.
+        class_sums: What the neck was started from, `ClassSums` by side; None if it was not, and once training begins.
     """
 
     domains: "dict[str, Domain]"

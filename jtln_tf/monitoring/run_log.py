@@ -102,21 +102,22 @@ class AccuracyCurve:
 
     Attributes:
         steps: Steps after which the run was validated.
-        seconds: Time of the run up to then, as of `TrainingState.seconds`.
+        seconds: Time of the run up to then, as of `TrainingState.seconds`; None where an older release wrote none.
         accuracies: Target validation accuracies, in [0, 1].
     """
 
     steps: tuple[int, ...] = ()
-    seconds: tuple[float, ...] = ()
+    seconds: tuple[float | None, ...] = ()
     accuracies: tuple[float, ...] = ()
 
 
 def read_curve(path: pathlib.Path) -> AccuracyCurve:
     """Returns what a run logged of its validation; skips damaged lines."""
-    names = {"step": int, "train_seconds": float, "target_validation_accuracy": float}
     entries, _ = files.read_json_lines(path)
-    whole = [one for one in entries if all(isinstance(one.get(name), kind) for name, kind in names.items())]
-    return AccuracyCurve(*(tuple(one[name] for one in whole) for name in names))
+    names = ("step", "train_seconds", "target_validation_accuracy")
+    points = [tuple(one.get(name) for name in names) for one in entries]
+    points = [point for point in points if isinstance(point[0], int) and isinstance(point[2], float)]
+    return AccuracyCurve(*zip(*points, strict=True))
 
 
 def _entries_until(path, step, run):

@@ -32,5 +32,5 @@ def look_at(model: keras.Model, split: Split) -> Iterator:
         batch = split.take(range(start, min(start + _BATCH, len(split))))
         # Behind the images stand their augmented views, if there are any.
         images = np.asarray(batch.images.values)[: len(batch)] if batch.is_decoded else batch.decode(range(len(batch)))
-        # Called directly: for so few images, `predict` takes longer to begin than to end.
+        # Called directly: for so few images, tracing takes longer.
         yield model(tf.cast(images, tf.float32), training=False)

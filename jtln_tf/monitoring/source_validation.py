@@ -35,7 +35,7 @@ class SourceValidation:
             split = self._split
             images = np.asarray(split.images.values) if split.is_decoded else split.decode(range(len(split)))
             self._kept = [tf.cast(images[start : start + _BATCH], tf.float32) for start in range(0, len(split), _BATCH)]
-        # Called directly: for so few images, `predict` takes longer to begin than to end.
+        # Called directly: for so few images, tracing takes longer.
         found = [self._view(images, training=False)["source"] for images in self._kept]
         probabilities, labels = np.concatenate([np.asarray(one) for one in found]), self._split.labels
         own = np.maximum(probabilities[np.arange(len(labels)), labels], _LEAST_PROBABILITY)

@@ -93,7 +93,7 @@ class ValidateAndSave(keras.callbacks.Callback):
         steps_per_epoch: int,
         early_stopping: EarlyStopping,
         last_step: int,
-        validates_start: bool = False,
+        validate_start: Callable[[], float] | None = None,
         on_checkpoint: Callable[[dict[str, float], bool], None] | None = None,
     ):
         """Prepares the callback.
@@ -107,7 +107,7 @@ class ValidateAndSave(keras.callbacks.Callback):
             steps_per_epoch: Steps between two validations.
             early_stopping: Says when the stage stops before its last step.
             last_step: Step at which the stage ends.
-            validates_start: Whether to validate before the first step too.
+            validate_start: Called before the first step of the run, like `validate`; or None.
             on_checkpoint: Called with the means of the last steps and, if there is one, the validation accuracy, by
                 name, and whether the stage ends here.
         """
@@ -115,7 +115,7 @@ class ValidateAndSave(keras.callbacks.Callback):
         self._state, self._checkpoints, self._log = state, checkpoints, log
         self._validate, self._steps_per_epoch, self._early_stopping = validate, steps_per_epoch, early_stopping
         self._probe, self._last_step, self._on_checkpoint = probe, last_step, on_checkpoint
-        self._validates_start = validates_start
+        self._validate_start = validate_start
 
     def on_epoch_begin(self, epoch, logs=None):
         """Brings back the running means of the log, which Keras has just reset."""
@@ -123,8 +123,8 @@ class ValidateAndSave(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Writes how good the start is; no run comes back to it."""
-        if self._validates_start and self._state.step == 0:
-            self._write(self._validate())
+        if self._validate_start is not None and self._state.step == 0:
+            self._write(self._validate_start())
 
     def on_train_batch_end(self, batch, logs=None):
         """Validates and saves if an epoch ends; weights of a loss that is not finite are not saved."""

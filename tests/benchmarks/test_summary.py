@@ -1,7 +1,7 @@
 import pathlib
 import re
 
-from benchmarks.summary import format_lines, format_methods, list_gaps, read_lines
+from benchmarks.summary import format_accuracies, format_lines, format_methods, list_gaps, read_lines
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -22,3 +22,16 @@ def test_gaps_are_paired_by_seed_and_averaged_over_lines():
 
     lines = [{"jtln": line(0.5, 0.75), "joint": line(0.25, 0.75)}, {"jtln": line(1, 0), "joint": line(0.5, 0.5)}]
     assert list_gaps(lines, "joint") == [0.375, -0.25]
+
+
+def test_accuracies_are_means_over_seeds_and_then_over_lines():
+    def runs(*accuracies):
+        return [{"target_accuracy": str(one)} for one in accuracies]
+
+    lines = {
+        ("a", "1"): {"jtln": runs(0.5, 0.7), "joint": runs(0.2, 0.2)},
+        ("b", "3"): {"jtln": runs(1), "joint": runs(0)},
+    }
+    rows = format_accuracies(lines).splitlines()
+    assert rows[0] == "| method | a, 1 | b, 3 | mean |"
+    assert rows[2:] == ["| jtln | 60.0 | 100.0 | 80.0 |", "| joint | 20.0 | 0.0 | 10.0 |"]

@@ -71,7 +71,7 @@ def test_broken_images_are_remembered_until_they_can_be_read(examples, tmp_path,
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
-def test_a_split_without_images_is_an_empty_dataset(tmp_path, cache):
+def test_a_split_without_images_has_no_batches(tmp_path, cache):
     split, bad = load(Examples(np.empty(0, object), np.empty(0, np.int32), np.empty(0, object)), tmp_path, cache)
     assert list(split.batches(4)) == [] and split.item_shape == (8, 8, 1)
     assert bad == {}

@@ -19,6 +19,23 @@ def test_images_are_looked_at_once_whatever_their_number(two_cpus, count):
     np.testing.assert_allclose(predict(model, images), images @ kernel + bias, rtol=1e-5, atol=1e-6)
 
 
+def test_one_device_traces_a_model_once_for_batches_of_any_size():
+    traced = []
+
+    class Spy(keras.layers.Layer):
+        def call(self, images):
+            traced.append(images.dtype)
+            return images[:, 0] / 2
+
+    image = keras.Input((3,))
+    model = keras.Model(image, {"half": Spy()(image)})
+    traced.clear()
+    for images in (np.arange(12, dtype=np.uint8).reshape(4, 3), np.full((2, 3), 9, np.uint8)):
+        np.testing.assert_array_equal(predict(model, images)["half"], images[:, 0] / 2)
+    assert traced == ["float32"]
+    np.testing.assert_array_equal(predict(model, np.ones((1, 3), np.float32))["half"], [0.5])
+
+
 def test_local_replicas_get_the_slices_of_each_batch_in_order(two_cpus):
     batches = tf.data.Dataset.range(16).batch(8, drop_remainder=True).map(lambda x: {"target": (x, -x)})
     distributed = iter(Replicas(two_cpus).distribute(batches))

@@ -63,6 +63,23 @@ def test_a_run_that_shares_a_model_ends_as_one_alone(method, tmp_path):
         np.testing.assert_array_equal(shared[name], values, err_msg=name)
 
 
+def test_a_run_behind_a_shared_trunk_ends_as_one_alone(tmp_path):
+    """What TensorFlow has prepared is kept then, so neither its seed nor Keras's counts of names are set anew."""
+    trunk, workshop = save_norm_trunk(tmp_path / "norm.keras"), Workshop()
+
+    def run(seed, folder, **options):
+        config = configure("jtln", seed, tmp_path)
+        network = {"backbone": trunk, "freeze_until": "all", "head_dropout": 0.2, "neck": "whitened", "start": "random"}
+        config = dataclasses.replace(config, network=NetworkConfig(**network))
+        return run_experiment(config, tmp_path / folder, export=False, **options)
+
+    for seed in (0, 1, 2):
+        run(seed, f"{seed}", workshop=workshop)
+    run(2, "alone")
+    shared, alone = weights_of(tmp_path / "2"), weights_of(tmp_path / "alone")
+    assert all((shared[name] == values).all() for name, values in alone.items()) and shared.keys() == alone.keys()
+
+
 def test_images_are_decoded_once_for_all_runs_on_a_frozen_trunk(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     for side, label, number in np.ndindex(2, 2, 12):

@@ -99,7 +99,7 @@ def test_validation_comes_at_every_epoch_and_early_stopping_comes_back_to_the_be
 
 
 def test_the_accuracy_of_the_start_is_logged_and_chooses_nothing(tmp_path):
-    _, state, _, log = train(tmp_path, [0.9, 0.1, 0.3, 0.2], steps=10, validates_start=True)
+    _, state, _, log = train(tmp_path, [0.1, 0.3, 0.2], steps=10, validate_start=lambda: 0.9)
     assert [(step, entry["target_validation_accuracy"]) for step, entry in log.entries[:2]] == [(0, 0.9), (4, 0.1)]
     assert log.entries[0][1]["train_seconds"] == 0 < log.entries[1][1]["train_seconds"]
     assert (state.best_accuracy, state.best_step) == (0.3, 8)

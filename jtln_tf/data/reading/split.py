@@ -70,16 +70,17 @@ class Split:
 
     def batches(self, batch_size: int) -> Iterator[tuple[tf.Tensor, np.ndarray]]:
         """Yields (images [b, ...], labels [b]): every image once, its first view, in order."""
-        rows = [np.arange(len(self))[start : start + batch_size] for start in range(0, len(self), batch_size)]
+        starts = range(0, len(self), batch_size)
+        rows = [np.arange(start, min(start + batch_size, len(self))) for start in starts]
         return zip(self.read_all(rows), (self.labels[own] for own in rows), strict=True)
 
     def read_all(self, batches: Sequence[np.ndarray]) -> Iterator[tf.Tensor]:
         """Yields what `read` reads for batches of positions [b] that are known before."""
         if self.is_decoded:
-            # Building a dataset takes longer than reading many a split.
+            # Building a dataset takes longer than reading a small split.
             return (constant_on_cpu(np.asarray(self.images[rows])) for rows in batches)
         ends = np.cumsum([len(rows) for rows in batches])
-        bounds, rows = tf.constant([0, *ends], tf.int64), tf.constant(np.concatenate([[], *batches]), tf.int64)
+        bounds, rows = tf.constant([0, *ends], tf.int64), tf.constant(np.concatenate([np.empty(0, np.int64), *batches]))
         numbers = tf.data.Dataset.range(len(batches))
         # One stream for all, for the same reason.
         return iter(self.read(numbers.map(lambda number: rows[bounds[number] : bounds[number + 1]])).prefetch(1))

@@ -8,7 +8,7 @@ import numpy as np
 
 from jtln_tf.config import SIDES
 from jtln_tf.costs.matrix import CostMatrix
-from jtln_tf.features.start import SHRINKAGE, imprint_heads, start_neck
+from jtln_tf.features.start import SHRINKAGE, gather_class_sums, imprint_heads, start_neck
 from jtln_tf.methods.base import Setup
 from jtln_tf.methods.jtln.agreement import Agreement, find_agreement, find_support
 from jtln_tf.methods.jtln.costs import prior_costs
@@ -43,7 +43,9 @@ def follow_agreement(setup: Setup, costs: CostMatrix) -> CostMatrix:
     found = {"trust": round(trust, 3)}
     if setup.neck == "whitened":
         shrinkage = SHRINKAGE + agreement.strength * (_SHRINKAGE_IF_AGREED - SHRINKAGE)
-        start_neck(setup.trained, setup.class_sums, is_whitened=True, shrinkage=shrinkage)
+        # A resumed run whose costs were lost has not started its neck.
+        sums = setup.class_sums or gather_class_sums(setup.trained, setup.inputs)
+        start_neck(setup.trained, sums, is_whitened=True, shrinkage=shrinkage)
         imprint_heads(setup.trained, setup.inputs)
         found["neck_shrinkage"] = round(shrinkage, 3)
         costs = dataclasses.replace(prior_costs(setup), trust=trust)

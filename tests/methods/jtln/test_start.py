@@ -66,6 +66,11 @@ def test_where_classes_agree_the_neck_whitens_less_and_the_target_takes_over_the
     before = weights(other)
     Jtln(transport_gate="none").prepare(other)
     assert all((old == new).all() for old, new in zip(before, weights(other), strict=True))
+    # As on a resumed run whose costs were lost.
+    Jtln().prepare(dataclasses.replace(other, class_sums=None))
+    found = find_neck(other.trained).kernel.numpy()
+    start_neck(other.trained, other.class_sums, is_whitened=True, shrinkage=0.9)
+    np.testing.assert_allclose(found, find_neck(other.trained).kernel.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_costs_that_the_images_contradict_leave_the_start_as_it_is(caplog):
