@@ -133,7 +133,8 @@ def _write_tables(output, results, *, is_complete):
         # Over the steps, one label count says what there is to see.
         most = max(row["label_count"] or 0 for row in rows)
         shown = [row for row in rows if (row["label_count"] or 0) == most]
-        save_accuracy_plot(shown, [curves[row["folder"]] for row in shown], output / "accuracy.png")
+        drawn = [[(one.steps, one.accuracies) for one in curves[row["folder"]]] for row in shown]
+        save_accuracy_plot(shown, drawn, output / "accuracy.png")
     return rows
 
 

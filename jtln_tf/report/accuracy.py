@@ -2,13 +2,13 @@
 
 import os
 
-from jtln_tf.monitoring import AccuracyCurve
+from jtln_tf.report.curves import Curve
 
 
-def save_accuracy_plot(rows: list[dict], curves: list[list[AccuracyCurve]], path: str | os.PathLike) -> None:
+def save_accuracy_plot(rows: list[dict], curves: list[list[Curve]], path: str | os.PathLike) -> None:
     """Draws the test accuracy of each run of a comparison as a dot, and the validation accuracy over the steps.
 
-    `curves` has, for each row, that of each of its runs.
+    `curves` has, for each row, the steps and the validation accuracies of each of its runs.
     """
     # The object interface: pyplot would look for a screen.
     from matplotlib.figure import Figure
@@ -19,9 +19,9 @@ def save_accuracy_plot(rows: list[dict], curves: list[list[AccuracyCurve]], path
         values, color = [100 * accuracy for accuracy in row["target_accuracies"]], f"C{position}"
         dots.plot(values, [position] * len(values), "o", color=color, alpha=0.6)
         dots.plot([100 * row["target_accuracy"]], [position], "|", color=color, markersize=24)
-        for number, curve in enumerate(runs):
-            percent = [100 * accuracy for accuracy in curve.accuracies]
-            lines.plot(curve.steps, percent, color=color, alpha=0.7, label=None if number else row["title"])
+        for number, (steps, accuracies) in enumerate(runs):
+            percent = [100 * accuracy for accuracy in accuracies]
+            lines.plot(steps, percent, color=color, alpha=0.7, label=None if number else row["title"])
     dots.set_yticks(range(len(rows)), [row["title"] for row in rows])
     dots.invert_yaxis()
     dots.set(xlabel="target test accuracy, %  (dot: one seed, bar: mean)")

@@ -63,6 +63,7 @@ def test_a_run_that_shares_a_model_ends_as_one_alone(method, tmp_path):
         np.testing.assert_array_equal(shared[name], values, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_behind_a_shared_trunk_ends_as_one_alone(tmp_path):
     """What TensorFlow has prepared is kept then, so neither its seed nor Keras's counts of names are set anew."""
     trunk, workshop = save_norm_trunk(tmp_path / "norm.keras"), Workshop()
