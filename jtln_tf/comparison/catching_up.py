@@ -18,8 +18,12 @@ def find_catch_up(curves: Sequence[AccuracyCurve], goals: Sequence[AccuracyCurve
         `of_seconds`, the mean time of the other runs up to their last validation; None if there are no validation
         accuracies, or no run gets there.
     """
-    pairs = zip(curves, goals, strict=True)
-    pairs = [(curve, goal) for curve, goal in pairs if goal.steps and curve.steps and None not in curve.seconds]
+    # A release that wrote no seconds leaves None.
+    pairs = [
+        (curve, goal)
+        for curve, goal in zip(curves, goals, strict=True)
+        if curve.steps and goal.steps and None not in (*curve.seconds, *goal.seconds)
+    ]
     found = []
     for curve, goal in pairs:
         points = zip(curve.steps, curve.seconds, curve.accuracies, strict=True)

@@ -18,3 +18,5 @@ def test_the_first_step_that_reaches_the_last_accuracy_of_the_other_counts():
     found = find_catch_up(curves, goals)
     assert found == {"runs": 0.5, "steps": 20, "seconds": pytest.approx(3.5), "of_seconds": pytest.approx(6.0)}
     assert find_catch_up(curves[1:], goals[1:]) is None
+    untimed = AccuracyCurve((5, 10), (None, None), (0.1, 0.1))
+    assert find_catch_up([curves[0], untimed], [untimed, goals[0]]) is None
