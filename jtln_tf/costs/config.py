@@ -17,7 +17,7 @@ class CostConfig(Section):
     prefix: typing.ClassVar[str] = "cost_"
 
     matrix: CostSpec = option(
-        "class_means",
+        "auto",
         f"Path of a .npz or .csv cost matrix, or a metric: {', '.join(COST_METRICS)}; online finds it while training; "
         "0.7*mkmmd+0.3*text combines, shuffled:mkmmd is a control.",
         parse=parse_cost_spec,

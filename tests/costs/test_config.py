@@ -11,7 +11,7 @@ from jtln_tf.costs.matrix import CostMatrix
     [
         (
             {"matrix": "euclidean"},
-            "`cost_matrix` must be a .npz or .csv file or one of class_means, mkmmd, .*Received: 'euclidean'",
+            "`cost_matrix` must be a .npz or .csv file or one of auto, class_means, mkmmd, .*Received: 'euclidean'",
         ),
         ({"matrix": "text", "refresh_steps": 10}, "`cost_refresh_steps` needs .* Received: cost_matrix='text'"),
         ({"matrix": "online"}, "`cost_matrix`=online needs `cost_refresh_steps` above 0. Received: 0"),

@@ -32,7 +32,7 @@ def test_files_and_combinations(text, terms):
     ("text", "message"),
     [
         *(
-            (text, "one of class_means, mkmmd, .*online; .* Received: '")
+            (text, "one of auto, class_means, mkmmd, .*online; .* Received: '")
             for text in ("", "MKMMD", "shuffled:", "mkmmd*2", "mkmmd+")
         ),
         *((f"{w}*mkmmd+text", f"weights above 0, .* Received: '{w}' in ") for w in ("0", "nan", "inf", "", "1,5")),

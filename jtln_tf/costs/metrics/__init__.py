@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jtln_tf.costs.metrics.auto import compute_auto
 from jtln_tf.costs.metrics.class_means import compute_class_means
 from jtln_tf.costs.metrics.fisher_mkmmd import compute_fisher_mkmmd
 from jtln_tf.costs.metrics.mkmmd import compute_mkmmd
@@ -35,6 +36,7 @@ class Metric:
 
 
 METRICS = {
+    "auto": Metric(compute_auto, "network"),
     "class_means": Metric(compute_class_means, "network"),
     "mkmmd": Metric(compute_mkmmd, "network"),
     "wasserstein": Metric(compute_wasserstein, "network"),

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import scipy.special
 
+from jtln_tf.costs.numerics.support import centre_both
+
 # Of the costs' standard deviation: the sharpness of both choices. At 2 a clear partner takes nearly all.
 _SHARPNESS = 2.0
 _NUM_DRAWS = 100
@@ -48,32 +50,7 @@ def find_agreement(costs: np.ndarray) -> Agreement:
     return Agreement(shares, float(np.clip((excess / spread - 0.5) / 2.0, 0.0, 1.0)))
 
 
-def find_support(shares: np.ndarray, nearness: np.ndarray) -> float:
-    """Returns how far images confirm that classes belong together, in [0, 1].
-
-    The nearness of the pairs, weighted by their shares, is compared with what it is if the target classes change places
-    at random, whose mean and spread are known (Hoeffding, 1951). Up to two standard deviations above the mean, which
-    one matrix of twenty that has nothing to do with the images reaches by chance, it is 0; from three it is 1.
-
-    Args:
-        shares: How far source class i and target class j choose each other by the costs, [n, m].
-        nearness: How near their images are, [n, m].
-
-    Reference:
-        Hoeffding, 1951, A combinatorial central limit theorem, Annals of Mathematical Statistics 22.
-    """
-    swapped = shares.T @ _centre(nearness)
-    count = len(swapped)
-    excess = np.trace(swapped) - swapped.sum() / count
-    spread = np.sqrt(np.sum(_centre(swapped) ** 2) / max(count - 1, 1))
-    return float(np.clip(excess / max(spread, 1e-12) - 2.0, 0.0, 1.0))
-
-
-def _centre(values):
-    return values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
-
-
 def _shares(costs):
-    nearness = _centre(-np.asarray(costs, np.float64))
+    nearness = centre_both(-np.asarray(costs, np.float64))
     nearness *= _SHARPNESS / max(nearness.std(), 1e-12)
     return scipy.special.softmax(nearness, axis=1) * scipy.special.softmax(nearness, axis=0)

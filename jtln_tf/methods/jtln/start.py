@@ -8,9 +8,10 @@ import numpy as np
 
 from jtln_tf.config import SIDES
 from jtln_tf.costs.matrix import CostMatrix
+from jtln_tf.costs.numerics.support import find_support
 from jtln_tf.features.start import SHRINKAGE, gather_class_sums, imprint_heads, start_neck
 from jtln_tf.methods.base import Setup
-from jtln_tf.methods.jtln.agreement import Agreement, find_agreement, find_support
+from jtln_tf.methods.jtln.agreement import Agreement, find_agreement
 from jtln_tf.methods.jtln.costs import prior_costs
 
 _LOG = logging.getLogger("jtln_tf")

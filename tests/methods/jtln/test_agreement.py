@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from jtln_tf.methods.jtln.agreement import find_agreement, find_support
+from jtln_tf.costs.numerics.support import find_support
+from jtln_tf.methods.jtln.agreement import find_agreement
 
 RNG = np.random.default_rng(3)
 
