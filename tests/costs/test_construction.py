@@ -280,7 +280,7 @@ def test_online_costs_of_class_means(source, target):
     ("metric", "options", "message"),
     [
         ("text", {"text": "no.vec"}, "`cost_text` must name an existing file or folder. Received: 'no.vec'"),
-        ("online", {"refresh_steps": 1}, "`metric` must be a file or one of auto, class_means, mkmmd, .* Received: 'online'"),
+        ("online", {"refresh_steps": 1}, "`metric` must be a file or one of auto, class_means, .* Received: 'online'"),
         (CostConfig(), {"scale": "std"}, "`options` must be empty with a `CostConfig`. Received: scale"),
         ("text", {"augmentation": {"sources": "crop"}}, "`augmentation` must have the keys source and .*'sources'"),
     ],
