@@ -2,8 +2,8 @@
 
     python -m benchmarks.summary --runs=docs/results_frozen.csv
 
-reads `table.csv` of a comparison and prints the accuracies by method and line, the differences by line and by pair, and
-the means over all lines, as in docs/results.md.
+reads `table.csv` of a comparison and prints the accuracies by method and line, the differences by line and by pair, the
+means over all lines, and which score foretells the gain, as in docs/results.md.
 """
 
 import csv
@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 
 from absl import flags
+from scipy import stats
 
 from jtln_tf.comparison.differences import describe_differences
 from jtln_tf.report.comparison_page import format_gap
@@ -21,6 +22,8 @@ flags.DEFINE_string("runs", "docs/results_frozen.csv", "The file table.csv of a 
 _OURS = "jtln"
 # Those that were run are compared with.
 _YARDSTICKS = ("linear_probe", "linear_probe?neck=identity", "consecutive?neck=none", "consecutive")
+_RELATED = ("linear_probe", "joint")
+_SCORES = ("agreement", "leep", "logme", "h_score")
 _FIGURES = ("target_accuracy", "target_top5_accuracy", "target_loss", "target_calibration_error", "train_seconds")
 
 Lines = dict[tuple[str, str], dict[str, list[dict]]]
@@ -81,6 +84,17 @@ def format_methods(lines: Lines) -> str:
     return "\n".join(text)
 
 
+def format_relations(lines: Lines) -> str:
+    """Formats Spearman's correlation of each score before training with how far JTLN is above others, as Markdown."""
+    text = [f"| score | {' | '.join(f'with minus {name}' for name in _RELATED)} |", "|---" * (len(_RELATED) + 1) + "|"]
+    for score in _SCORES:
+        values = [statistics.mean(float(run[score]) for run in line[_OURS]) for line in lines.values()]
+        gains = [[statistics.mean(list_gaps([line], name)) for line in lines.values()] for name in _RELATED]
+        found = [stats.spearmanr(values, own).statistic for own in gains]
+        text.append(f"| {score} | {' | '.join(f'{one:+.2f}' for one in found)} |")
+    return "\n".join(text)
+
+
 def _mean(lines, method, name):
     # Few classes have no five best.
     values = [[float(run[name]) for run in line[method] if run[name]] for line in lines.values()]
@@ -90,7 +104,11 @@ def _mean(lines, method, name):
 def main():
     """Prints the tables."""
     lines = read_lines(flags.FLAGS.runs)
-    print(format_accuracies(lines), format_lines(lines), format_methods(lines), sep="\n\n")
+    tables = [format_accuracies(lines), format_lines(lines), format_methods(lines)]
+    # Older tables lack the scores.
+    if all(run.get(name) for line in lines.values() for run in line[_OURS] for name in _SCORES):
+        tables.append(format_relations(lines))
+    print(*tables, sep="\n\n")
 
 
 if __name__ == "__main__":

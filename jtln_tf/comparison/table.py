@@ -13,6 +13,8 @@ from jtln_tf.monitoring import AccuracyCurve
 _GOAL = Consecutive.name
 # Figures of `result.json` whose means stand in a row.
 _MEANS = ("target_macro_accuracy", "target_loss", "target_top5_accuracy", "target_calibration_error")
+# What is known before training of how the source serves the target.
+_SCORES = ("leep", "logme", "h_score", "agreement")
 
 
 def summarize(variant: Variant, results: list[dict]) -> dict:
@@ -42,10 +44,13 @@ def summarize(variant: Variant, results: list[dict]) -> dict:
 
 def _mean_scores(results):
     """Returns the means of what the runs say of how the source serves the target, if they do."""
-    scores = [result.get("transferability", {}) for result in results]
-    found = {name: statistics.mean(score[name] for score in scores) for name in scores[0] if all(scores)}
-    agreement = _mean_of(results, "transport_agreement")
-    return {"transferability": found | ({} if agreement is None else {"agreement": agreement})}
+    scores = [_join_scores(result) for result in results]
+    found = {name: _mean_of(scores, name) for name in _SCORES}
+    return {"transferability": {name: mean for name, mean in found.items() if mean is not None}}
+
+
+def _join_scores(result):
+    return {**result.get("transferability", {}), "agreement": result.get("transport_agreement")}
 
 
 def _mean_of(results, name):
@@ -145,8 +150,10 @@ def format_csv(results: dict[Variant, list[dict]]) -> str:
     figures = ("target_accuracy", *_MEANS, "source_accuracy", "validation_accuracy", "steps", "train_seconds")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("method", "changes", "cost_matrix", "label_count", "seed", *figures))
+    writer.writerow(("method", "changes", "cost_matrix", "label_count", "seed", *figures, *_SCORES))
     for variant, own in results.items():
         line = (variant.config.method.name, variant.changes, variant.cost_matrix, variant.label_count)
-        writer.writerows([*line, result["seed"], *(result.get(name) for name in figures)] for result in own)
+        for result in own:
+            scores = _join_scores(result)
+            writer.writerow([*line, result["seed"], *map(result.get, figures), *map(scores.get, _SCORES)])
     return text.getvalue()

@@ -40,6 +40,9 @@ def trained(monkeypatch, tmp_path):
         accuracy = 0.5 + 0.1 * config.training.seed + 0.1 * max(0, config.data.labels_per_class - 1)
         accuracy += 0.01 * (config.method.name == "joint" and config.data.labels_per_class > 0)
         result = {"target_accuracy": accuracy, "target_macro_accuracy": 0.4, "train_seconds": 9.6, "versions": {}}
+        if config.method.name == "jtln":
+            result["transferability"] = {"leep": -accuracy, "logme": 0.5, "h_score": 2.0}
+            result["transport_agreement"] = 0.25
         with run.begin({}, 0):
             line = {"step": 1, "target_validation_accuracy": accuracy, "train_seconds": 9.6}
             run.metrics.write_text(json.dumps(line) + "\n")
@@ -119,6 +122,9 @@ def test_several_pairs_have_tables_of_their_own_and_one_of_all(trained, tmp_path
     assert "- JTLN minus joint without OT: +0.0 (+0.0 to +0.0)" in lines
     table = list(csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines()))
     assert len(table) == 16 and table[0]["pair"] == "b" and table[-1]["method"] == "consecutive"
+    scores = [[line[name] for name in ("leep", "logme", "h_score", "agreement")] for line in table]
+    assert scores[0] == [""] * 4 and scores[5] == ["-0.6", "0.5", "2.0", "0.25"]
+    assert rows["b"][2]["transferability"] == {"leep": -0.55, "logme": 0.5, "h_score": 2.0, "agreement": 0.25}
     page = PageReader((tmp_path / "out" / "report.html").read_text("utf-8"))
     assert page.links == ["b/report.html", "a/report.html"] and set(page.pictures) == {"accuracy over seconds"}
     del trained[:]
