@@ -17,7 +17,7 @@ from jtln_tf.comparison.differences import describe_differences
 from jtln_tf.report.comparison_page import format_gap
 from jtln_tf.tools.program import run_program
 
-flags.DEFINE_string("runs", "docs/results_frozen.csv", "The file table.csv of a comparison of several pairs.")
+flags.DEFINE_string("runs", "docs/results_frozen.csv", "The file table.csv of a comparison.")
 
 _OURS = "jtln"
 # Those that were run are compared with.
@@ -35,7 +35,7 @@ def read_lines(path: str) -> Lines:
     with open(path, encoding="utf-8", newline="") as file:
         for run in csv.DictReader(file):
             method = "?".join(filter(None, (run["method"], run["changes"])))
-            lines.setdefault((run["pair"], run["label_count"]), {}).setdefault(method, []).append(run)
+            lines.setdefault((run.get("pair", ""), run["label_count"]), {}).setdefault(method, []).append(run)
     return lines
 
 
