@@ -84,11 +84,17 @@ def format_methods(lines: Lines) -> str:
     return "\n".join(text)
 
 
+def find_score(line: dict[str, list[dict]], name: str) -> float | None:
+    """Returns a score before training, as the mean over the runs of the method that tells it; None if none does."""
+    told = [[float(run[name]) for run in runs if run.get(name)] for runs in line.values()]
+    return next((statistics.mean(scores) for scores in told if scores), None)
+
+
 def format_relations(lines: Lines) -> str:
     """Formats Spearman's correlation of each score before training with how far JTLN is above others, as Markdown."""
     text = [f"| score | {' | '.join(f'with minus {name}' for name in _RELATED)} |", "|---" * (len(_RELATED) + 1) + "|"]
     for score in _SCORES:
-        values = [statistics.mean(float(run[score]) for run in line[_OURS]) for line in lines.values()]
+        values = [find_score(line, score) for line in lines.values()]
         gains = [[statistics.mean(list_gaps([line], name)) for line in lines.values()] for name in _RELATED]
         found = [stats.spearmanr(values, own).statistic for own in gains]
         text.append(f"| {score} | {' | '.join(f'{one:+.2f}' for one in found)} |")
@@ -106,7 +112,7 @@ def main():
     lines = read_lines(flags.FLAGS.runs)
     tables = [format_accuracies(lines), format_lines(lines), format_methods(lines)]
     # Older tables lack the scores.
-    if all(run.get(name) for line in lines.values() for run in line[_OURS] for name in _SCORES):
+    if all(find_score(line, name) is not None for line in lines.values() for name in _SCORES):
         tables.append(format_relations(lines))
     print(*tables, sep="\n\n")
 

@@ -1,7 +1,15 @@
 import pathlib
 import re
 
-from benchmarks.summary import format_accuracies, format_lines, format_methods, format_relations, list_gaps, read_lines
+from benchmarks.summary import (
+    find_score,
+    format_accuracies,
+    format_lines,
+    format_methods,
+    format_relations,
+    list_gaps,
+    read_lines,
+)
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -39,11 +47,16 @@ def test_accuracies_are_means_over_seeds_and_then_over_lines():
 
 def test_scores_are_ranked_beside_the_gains():
     def line(gain, score):
-        runs = {name: [{"target_accuracy": "0.5"}] * 2 for name in ("linear_probe", "joint")}
-        scores = {"agreement": score, "leep": -score, "logme": score**2, "h_score": abs(score - 2)}
-        return runs | {"jtln": [{"target_accuracy": str(0.5 + gain), **scores}] * 2}
+        scores = {"agreement": "", "leep": str(-score), "logme": str(score**2), "h_score": str(abs(score - 2))}
+        return {
+            "linear_probe": [{"target_accuracy": "0.5"}] * 2,
+            "nearest_mean": [{"target_accuracy": "0.5", **scores}] * 2,
+            "joint": [{"target_accuracy": "0.5"}] * 2,
+            "jtln": [{"target_accuracy": str(0.5 + gain), "agreement": str(score + one)} for one in (0, 1)],
+        }
 
     lines = {(name, "1"): line(gain, score) for name, gain, score in (("a", 0.1, 1), ("b", 0.2, 3), ("c", 0.3, 4))}
+    assert find_score(lines["b", "1"], "agreement") == 3.5 and find_score(lines["b", "1"], "none") is None
     rows = format_relations(lines).splitlines()[2:]
     expected = ["| agreement | +1.00 | +1.00 |", "| leep | -1.00 | -1.00 |", "| logme | +1.00 | +1.00 |"]
     assert rows == [*expected, "| h_score | +0.87 | +0.87 |"]
