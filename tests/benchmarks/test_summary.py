@@ -22,6 +22,8 @@ def test_published_differences_are_those_of_the_published_runs():
     assert len(rows) == 34 and not [row for row in rows if row.removesuffix(" |") not in published]
     gains = re.findall(r"[+-]\d.*\)", format_methods(lines))
     assert len(gains) == 13 and all(f"| {gain} |\n" in page for gain in gains)
+    relations = format_relations(lines).splitlines()[2:]
+    assert len(relations) == 4 and all(f"\n{relation}\n" in page for relation in relations)
 
 
 def test_gaps_are_paired_by_seed_and_averaged_over_lines():
