@@ -24,6 +24,8 @@ _OURS = "jtln"
 _YARDSTICKS = ("linear_probe", "linear_probe?neck=identity", "consecutive?neck=none", "consecutive")
 _RELATED = ("linear_probe", "joint")
 _SCORES = ("agreement", "leep", "logme", "h_score")
+# A rank correlation of fewer lines says nothing.
+_LEAST_RELATED = 4
 _FIGURES = ("target_accuracy", "target_top5_accuracy", "target_loss", "target_calibration_error", "train_seconds")
 
 Lines = dict[tuple[str, str], dict[str, list[dict]]]
@@ -47,20 +49,23 @@ def list_gaps(lines: Sequence[dict[str, list[dict]]], method: str) -> list[float
 
 
 def format_accuracies(lines: Lines) -> str:
-    """Formats the mean accuracy of each method in each line, in %, as Markdown: a row a method, then its mean."""
+    """Formats the mean accuracy of each method in each line, in %, as Markdown: a row a method, then its mean.
+
+    A line that a method was not run in stays empty, and so does the mean.
+    """
     heads = [f"{pair}, {count}" for pair, count in lines]
     text = [f"| method | {' | '.join(heads)} | mean |", "|---" * (len(heads) + 2) + "|"]
-    for method in next(iter(lines.values())):
-        means = [
-            100 * statistics.mean(float(run["target_accuracy"]) for run in line[method]) for line in lines.values()
-        ]
-        text.append(f"| {method} | {' | '.join(f'{mean:.1f}' for mean in [*means, statistics.mean(means)])} |")
+    for method in dict.fromkeys(method for line in lines.values() for method in line):
+        runs = [[100 * float(run["target_accuracy"]) for run in line.get(method, ())] for line in lines.values()]
+        means = [statistics.mean(own) if own else None for own in runs]
+        means.append(None if None in means else statistics.mean(means))
+        text.append(f"| {method} | {' | '.join('' if mean is None else f'{mean:.1f}' for mean in means)} |")
     return "\n".join(text)
 
 
 def format_lines(lines: Lines) -> str:
     """Formats the differences of each line, then those of each pair, as Markdown."""
-    yardsticks = [name for name in _YARDSTICKS if name in next(iter(lines.values()))]
+    yardsticks = [name for name in _YARDSTICKS if name in _list_common(lines)]
     heads = ["pair", "labels a class", *(f"minus {name}" for name in yardsticks)]
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     pairs = dict.fromkeys(pair for pair, _ in lines)
@@ -73,9 +78,9 @@ def format_lines(lines: Lines) -> str:
 
 
 def format_methods(lines: Lines) -> str:
-    """Formats the means of each method over all lines, and how far JTLN is above it, as Markdown."""
+    """Formats the means of each method that all lines have, and how far JTLN is above it, as Markdown."""
     text = [f"| method | {' | '.join(_FIGURES)} | {_OURS} minus it |", "|---" * (len(_FIGURES) + 2) + "|"]
-    for method in next(iter(lines.values())):
+    for method in _list_common(lines):
         means = [_mean(lines, method, name) for name in _FIGURES]
         # Here a line counts as one, whatever its seeds.
         gaps = [statistics.mean(list_gaps([line], method)) for line in lines.values()]
@@ -85,20 +90,33 @@ def format_methods(lines: Lines) -> str:
 
 
 def find_score(line: dict[str, list[dict]], name: str) -> float | None:
-    """Returns a score before training, as the mean over the runs of the method that tells it; None if none does."""
-    told = [[float(run[name]) for run in runs if run.get(name)] for runs in line.values()]
+    """Returns a score before training, as the mean over the runs of JTLN, or else of a method that tells it."""
+    told = [[float(run[name]) for run in runs if run.get(name)] for runs in (line[_OURS], *line.values())]
     return next((statistics.mean(scores) for scores in told if scores), None)
 
 
 def format_relations(lines: Lines) -> str:
-    """Formats Spearman's correlation of each score before training with how far JTLN is above others, as Markdown."""
-    text = [f"| score | {' | '.join(f'with minus {name}' for name in _RELATED)} |", "|---" * (len(_RELATED) + 1) + "|"]
-    for score in _SCORES:
-        values = [find_score(line, score) for line in lines.values()]
-        gains = [[statistics.mean(list_gaps([line], name)) for line in lines.values()] for name in _RELATED]
+    """Formats Spearman's correlation of each score before training with how far JTLN is above others, as Markdown.
+
+    Scores and methods that a line lacks are left out. The text is empty if none is left, or for fewer than four lines.
+    """
+    related = [name for name in _RELATED if name in _list_common(lines)]
+    scores = {name: [find_score(line, name) for line in lines.values()] for name in _SCORES}
+    scores = {name: values for name, values in scores.items() if None not in values}
+    if len(lines) < _LEAST_RELATED or not related or not scores:
+        return ""
+    text = [f"| score | {' | '.join(f'with minus {name}' for name in related)} |", "|---" * (len(related) + 1) + "|"]
+    for score, values in scores.items():
+        gains = [[statistics.mean(list_gaps([line], name)) for line in lines.values()] for name in related]
         found = [stats.spearmanr(values, own).statistic for own in gains]
         text.append(f"| {score} | {' | '.join(f'{one:+.2f}' for one in found)} |")
     return "\n".join(text)
+
+
+def _list_common(lines):
+    """Returns the methods that all lines have, in the order of the first."""
+    first, *others = lines.values()
+    return [method for method in first if all(method in line for line in others)]
 
 
 def _mean(lines, method, name):
@@ -110,11 +128,8 @@ def _mean(lines, method, name):
 def main():
     """Prints the tables."""
     lines = read_lines(flags.FLAGS.runs)
-    tables = [format_accuracies(lines), format_lines(lines), format_methods(lines)]
-    # Older tables lack the scores.
-    if all(find_score(line, name) is not None for line in lines.values() for name in _SCORES):
-        tables.append(format_relations(lines))
-    print(*tables, sep="\n\n")
+    tables = (format_accuracies(lines), format_lines(lines), format_methods(lines), format_relations(lines))
+    print(*filter(None, tables), sep="\n\n")
 
 
 if __name__ == "__main__":
