@@ -11,15 +11,16 @@ _NAMES = 0.5
 
 
 def compute_auto(evidence) -> tuple[np.ndarray, dict]:
-    """Mixes the costs by `class_means` with those by equal names, in units of their largest centred values.
+    """Mixes the costs by `class_means` with those by equal names, both centred and divided by their range.
 
-    Names count as far as classes of one name are nearer to each other than if the names changed places at random.
+    Names count as far as classes of one name are nearer to each other than if the names changed places at random. If
+    they count nothing, the costs are those by `class_means`.
     """
     by_images, parameters = compute_class_means(evidence)
     by_names, _ = compute_uniform(evidence)
-    if by_names.min() > 0:
-        return by_images, parameters | {"names": 0.0}
     weight = _NAMES * find_support(1.0 - by_names, -by_images)
+    if not weight:
+        return by_images, parameters | {"names": 0.0}
     mixed = (1 - weight) * _to_unit(by_images) + weight * _to_unit(by_names)
     return mixed, parameters | {"names": weight}
 

@@ -39,8 +39,8 @@ def find_agreement(costs: np.ndarray) -> Agreement:
 
     Each class spreads its choice over the classes of the other side by a softmax of the centred costs; the share of a
     pair is the product of both choices. Their mean over the target classes is compared with that of random costs: up to
-    half a standard deviation above its mean the strength is 0, from two and a half it is 1. With two classes on each
-    side it is always 0, since any two costs match them.
+    half a standard deviation above its mean the strength is 0, from two and a half it is 1. With two classes on one
+    side and fewer than about nine on the other it is 0, since any costs match them.
     """
     shares = _shares(costs)
     generator = np.random.default_rng(0)

@@ -12,8 +12,8 @@ NAMES = tuple("abcdefgh")
 def make_evidence(source_names, target_names):
     """Classes whose images lie around a direction of their own; those of one place belong together."""
     generator, directions = np.random.default_rng(0), 5 * np.eye(len(NAMES))
-    labels = np.repeat(np.arange(len(NAMES)), 6)
-    sides = [(directions[labels] + generator.normal(size=(len(labels), len(NAMES))), labels) for _ in range(2)]
+    all_labels = [np.repeat(np.arange(len(names)), 6) for names in (source_names, target_names)]
+    sides = [(directions[own] + generator.normal(size=(len(own), len(NAMES))), own) for own in all_labels]
     domains = {
         side: types.SimpleNamespace(class_names=names)
         for side, names in (("source", source_names), ("target", target_names))
@@ -41,4 +41,16 @@ def test_without_names_that_images_confirm_they_count_nothing(target_names):
     evidence = make_evidence(NAMES, target_names)
     values, parameters = compute_auto(evidence)
     assert parameters == {"names": 0.0}
-    np.testing.assert_allclose(to_unit(values), to_unit(compute_class_means(evidence)[0]), rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(values, compute_class_means(evidence)[0])
+
+
+def test_names_that_images_half_confirm_count_half():
+    # Of three target classes among four, no order is three standard deviations above chance.
+    evidence = make_evidence(NAMES[:4], NAMES[:3])
+    by_images, _ = compute_class_means(evidence)
+    by_names = np.array([[float(one != other) for other in NAMES[:3]] for one in NAMES[:4]])
+    values, parameters = compute_auto(evidence)
+    weight = parameters["names"]
+    assert 0.5 * 0.3 < weight < 0.5 * 0.6
+    expected = (1 - weight) * to_unit(by_images) + weight * to_unit(by_names)
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-9)
