@@ -46,7 +46,8 @@ def start_neck(
     total = sums["source"].covariance()
     kernel = fit_map(_pool_within(sums.values()), shrinkage) if is_whitened else np.eye(len(total))
     # Of the length of features, so that a step of the optimizer changes every map by as much.
-    length = np.sqrt(np.sum(kernel * (total @ kernel)))
+    # The map is triangular; transposed, arrays have the order that BLAS takes without a copy.
+    length = np.sqrt(np.vdot(scipy.linalg.blas.dtrmm(1.0, kernel.T, total.T, lower=1).T, kernel))
     means = (one.class_means().mean(axis=0) for one in sums.values())
     find_neck(network).set_start(*means, kernel / max(length, 1e-12))
 
@@ -79,9 +80,11 @@ def fit_map(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
     mean_variance = np.trace(covariance) / width
     if mean_variance <= 0:
         return np.eye(width)
-    shrunk = (1 - shrinkage) * covariance + shrinkage * mean_variance * np.eye(width)
+    shrunk = (1 - shrinkage) * covariance
+    shrunk.flat[:: width + 1] += shrinkage * mean_variance
     # Any root will do, because the heads look at angles alone; this one takes a tenth of the time of eigenvectors.
-    return scipy.linalg.solve_triangular(np.linalg.cholesky(shrunk), np.eye(width), lower=True).T
+    root = scipy.linalg.cholesky(shrunk.T, lower=True, overwrite_a=True, check_finite=False)
+    return scipy.linalg.lapack.dtrtri(root, lower=1, overwrite_c=1)[0].T
 
 
 def _pool_within(domains):
@@ -110,8 +113,10 @@ class ClassSums:
             # Products of features far from zero would lose the digits of their differences.
             self._origin = features.mean(axis=0)
         features -= self._origin
-        np.add.at(self._counts, labels, 1)
-        np.add.at(self._sums, labels, features)
+        # A product takes a tenth of the time of `np.add.at`.
+        members = np.eye(len(self._counts))[labels]
+        self._counts += members.sum(axis=0)
+        self._sums += members.T @ features
         if self._products is not None:
             self._products += features.T @ features
 

@@ -1,6 +1,7 @@
 """How well two sets of classes agree, by their costs alone: how far the transport can be trusted, class by class."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import scipy.special
@@ -43,11 +44,18 @@ def find_agreement(costs: np.ndarray) -> Agreement:
     side and fewer than about nine on the other it is 0, since any costs match them.
     """
     shares = _shares(costs)
+    by_chance, spread = _agreement_by_chance(*costs.shape)
+    excess = shares.sum(axis=0).mean() - by_chance
+    return Agreement(shares, float(np.clip((excess / max(spread, 1e-6) - 0.5) / 2.0, 0.0, 1.0)))
+
+
+@functools.lru_cache(maxsize=16)
+def _agreement_by_chance(num_sources, num_targets):
+    """Returns mean and standard deviation of the mean share of random costs."""
     generator = np.random.default_rng(0)
-    by_chance = [_shares(generator.normal(size=costs.shape)).sum(axis=0).mean() for _ in range(_NUM_DRAWS)]
-    excess = shares.sum(axis=0).mean() - np.mean(by_chance)
-    spread = max(np.std(by_chance), 1e-6)
-    return Agreement(shares, float(np.clip((excess / spread - 0.5) / 2.0, 0.0, 1.0)))
+    draws = [_shares(generator.normal(size=(num_sources, num_targets))) for _ in range(_NUM_DRAWS)]
+    means = [shares.sum(axis=0).mean() for shares in draws]
+    return np.mean(means), np.std(means)
 
 
 def _shares(costs):
