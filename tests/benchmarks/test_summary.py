@@ -29,7 +29,7 @@ def test_published_differences_are_those_of_the_published_runs():
     assert len(relations) == 4 and all(f"\n{relation}\n" in page for relation in relations)
 
 
-@pytest.mark.parametrize("name", ["frozen", "digits", "choices", "full"])
+@pytest.mark.parametrize("name", ["frozen", "digits", "omniglot", "choices", "full"])
 def test_published_accuracies_are_those_of_the_published_runs(name):
     page = re.sub(r"\*\*| ± [\d.]+", "", (DOCS / "results.md").read_text())
     rows = format_accuracies(read_lines(str(DOCS / f"results_{name}.csv"))).splitlines()[2:]
