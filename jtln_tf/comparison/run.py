@@ -74,7 +74,7 @@ def run_comparison(
             "`strategy` of a comparison must be one_device or mirrored. Received: several workers. Hint: train single "
             "runs with them."
         )
-    check_runs(variants, seeds, output, overwrite=overwrite)
+    kept = check_runs(variants, seeds, output, overwrite=overwrite)
     cells = [Cell(variant, seed) for variant in variants for seed in seeds]
     make_runner = functools.partial(_make_runner, output, overwrite, None if keep_weights else seeds[-1], devices)
     results, rows = {variant: {} for variant in variants}, []
@@ -82,20 +82,29 @@ def run_comparison(
         for cell, result in run_cells(cells, make_runner, jobs or choose_jobs(len(cells))):
             own = results[cell.variant]
             own[cell.seed] = result
-            progress.tell(cell, result, pair)
+            progress.tell(cell, result, pair, is_kept=run_folder(output, cell.variant, cell.seed) in kept)
             known = {variant: [own[seed] for seed in seeds if seed in own] for variant, own in results.items() if own}
             rows = _write_tables(output, known, is_complete=len(own) == len(seeds))
     try_to_report(write_comparison_report, output)
     return rows
 
 
-def check_runs(variants: list[Variant], seeds: Sequence[int], output: pathlib.Path, *, overwrite: bool) -> None:
-    """Raises what `run_comparison` raises before its first run: a refusal after an hour would be late."""
+def check_runs(
+    variants: list[Variant], seeds: Sequence[int], output: pathlib.Path, *, overwrite: bool
+) -> set[pathlib.Path]:
+    """Raises what `run_comparison` raises before its first run: a refusal after an hour would be late.
+
+    Returns the folders of the runs that are finished.
+    """
     check_is_ours(output, _KIND, _OWN_FILES)
+    finished = set()
     for variant in variants:
         check_variant(variant, len(seeds))
         for seed in seeds:
-            Run(run_folder(output, variant, seed), variant.configure(seed)).claim(resume=True, overwrite=overwrite)
+            run = Run(run_folder(output, variant, seed), variant.configure(seed))
+            run.claim(resume=True, overwrite=overwrite)
+            finished |= {run.folder} if run.is_finished else set()
+    return finished
 
 
 def _make_runner(output, overwrite, kept_seed, devices):

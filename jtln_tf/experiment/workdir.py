@@ -179,6 +179,11 @@ class Run:
         """Whether this run takes more steps than it was begun with."""
         return self._is_resumed and self.config.training.steps > self.begun.training.steps
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run that is continued has a result; nothing says yet that it can be read."""
+        return self._is_resumed and os.path.lexists(self.folder / _RESULT_FILE)
+
     @contextlib.contextmanager
     def begin(self, class_names: dict[str, tuple[str, ...]], needed_bytes: int) -> Iterator[None]:
         """Makes the folder, writes what `resume` needs, and keeps other processes out until the end.

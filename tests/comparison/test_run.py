@@ -62,6 +62,8 @@ def test_a_comparison_goes_on_where_it_was_stopped(trained, tmp_path):
     assert (tmp_path / "out" / "table.md").read_text().splitlines()[2] == line
     assert (tmp_path / "out" / "accuracy.png").exists()
     (tmp_path / "out" / "l2_sp" / "seed0" / "result.json").unlink()
+    kept = comparison.check_runs(variants(), range(2), tmp_path / "out", overwrite=False)
+    assert kept == {tmp_path / "out" / one for one in ("joint/seed0", "joint/seed1", "l2_sp/seed1")}
     del trained[:]
     assert comparison.run_comparison(variants(), range(2), tmp_path / "out") == rows and trained == ["l2_sp/seed0"]
 
