@@ -76,14 +76,15 @@ def search_settings(
     A present value outside of its range is brought to the nearer end. Each trial draws all settings at once, by the
     Tree-structured Parzen Estimator of Optuna on logarithmic scales (Bergstra et al., 2011, Algorithms for
     hyper-parameter optimization). A search that was stopped can be called again: it makes the same trials, and keeps
-    the finished runs. A run that diverges counts as an accuracy of 0.
+    the finished runs. A run that diverges counts as an accuracy of 0. A trial with an accuracy of 1 is the last: none
+    can be better, and of equals the first is taken.
 
     Args:
         config: Configuration that the settings are for.
         trial_configs: Configurations of the runs of each trial.
         output: Folder of the search; the runs are in `trialN/seedM/` of it.
         ranges: Lowest and highest value of each option.
-        num_trials: Number of trials.
+        num_trials: Number of trials at most.
         overwrite: Replace runs of another configuration.
 
     Returns:
@@ -110,6 +111,8 @@ def search_settings(
         files.mark_folder(output, _KIND)
         _write(output, config, trials)
         _LOG.info("Trial %d of %d: %s", number + 1, num_trials, _describe(trials[-1]))
+        if trials[-1].accuracy == 1:
+            break
     return trials
 
 

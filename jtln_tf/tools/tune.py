@@ -20,7 +20,9 @@ from jtln_tf.tools.program import default_folder, load_tensorflow, run_program
 
 define_config_flags()
 flags.DEFINE_list("methods", [DEFAULT_METHOD.name], f"Methods to tune, of {', '.join(METHODS)}.")
-flags.DEFINE_integer("trials", 20, "Trials of each method.", lower_bound=1, upper_bound=10_000)
+flags.DEFINE_integer(
+    "trials", 20, "Most trials of each method; one with 100 % is the last.", lower_bound=1, upper_bound=10_000
+)
 flags.DEFINE_integer(
     "seeds", 3, "Runs of each trial: seeds 0 to N-1, counted from --seed.", lower_bound=1, upper_bound=100
 )

@@ -87,6 +87,15 @@ def test_a_search_begins_with_the_present_settings_and_comes_nearer_to_the_best(
     assert again == trials
 
 
+def test_a_trial_with_every_image_right_is_the_last(trained, tmp_path):
+    config = configure(head_learning_rate=3e-3)
+    trials = search.search_settings(
+        config, [config], tmp_path, ranges=search.find_ranges(config, ("head_learning_rate",)), num_trials=5
+    )
+    assert len(trials) == len(trained) == 1 and search.find_best(trials).accuracy == 1
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 2
+
+
 def test_settings_that_diverge_lose_and_do_not_end_the_search(trained, monkeypatch, tmp_path, caplog):
     config, train = configure(head_learning_rate=2e-4), search.run_experiment
 
