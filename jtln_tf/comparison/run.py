@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import gc
 import os
 import pathlib
 from collections.abc import Sequence
@@ -110,10 +109,6 @@ def check_runs(
 def _make_runner(output, overwrite, kept_seed, devices):
     """Returns what runs one cell after the other; `kept_seed` is the seed whose weights are kept, or None for all."""
     options = {"resume": True, "overwrite": overwrite, "export": False, "devices": devices}
-    if not gc.get_freeze_count():
-        # Each run looks for what the one before has left. What was imported stays: it need not be looked through.
-        gc.collect()
-        gc.freeze()
     workshop = Workshop(replicas=open_replicas(devices))
 
     def run(cell):

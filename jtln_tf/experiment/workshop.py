@@ -45,6 +45,10 @@ class Workshop:
     def __init__(self, *, keeps_models: bool = True, replicas: Replicas | None = None):
         """Makes an empty workshop; one for a single run need not keep the model that it is trained on."""
         self._trunks, self._bench, self._keeps_models, self._num_models = {}, None, keeps_models, 0
+        if keeps_models and not gc.get_freeze_count():
+            # Each run looks for what the one before has left. What was imported stays: it need not be looked through.
+            gc.collect()
+            gc.freeze()
         self.replicas = replicas or open_replicas(DeviceConfig(strategy="one_device"))
 
     def begin(self, config: ExperimentConfig) -> None:
