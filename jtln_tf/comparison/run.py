@@ -102,7 +102,8 @@ def check_runs(
         for seed in seeds:
             run = Run(run_folder(output, variant, seed), variant.configure(seed))
             run.claim(resume=True, overwrite=overwrite)
-            finished |= {run.folder} if run.is_finished else set()
+            if run.is_finished:
+                finished.add(run.folder)
     return finished
 
 

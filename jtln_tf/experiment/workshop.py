@@ -43,7 +43,10 @@ class Workshop:
     """
 
     def __init__(self, *, keeps_models: bool = True, replicas: Replicas | None = None):
-        """Makes an empty workshop; one for a single run need not keep the model that it is trained on."""
+        """Makes an empty workshop; one for a single run need not keep the model that it is trained on.
+
+        One that keeps models lets Python's garbage collector pass over all that the process holds by then.
+        """
         self._trunks, self._bench, self._keeps_models, self._num_models = {}, None, keeps_models, 0
         if keeps_models and not gc.get_freeze_count():
             # Each run looks for what the one before has left. What was imported stays: it need not be looked through.
