@@ -46,6 +46,7 @@ class Run:
         tensorboard: Folder of TensorBoard's files.
         metrics: File of the logged numbers.
         name: Tells this run from every other one; empty for a run that an older release began.
+        is_resumed: Whether the run, once it is claimed, goes on with what an earlier process began.
         begun: Configuration that the run in the folder was begun with, once it is claimed to go on with; else None.
     """
 
@@ -55,7 +56,7 @@ class Run:
         self.checkpoints, self.export = self.folder / "checkpoints", self.folder / layout.KIND
         self.tensorboard, self.metrics = self.folder / "tensorboard", self.folder / _METRICS_FILE
         self._costs = self.folder / _COSTS_FILE
-        self._is_resumed = self._is_replaced = False
+        self.is_resumed = self._is_replaced = False
         self._seen = self.begun = None
         self.name = files.marked_name(folder, KIND)
 
@@ -88,7 +89,7 @@ class Run:
         Raises:
             InputError: If the folder cannot be written, or holds anything that this run may not touch.
         """
-        self._is_resumed = self._is_replaced = False
+        self.is_resumed = self._is_replaced = False
         existing = files.nearest_existing(self.folder)
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise InputError(f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r}.")
@@ -104,8 +105,8 @@ class Run:
             self._is_replaced = True
         else:
             self._check_is_same(resume, CHANGEABLE if extend else ())
-            self._is_resumed = True
-        self.name = files.marked_name(self.folder, KIND) if self._is_resumed else uuid.uuid4().hex
+            self.is_resumed = True
+        self.name = files.marked_name(self.folder, KIND) if self.is_resumed else uuid.uuid4().hex
 
     def _check_is_free_of_others(self):
         # Long before `begin`, which waits for images and costs.
@@ -123,8 +124,7 @@ class Run:
         return self.config.resolve(begun, has_gpu=bool(tf.config.list_physical_devices("GPU")))
 
     def _check_is_free(self):
-        own = (*_OWN_FILES, *_OWN_FOLDERS)
-        found = [name for name in own if os.path.lexists(self.folder / name)]
+        found = [name for name in (*_OWN_FILES, *_OWN_FOLDERS) if os.path.lexists(self.folder / name)]
         # Marking such a folder as a run would spoil it.
         if files.holds_mark(self.folder):
             raise InputError(
@@ -170,19 +170,14 @@ class Run:
             )
 
     @property
-    def is_resumed(self) -> bool:
-        """Whether this run goes on with what an earlier process began."""
-        return self._is_resumed
-
-    @property
     def is_extended(self) -> bool:
         """Whether this run takes more steps than it was begun with."""
-        return self._is_resumed and self.config.training.steps > self.begun.training.steps
+        return self.is_resumed and self.config.training.steps > self.begun.training.steps
 
     @property
     def is_finished(self) -> bool:
         """Whether the run that is continued has a result; nothing says yet that it can be read."""
-        return self._is_resumed and os.path.lexists(self.folder / _RESULT_FILE)
+        return self.is_resumed and os.path.lexists(self.folder / _RESULT_FILE)
 
     @contextlib.contextmanager
     def begin(self, class_names: dict[str, tuple[str, ...]], needed_bytes: int) -> Iterator[None]:
