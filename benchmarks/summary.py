@@ -3,10 +3,12 @@
     python -m benchmarks.summary --runs=docs/results_frozen.csv
 
 reads `table.csv` of a comparison and prints the accuracies by method and line, the differences by line and by pair, the
-means over all lines, and which score foretells the gain, as in docs/results.md.
+means over all lines, and which score foretells the gain, as in docs/results.md. With --defaults=FILE, the table of a
+comparison of the same methods with default settings, it also prints what the settings of the first one gained.
 """
 
 import csv
+import re
 import statistics
 from collections.abc import Sequence
 
@@ -18,6 +20,7 @@ from jtln_tf.report.comparison_page import format_gap
 from jtln_tf.tools.program import run_program
 
 flags.DEFINE_string("runs", "docs/results_frozen.csv", "The file table.csv of a comparison.")
+flags.DEFINE_string("defaults", "", "The file table.csv of the same methods with default settings.")
 
 _OURS = "jtln"
 # Those that were run are compared with.
@@ -26,17 +29,27 @@ _RELATED = ("linear_probe", "joint")
 _SCORES = ("agreement", "leep", "logme", "h_score")
 # A rank correlation of fewer lines says nothing.
 _LEAST_RELATED = 4
-_FIGURES = ("target_accuracy", "target_top5_accuracy", "target_loss", "target_calibration_error", "train_seconds")
+# Name, factor, decimals and head of each.
+_FIGURES = (
+    ("target_accuracy", 100, 1, "accuracy, %"),
+    ("target_top5_accuracy", 100, 1, "top 5, %"),
+    ("target_loss", 1, 2, "loss"),
+    ("target_calibration_error", 100, 1, "calibration error, %"),
+)
 
 Lines = dict[tuple[str, str], dict[str, list[dict]]]
 
 
 def read_lines(path: str) -> Lines:
-    """Returns the runs of each method, by pair and number of labels, in the order of their seeds."""
+    """Returns the runs of each method, by pair and number of labels, in the order of their seeds.
+
+    A method whose settings are in a file goes by its name without that file.
+    """
     lines = {}
     with open(path, encoding="utf-8", newline="") as file:
         for run in csv.DictReader(file):
-            method = "?".join(filter(None, (run["method"], run["changes"])))
+            changes = re.sub("&?flagfile=[^&]*", "", run["changes"])
+            method = "?".join(filter(None, (run["method"], changes)))
             lines.setdefault((run.get("pair", ""), run["label_count"]), {}).setdefault(method, []).append(run)
     return lines
 
@@ -64,8 +77,10 @@ def format_accuracies(lines: Lines) -> str:
 
 
 def format_lines(lines: Lines) -> str:
-    """Formats the differences of each line, then those of each pair, as Markdown."""
+    """Formats the differences of each line, then those of each pair, as Markdown; empty if there is no yardstick."""
     yardsticks = [name for name in _YARDSTICKS if name in _list_common(lines)]
+    if not yardsticks:
+        return ""
     heads = ["pair", "labels a class", *(f"minus {name}" for name in yardsticks)]
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     pairs = dict.fromkeys(pair for pair, _ in lines)
@@ -79,13 +94,29 @@ def format_lines(lines: Lines) -> str:
 
 def format_methods(lines: Lines) -> str:
     """Formats the means of each method that all lines have, and how far JTLN is above it, as Markdown."""
-    text = [f"| method | {' | '.join(_FIGURES)} | {_OURS} minus it |", "|---" * (len(_FIGURES) + 2) + "|"]
+    heads = [head for *_, head in _FIGURES]
+    text = [f"| method | {' | '.join(heads)} | {_OURS} minus it |", "|---" * (len(heads) + 2) + "|"]
     for method in _list_common(lines):
-        means = [_mean(lines, method, name) for name in _FIGURES]
+        means = [f"{factor * _mean(lines, method, name):.{digits}f}" for name, factor, digits, _ in _FIGURES]
         # Here a line counts as one, whatever its seeds.
         gaps = [statistics.mean(list_gaps([line], method)) for line in lines.values()]
         gain = "" if method == _OURS else format_gap(describe_differences(gaps))
-        text.append(f"| {method} | {' | '.join(f'{mean:.4f}' for mean in means)} | {gain} |")
+        text.append(f"| {method} | {' | '.join(means)} | {gain} |")
+    return "\n".join(text)
+
+
+def format_changes(lines: Lines, defaults: Lines) -> str:
+    """Formats what the settings of each method gained over its default ones on the same lines, as Markdown."""
+    text = ["| method | mean | mean with defaults | tuned - default |", "|---" * 4 + "|"]
+    for method in _list_common(lines):
+        means, gaps = [], []
+        for key, line in lines.items():
+            pair = [[float(run["target_accuracy"]) for run in runs[method]] for runs in (line, defaults[key])]
+            means.append([100 * statistics.mean(own) for own in pair])
+            gaps.append([after - before for after, before in zip(*pair, strict=True)])
+        told = " | ".join(f"{statistics.mean(column):.1f}" for column in zip(*means, strict=True))
+        gain = describe_differences([statistics.mean(seed) for seed in zip(*gaps, strict=True)])
+        text.append(f"| {method} | {told} | {format_gap(gain)} |")
     return "\n".join(text)
 
 
@@ -128,7 +159,9 @@ def _mean(lines, method, name):
 def main():
     """Prints the tables."""
     lines = read_lines(flags.FLAGS.runs)
-    tables = (format_accuracies(lines), format_lines(lines), format_methods(lines), format_relations(lines))
+    tables = [format_accuracies(lines), format_lines(lines), format_methods(lines), format_relations(lines)]
+    if flags.FLAGS.defaults:
+        tables.append(format_changes(lines, read_lines(flags.FLAGS.defaults)))
     print(*filter(None, tables), sep="\n\n")
 
 

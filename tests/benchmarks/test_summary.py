@@ -1,20 +1,18 @@
 import pathlib
 import re
-import statistics
 
 import pytest
 
 from benchmarks.summary import (
     find_score,
     format_accuracies,
+    format_changes,
     format_lines,
     format_methods,
     format_relations,
     list_gaps,
     read_lines,
 )
-from jtln_tf.comparison.differences import describe_differences
-from jtln_tf.report.comparison_page import format_gap
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -25,8 +23,8 @@ def test_published_differences_are_those_of_the_published_runs():
     published = [line.rsplit(" |", 2)[0] for line in published]
     rows = format_lines(lines).splitlines()[2:]
     assert len(rows) == 34 and not [row for row in rows if row.removesuffix(" |") not in published]
-    gains = re.findall(r"[+-]\d.*\)", format_methods(lines))
-    assert len(gains) == 13 and all(f"| {gain} |\n" in page for gain in gains)
+    methods = [row.split(" | ", 1)[1] for row in format_methods(lines).splitlines()[2:]]
+    assert len(methods) == 14 and not [row for row in methods if f" | {row}\n" not in page]
     relations = format_relations(lines).splitlines()[2:]
     assert len(relations) == 4 and all(f"\n{relation}\n" in page for relation in relations)
 
@@ -48,17 +46,20 @@ def test_published_accuracies_are_those_of_the_published_runs(name):
 
 def test_published_gains_of_tuning_are_those_of_the_published_runs():
     page = (DOCS / "results.md").read_text().replace("**", "")
-    tuned, default = (read_lines(str(DOCS / f"results_{name}.csv")) for name in ("tuned", "frozen"))
-    rows = []
-    for name in tuned["related", "3"]:
-        # What was tuned stands behind the other options of a method.
-        pairs = [(own[name], default[line][re.sub("[?&]flagfile=.*", "", name)]) for line, own in tuned.items()]
-        values = [[[100 * float(run["target_accuracy"]) for run in runs] for runs in pair] for pair in pairs]
-        means = [statistics.mean(statistics.mean(pair[part]) for pair in values) for part in (0, 1)]
-        seeds = [[after - before for after, before in zip(*pair, strict=True)] for pair in values]
-        gap = describe_differences([statistics.mean(one) / 100 for one in zip(*seeds, strict=True)])
-        rows.append(f" | {means[0]:.1f} | {means[1]:.1f} | {format_gap(gap)} |")
-    assert len(rows) == 11 and not [row for row in rows if row not in page]
+    tuned, defaults = (read_lines(str(DOCS / f"results_{name}.csv")) for name in ("tuned", "frozen"))
+    gains = [row.split(" | ", 1)[1] for row in format_changes(tuned, defaults).splitlines()[2:]]
+    assert len(gains) == 11 and not [gain for gain in gains if f" | {gain}\n" not in page]
+
+
+def test_gains_of_tuning_are_paired_by_seed_and_averaged_over_lines():
+    def line(*accuracies):
+        return {"joint": [{"target_accuracy": str(one)} for one in accuracies]}
+
+    tuned, defaults = (
+        {("a", "1"): line(*one), ("b", "1"): line(*other)}
+        for one, other in (((0.5, 0.7), (0.5, 0.5)), ((0.3, 0.6), (0.3, 0.2)))
+    )
+    assert format_changes(tuned, defaults).splitlines()[2] == "| joint | 55.0 | 35.0 | +20.0 (+20.0 to +20.0) |"
 
 
 def test_gaps_are_paired_by_seed_and_averaged_over_lines():
