@@ -118,7 +118,9 @@ class ExperimentConfig:
         """Raises `InputError` unless both domains are named."""
         for side in SIDES:
             if getattr(self.data, side) is None:
-                raise InputError(f"`{side}` must name a domain, for example builtin:mnist5k. Received: nothing.")
+                raise InputError(
+                    f"`{side}` must name a folder or another domain, for example photos/few. Received: nothing."
+                )
 
 
 def describe_differences(ours: ExperimentConfig, theirs: ExperimentConfig, ignored: Collection[str] = ()) -> list[str]:

@@ -94,7 +94,8 @@ class Run:
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise InputError(f"`workdir` must be a folder that can be written. Received: {str(self.folder)!r}.")
         self._check_is_free_of_others()
-        self.config = self._resolve(resume)
+        # A run that is not replaced says what it was begun with, so that the same call is told from another.
+        self.config = self._resolve(resume or not overwrite)
         self._seen, self.begun = self._look(), None
         # A process that is killed while it begins or removes a run leaves a mark without a configuration.
         is_begun = os.path.isfile(self.folder / _CONFIG_FILE)
@@ -114,11 +115,10 @@ class Run:
             with contextlib.suppress(OSError), files.sole_writer(self.folder / _LOCK_FILE, "workdir"):
                 pass
 
-    def _resolve(self, resume):
-        try:
-            begun = Run.open(self.folder).config if resume else None
-        except InputError:
-            begun = None
+    def _resolve(self, is_kept):
+        begun = None
+        with contextlib.suppress(InputError):
+            begun = Run.open(self.folder).config if is_kept else None
         import tensorflow as tf
 
         return self.config.resolve(begun, has_gpu=bool(tf.config.list_physical_devices("GPU")))

@@ -94,7 +94,7 @@ def build_run_page(facts: RunFacts) -> str:
         section(
             "What was trained",
             table((), facts.about.items()),
-            paragraph("This command repeats the run:"),
+            paragraph("This command repeats the run, into another --workdir:"),
             element("pre", facts.command),
         ),
         _tell_choices(facts.choices),

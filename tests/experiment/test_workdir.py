@@ -65,6 +65,17 @@ def test_a_run_is_only_gone_on_with_if_it_is_the_same_and_asked_for(folder, conf
     assert content(folder) == before
 
 
+def test_the_same_call_again_is_no_other_configuration(tmp_path):
+    """What it leaves to the program, such as the number of steps, is in the run."""
+    begin(tmp_path, CONFIG.resolve_steps({"source": 100, "target": 30}))
+    assert Run.open(tmp_path).config.training.steps
+    with pytest.raises(InputError, match="Hint: --resume goes on with it, --overwrite begins anew"):
+        Run(tmp_path, CONFIG).claim()
+    run = Run(tmp_path, CONFIG)
+    run.claim(overwrite=True)
+    assert run.config == CONFIG
+
+
 def test_an_automatic_backbone_is_written_by_name_and_stays_what_it_was(tmp_path, monkeypatch):
     config = ExperimentConfig(DataConfig(source="folder:a", target="folder:b"))
     monkeypatch.setattr(pretrained, "find_lite0_weights", lambda: None)
