@@ -75,7 +75,7 @@ def test_json_that_does_not_fit(change, message):
 
 def test_both_domains_are_required():
     for side, data in (("source", DataConfig()), ("target", DataConfig(source="builtin:mnist5k"))):
-        with pytest.raises(InputError, match=f"`{side}` must name a domain"):
+        with pytest.raises(InputError, match=f"`{side}` must name a folder or another domain"):
             ExperimentConfig(data=data).require_domains()
 
 
