@@ -14,7 +14,7 @@ from jtln_tf.flags.options import flag_sections, preset_path
 
 _NAME = re.compile(r"[0-9A-Za-z][\w.-]{0,99}")
 # Beside the options of a configuration, what a line may set.
-_OWN_FLAGS = ("label_counts", "preset")
+_OWN_FLAGS = ("label_counts", "methods", "preset")
 # What the runs of a comparison are counted by, so that a value of their own would be passed over.
 _OF_ALL_RUNS = {"method": "--methods of the call", "seed": "--seed of the call"}
 _MOST_BYTES = 2**20
@@ -25,7 +25,8 @@ def read_pairs(path: str | os.PathLike, flag_values: flags.FlagValues = flags.FL
 
     A line is a name and flags, separated and quoted as in a shell: `photo_art --source=folder:photo
     --target=folder:art`. Empty lines, and what stands behind #, are left out. The flags of a line win over those that
-    `flag_values` has, but a relative `--data_root` is one inside of theirs; `--preset=NAME` is allowed.
+    `flag_values` has, but a relative `--data_root` is one inside of theirs; `--preset=NAME`, `--methods` and
+    `--label_counts` are allowed.
 
     Args:
         path: The file, UTF-8.

@@ -10,6 +10,7 @@ def values():
     values = flags.FlagValues()
     define_config_flags(values)
     flags.DEFINE_list("label_counts", [], "Counts.", flag_values=values)
+    flags.DEFINE_list("methods", ["jtln"], "Methods.", flag_values=values)
     flags.DEFINE_string("output", "", "Folder.", flag_values=values)
     values(["program", "--steps=7", "--source_batch=8", "--data_root=/data"])
     return values
@@ -19,13 +20,19 @@ def test_a_line_has_flags_of_its_own(values, tmp_path):
     file = tmp_path / "pairs.txt"
     file.write_text(
         "# What is compared.\n\nart --source=folder:a --target='folder:b c?classes=x y' --label_counts=1,3 # few\n"
-        "digits --preset=digits --data_root=/b\nfood --data_root=grocery\n"
+        "digits --preset=digits --data_root=/b --methods='lp_ft?neck=identity&head_learning_rate=1,joint'\n"
+        "food --data_root=grocery\n"
     )
     found = read_pairs(file, values)
     assert list(found) == ["art", "digits", "food"]
     config = config_from_flags("joint", found["art"])
     assert config.data.target.text == "folder:b c?classes=x y" and config.training.steps == 7
     assert found["art"].label_counts == ["1", "3"] and found["digits"].label_counts == []
+    assert [one.methods for one in found.values()] == [
+        ["jtln"],
+        ["lp_ft?neck=identity&head_learning_rate=1", "joint"],
+        ["jtln"],
+    ]
     assert config_from_flags("joint", found["digits"]).data.source.text == "builtin:mnist5k"
     assert [one.data_root for one in found.values()] == ["/data", "/b", "/data/grocery"]
     # What the lines set holds for them alone.
