@@ -34,7 +34,7 @@ def save_accuracy_plot(rows: list[dict], curves: list[list[Curve]], path: str | 
     dots.invert_yaxis()
     dots.set(xlabel="target test accuracy, %  (dot: one seed, bar: mean)")
     dots.grid(axis="x", alpha=0.3)
-    lines.set(xlabel="step", ylabel="target validation accuracy, %  (colours as on the left)")
+    lines.set(xlabel="step  (colours as on the left)", ylabel="target validation accuracy, %")
     lines.grid(alpha=0.3)
     # The path of a cost matrix may hold dollar signs, which would make it a formula.
     for text in dots.get_yticklabels():
