@@ -188,13 +188,12 @@ def _take_domains(arguments, names):
     for name, text in zip(names, arguments, strict=False):
         if flags.FLAGS[name].present:
             raise InputError(f"`{name}` must be given once. Received: {text!r} and --{name}={flags.FLAGS[name].value}.")
-        flags.FLAGS[name].value = domain_of_path(text)
-        flags.FLAGS[name].present += 1
-    # Before TensorFlow is loaded, and by the name of the flag.
-    for name, text in zip(names, arguments, strict=False):
-        path = text.partition("?")[0]
-        if domain_of_path(text) != text and not os.path.exists(os.path.join(flags.FLAGS.data_root, path)):
+        domain, path = domain_of_path(text), text.partition("?")[0]
+        # Before TensorFlow is loaded, and by the name of the flag.
+        if domain != text and not os.path.exists(os.path.join(flags.FLAGS.data_root, path)):
             raise InputError(f"`{name}` must name an existing folder, archive or list. Received: {path!r}.")
+        flags.FLAGS[name].value = domain
+        flags.FLAGS[name].present += 1
 
 
 def _parse_flags(description, main_flags):

@@ -73,7 +73,7 @@ def test_in_a_comparison_every_method_keeps_its_last_step(repository):
         ("train", ["--source=builtin:mnist5k"], ["`target` must name", "photos/few"]),
         ("train", ["docs", "photos/fwe?per_class=3"], ["`target` must name", "'photos/fwe'"]),
         ("train", ["one", "two", "three"], ["source and target", "'three'"]),
-        ("train", ["one", "two", "--target=folder:two"], ["`target` must be given once", "folder:two"]),
+        ("train", ["docs", "two", "--target=folder:two"], ["`target` must be given once", "folder:two"]),
         ("train", ["--epochs=3"], ["--epochs", "--steps"]),
         ("train", ["--preset=digits", "stray"], ["stray"]),
         ("train", ["--preset=digits", "--labels_per_class=5", "--workdir=unused"], ["labels_per_class"]),
