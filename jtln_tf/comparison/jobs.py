@@ -40,8 +40,8 @@ def choose_jobs(num_cells: int) -> int:
 def run_cells(cells: list[Cell], make_runner: Callable, jobs: int) -> Iterator[tuple[Cell, dict]]:
     """Runs cells and yields each with its result as it ends.
 
-    `make_runner` is called once in each process, and returns what is called with each cell. The first cell runs before
-    the others begin: it finds what they share on the disk.
+    `make_runner` is called once in each process, and returns what is called with each cell. If the first cell leaves on
+    the disk what the others need, it runs before they begin, with all cores.
 
     Raises:
         RunStoppedError: If a process ends before its run does. What a run raises is raised here, and ends the others.
@@ -51,8 +51,9 @@ def run_cells(cells: list[Cell], make_runner: Callable, jobs: int) -> Iterator[t
         run = make_runner()
         yield from ((cell, run(cell)) for cell in waiting)
         return
-    first = waiting.pop(0)
-    yield first, make_runner()(first)
+    if _leaves_files(waiting[0].variant.config):
+        first = waiting.pop(0)
+        yield first, make_runner()(first)
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_Worker(make_runner, jobs)) for _ in range(min(jobs, len(waiting)))]
         for worker in workers:
@@ -64,6 +65,12 @@ def run_cells(cells: list[Cell], make_runner: Callable, jobs: int) -> Iterator[t
                     # Before the caller draws the tables of what has ended.
                     _give_next(worker, waiting, workers)
                     yield ended
+
+
+def _leaves_files(config):
+    """Returns whether a run downloads weights, keeps activations, or prepares a data set."""
+    domains = (config.data.source, config.data.target)
+    return config.network.is_pretrained or any(domain.kind == "tfds" for domain in domains)
 
 
 def _give_next(worker, waiting, workers):
