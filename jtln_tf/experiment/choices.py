@@ -123,7 +123,7 @@ def _explain_costs(cost, costs, result):
     trust = costs.parameters.get("trust", 1.0)
     strength = find_agreement(costs.values).trusted(trust).strength
     weight = result.get("transport_agreement")
-    gate = "" if weight is None else f"; the transport of a source image weighs {weight:.2f} on average"
+    gate = "" if weight is None else f"; the transport of a source class weighs {weight:.2f} on average"
     reason = "how much clearer classes choose each other than unrelated ones would: 0 not at all, 1 clearly"
     yield "agreement of the classes", f"{strength:.2f}{gate}", reason
     if trust < 1:
