@@ -56,7 +56,7 @@ _NUMBERS = {
     "class_depth": _whole_number(1, 20),
 }
 _LONGEST_NUMBER = 20
-_LISTS = (".csv", ".tsv", ".txt")
+_LISTS = (".csv", ".tsv", ".jsonl")
 
 
 @dataclasses.dataclass(frozen=True)

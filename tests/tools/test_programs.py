@@ -295,7 +295,7 @@ def test_the_command_names_its_verbs_and_what_was_meant(repository):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("photos/few", "folder:photos/few"), ("few.zip?per_class=3", "folder:few.zip?per_class=3")]
-    + [("labels.CSV", "list:labels.CSV"), ("builtin:mnist5k", "builtin:mnist5k")],
+    + [("labels.CSV", "list:labels.CSV"), ("few.jsonl", "list:few.jsonl"), ("builtin:mnist5k", "builtin:mnist5k")],
 )
 def test_a_plain_path_names_a_domain(text, expected):
     assert domain_of_path(text) == expected
