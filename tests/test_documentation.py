@@ -27,7 +27,8 @@ TUTORIALS = ["index", "quick_start", "own_data", "choosing_costs", "when_it_help
 # What makes them shorter here.
 SHORTER = {
     "--preset=digits --": "--preset=digits --steps=110 --steps_per_epoch=55 --",
-    "jtln compare ": "jtln compare --seeds=1 ",
+    # More processes would each load TensorFlow and the backbone.
+    "jtln compare ": "jtln compare --seeds=1 --jobs=1 ",
 }
 
 

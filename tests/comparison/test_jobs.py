@@ -89,7 +89,7 @@ def test_cells_run_in_several_processes_and_a_fault_of_one_ends_all(caplog):
 @pytest.mark.slow
 def test_runs_at_once_end_as_runs_in_a_row(tmp_path):
     few = DataConfig(source="builtin:mnist5k?per_class=5", target="builtin:optdigits")
-    lines = variants("joint", "jtln", label_counts=(1, 2), data=few, steps=3)
+    lines = variants("joint", "jtln", data=few, steps=3)
     rows = [run_comparison(lines, range(2), tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2)]
     accuracies = [[(row["title"], row["label_count"], row["target_accuracies"]) for row in one] for one in rows]
     assert accuracies[0] == accuracies[1]
