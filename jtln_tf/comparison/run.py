@@ -148,15 +148,15 @@ def _read_curves(output, variant, results):
     return [read_curve(run.metrics) for run in runs]
 
 
-def check_is_ours(output: pathlib.Path, kind: str, own_files: Sequence[str]) -> None:
-    """Raises `InputError` if a folder holds files of these names, or a mark, that no comparison of the kind wrote."""
+def check_is_ours(output: pathlib.Path, kind: str, own_files: Sequence[str], what: str = "a comparison") -> None:
+    """Raises `InputError` if a folder holds files of these names, or a mark, that nothing of the kind wrote."""
     if files.marked_version(output, kind) is not None:
         return
     found = [name for name in own_files if os.path.lexists(output / name)]
     if found or files.holds_mark(output):
         raise InputError(
-            f"`output` must be a new folder or that of a comparison. Received: {str(output)!r}, which holds "
-            f"{found[0] if found else 'the mark of something else'!r} but no mark of a comparison. Hint: a new folder."
+            f"`output` must be a new folder or that of {what}. Received: {str(output)!r}, which holds "
+            f"{found[0] if found else 'the mark of something else'!r} but no mark of {what}. Hint: a new folder."
         )
 
 

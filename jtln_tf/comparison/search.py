@@ -10,6 +10,7 @@ import pathlib
 import statistics
 
 from jtln_tf import files
+from jtln_tf.comparison.run import check_is_ours
 from jtln_tf.config import InputError, NonFiniteLossError, options_of
 from jtln_tf.experiment.config import SECTIONS, ExperimentConfig
 from jtln_tf.experiment.run import run_experiment
@@ -17,7 +18,7 @@ from jtln_tf.experiment.workdir import Run
 from jtln_tf.experiment.workshop import Workshop
 
 _LOG = logging.getLogger("jtln_tf.comparison")
-_KIND = "search"
+_KIND, _TRIALS_FILE = "search", "trials.csv"
 # The same trials again if a search that was stopped is called again: finished runs are kept.
 _SAMPLER_SEED = 0
 
@@ -91,11 +92,12 @@ def search_settings(
         All trials, in order.
 
     Raises:
-        InputError: If Optuna is not installed, or a run may not use its folder.
+        InputError: If Optuna is not installed, its files would replace others, or a run may not use its folder.
     """
     optuna = _import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     output, workshop = pathlib.Path(output), Workshop()
+    check_is_ours(output, _KIND, (_TRIALS_FILE, f"{config.method.name}.flags"), "a search")
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=_SAMPLER_SEED))
     study.enqueue_trial(_present_settings(config, ranges))
     trials = []
@@ -166,7 +168,7 @@ def _write(output, config, trials):
     writer.writerow(("trial", *names, "validation_accuracy", *(f"run_{n}" for n in range(len(trials[0].accuracies)))))
     for number, trial in enumerate(trials):
         writer.writerow((number, *trial.settings.values(), trial.accuracy, *trial.accuracies))
-    files.write_whole(output / "trials.csv", text.getvalue())
+    files.write_whole(output / _TRIALS_FILE, text.getvalue())
     best = find_best(trials)
     lines = [f"# Found by jtln tune: the best of {len(trials)} trials, {_describe(best)}."]
     # Those at their defaults too: a preset may have others.

@@ -87,6 +87,13 @@ def test_a_search_begins_with_the_present_settings_and_comes_nearer_to_the_best(
     assert again == trials
 
 
+def test_files_that_no_search_wrote_stay(trained, tmp_path):
+    (tmp_path / "joint.flags").write_text("--mine")
+    with pytest.raises(InputError, match="`output` must be a new folder or that of a search.*'joint.flags'.*Hint"):
+        search.search_settings(configure(), [configure()], tmp_path, ranges={}, num_trials=1)
+    assert not trained and (tmp_path / "joint.flags").read_text() == "--mine"
+
+
 def test_a_trial_with_every_image_right_is_the_last(trained, tmp_path):
     config = configure(head_learning_rate=3e-3)
     trials = search.search_settings(
