@@ -70,7 +70,8 @@ def run_cells(cells: list[Cell], make_runner: Callable, jobs: int) -> Iterator[t
 def _leaves_files(config):
     """Returns whether a run downloads weights, keeps activations, or prepares a data set."""
     domains = (config.data.source, config.data.target)
-    return config.network.is_pretrained or any(domain.kind == "tfds" for domain in domains)
+    # The backbone may still be `auto`.
+    return config.resolve().network.is_pretrained or any(domain.kind == "tfds" for domain in domains)
 
 
 def _give_next(worker, waiting, workers):

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import logging
 import multiprocessing
 import os
@@ -44,7 +45,7 @@ def make_stand_in():
     return run
 
 
-@pytest.mark.parametrize(("source", "num_here"), [("builtin:mnist5k", 0), ("tfds:mnist", 1)])
+@pytest.mark.parametrize(("source", "num_here"), [("builtin:mnist5k", 0), ("tfds:mnist", 1), ("folder:photos", 1)])
 def test_a_process_begins_its_next_run_before_the_last_one_is_looked_at(monkeypatch, source, num_here):
     class Worker(contextlib.nullcontext):
         def __init__(self, *_):
@@ -63,9 +64,14 @@ def test_a_process_begins_its_next_run_before_the_last_one_is_looked_at(monkeypa
 
     begun = []
     monkeypatch.setattr("jtln_tf.comparison.jobs._Worker", Worker)
+    # What `auto` stands for with photographs.
+    monkeypatch.setattr("jtln_tf.config.pretrained.find_lite0_weights", lambda: "weights.pth")
+    backbone = "auto" if source.startswith("folder:") else "small_cnn"
     (line,) = variants("joint", data=DataConfig(source=source, target="builtin:optdigits"))
+    network = dataclasses.replace(line.config.network, backbone=backbone)
+    line = dataclasses.replace(line, config=dataclasses.replace(line.config, network=network))
     runs = run_cells([Cell(line, seed) for seed in range(5)], lambda: lambda cell: cell.seed, 2)
-    # The first run of a data set to prepare is made here, before the others.
+    # The first run of a data set to prepare, or of a pretrained backbone, is made here, before the others.
     assert [next(runs)[1] for _ in range(num_here + 1)] == list(range(num_here + 1)) and len(begun) == 3
     assert sorted(result for _, result in runs) == list(range(num_here + 1, 5))
     assert sorted(begun) == list(range(num_here, 5))
