@@ -40,8 +40,8 @@ def choose_jobs(num_cells: int) -> int:
 def run_cells(cells: list[Cell], make_runner: Callable, jobs: int) -> Iterator[tuple[Cell, dict]]:
     """Runs cells and yields each with its result as it ends.
 
-    `make_runner` is called once in each process, and returns what is called with each cell. If the first cell leaves on
-    the disk what the others need, it runs before they begin, with all cores.
+    `make_runner` is called once in each process, and returns what is called with each cell. If cells leave on the disk
+    what the others need, one runs before they begin, with all cores.
 
     Raises:
         RunStoppedError: If a process ends before its run does. What a run raises is raised here, and ends the others.
@@ -52,7 +52,8 @@ def run_cells(cells: list[Cell], make_runner: Callable, jobs: int) -> Iterator[t
         yield from ((cell, run(cell)) for cell in waiting)
         return
     if _leaves_files(waiting[0].variant.config):
-        first = waiting.pop(0)
+        # One that begins at the class means looks at both domains, a probe at the target alone.
+        first = waiting.pop(next((n for n, cell in enumerate(waiting) if cell.variant.config.method.uses_start), 0))
         yield first, make_runner()(first)
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_Worker(make_runner, jobs)) for _ in range(min(jobs, len(waiting)))]

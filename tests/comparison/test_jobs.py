@@ -77,6 +77,13 @@ def test_a_process_begins_its_next_run_before_the_last_one_is_looked_at(monkeypa
     assert sorted(begun) == list(range(num_here, 5))
 
 
+def test_the_run_that_goes_ahead_looks_at_both_domains():
+    data = DataConfig(source="tfds:mnist", target="builtin:optdigits")
+    probe, joint = variants("linear_probe", "joint", data=data)
+    runs = run_cells([Cell(probe, 0), Cell(joint, 1), Cell(joint, 2)], lambda: lambda cell: cell.seed, 2)
+    assert next(runs)[1] == 1
+
+
 @pytest.mark.slow
 def test_cells_run_in_several_processes_and_a_fault_of_one_ends_all(caplog):
     cells = [Cell(JOINT, seed) for seed in range(8)]
